@@ -1,0 +1,1 @@
+"""Checkpoints on disk: headers validated before anything is believed, bytes read into own buffers."""

@@ -1,0 +1,1 @@
+"""How a fold is executed: local threads today; other engines beside it."""

@@ -1,0 +1,1 @@
+"""The streaming engine of one machine: tensor by tensor, out of core, bounded buffers."""

@@ -1,0 +1,1 @@
+"""The HTTP port: probes, metrics, status. Reads committed facts only."""

@@ -1,0 +1,1 @@
+"""Places where checkpoints appear. Listings are the truth; events only shorten the wait."""

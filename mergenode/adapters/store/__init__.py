@@ -1,0 +1,1 @@
+"""The private state of a node: ledger, statistics, lock. Durable writes only."""

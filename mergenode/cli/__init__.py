@@ -1,0 +1,1 @@
+"""Commands only: arguments, progress bars, tables, exit codes. No decisions."""

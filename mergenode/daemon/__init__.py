@@ -1,0 +1,1 @@
+"""One checkpoint, one straight line; the loop around it; start and stop."""

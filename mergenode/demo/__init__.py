@@ -1,0 +1,1 @@
+"""`mergenode demo`: the whole story on real data, nothing downloaded."""

@@ -1,0 +1,1 @@
+"""Shared numerical kernels. Pure: no I/O, no logging, no clock, no global state."""

@@ -1,0 +1,91 @@
+"""The contract of a merge method: pure functions over per-tensor sufficient statistics.
+
+Every merge method is an online algorithm. For each tensor it keeps *statistics* (a mapping of named tensors, empty
+before the first contribution), and for the whole model a handful of additive scalars, the *totals*. A method never
+sees files, names of checkpoints, clocks or logs: tensors and numbers come in, tensors and numbers go out.
+
+An *elementwise* method may be handed any slice of the flattened tensor instead of the whole; the engine asks
+``elementwise(spec)`` per tensor. Slices lie on a fixed grid, so that sums come out the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mergenode.types import TensorSpec
+
+Statistics = Mapping[str, Tensor]
+"""Named tensors of one weight, accumulator dtype (float32; float64 for float64 weights). Empty = no contribution yet."""
+
+Sums = Mapping[str, float]
+"""Additive scalars of one weight (or slice): squared norms, inner products. Summed in fp64 over the whole model."""
+
+
+class Incoming(NamedTuple):
+    """What one contribution says about one tensor.
+
+    ``delta`` is ``weight * (tuned - base)``, accumulator dtype. ``tuned`` holds the tuned weights themselves when they
+    are known exactly (a dense contribution of weight 1), else None: a method that returns its first contribution
+    unchanged keeps them, because ``base + (tuned - base)`` is not always ``tuned`` in floating point.
+    Neither tensor may be modified.
+    """
+
+    delta: Tensor
+    tuned: Tensor | None = None
+
+
+class Folded(NamedTuple):
+    """New statistics, the additive sums of this fold, and non-additive observations for the report."""
+
+    statistics: Statistics
+    sums: Sums
+    observed: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A merge method as a value.
+
+    fold(spec, statistics, base, incoming) -> Folded
+        One contribution enters. ``base`` in accumulator dtype, same shape as ``incoming.delta``. Inputs are never
+        modified. ``sums`` always holds ``delta_sq`` = ||delta||^2, ``kept_sq`` = squared norm of what entered,
+        ``merge_sq`` = squared norm of the new running sum, ``dot`` = <delta, running sum before>,
+        ``before_sq`` = squared norm of the running sum before; a method adds its own.
+        A tensor that a contribution does not mention is not folded: its statistics stay, its ``merge_sq`` too.
+    advance(totals, sums, weight) -> totals
+        Whole-model scalars after the fold, from those before it and the sums over all tensors.
+    export(spec, statistics, base, totals) -> weights
+        Published weights in accumulator dtype. With empty statistics this is ``base``.
+    combine / retract: None when the method cannot (see ``combinable``, ``retractable``).
+    """
+
+    name: str
+    reference: str
+    options: Mapping[str, object]
+    fold: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded]
+    advance: Callable[[Mapping[str, float], Sums, float], Mapping[str, float]]
+    export: Callable[[TensorSpec, Statistics, Tensor, Mapping[str, float]], Tensor]
+    elementwise: Callable[[TensorSpec], bool]
+    working_bytes: Callable[[TensorSpec], int]
+    """Peak bytes that ``fold`` allocates beyond its inputs and outputs for a whole tensor of this spec."""
+    needs_totals: bool
+    """True when ``export`` needs sums over the whole model, so that publishing is a second pass."""
+    exact: bool
+    commutative: bool
+    state_factor: float
+    """Elements of statistics per element of weights."""
+    needs: frozenset[str] = frozenset()
+    combine: Callable[[TensorSpec, Statistics, Statistics], Statistics] | None = None
+    retract: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded] | None = None
+
+    @property
+    def combinable(self) -> bool:
+        return self.combine is not None
+
+    @property
+    def retractable(self) -> bool:
+        return self.retract is not None

@@ -1,0 +1,1 @@
+"""Protocols between the daemon and the outside world, with their error contracts."""

@@ -1,0 +1,36 @@
+"""The statistics on disk, one generation per committed fold."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mergenode.types import Digest
+
+
+class Generations(Protocol):
+    """Moves finished folds into place. Exactly one generation is current: the one the ledger names."""
+
+    def install(self, generation: int) -> None:
+        """Rename the folding folder to this generation and sync the directory: a moment before the ledger fact."""
+        ...
+
+    def recover(self, current: int) -> list[str]:
+        """At start: a generation newer than the ledger's goes back to the folding folder, older ones are removed.
+
+        Returns what was done, one sentence each. Raises FatalError when the current generation is missing.
+        """
+        ...
+
+    def retire(self, current: int) -> None:
+        """Remove the generations before ``current``."""
+        ...
+
+    def discard(self) -> None:
+        """Remove the folding folder (the fold was rejected or is a duplicate)."""
+        ...
+
+    def statistics_digest(self, generation: int) -> Digest: ...
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes used, and free bytes on the file system."""
+        ...

@@ -1,0 +1,60 @@
+"""The durable, hash-chained sequence of facts and the questions the daemon asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Published
+from mergenode.types import Digest, Head
+
+Key = tuple[str, str, str]
+"""registry, name, revision"""
+
+
+class LedgerReader(Protocol):
+    """Read-only view; safe to use while the node writes. Every query answers in time independent of the history."""
+
+    def initialised(self) -> Initialised | None: ...
+
+    def head(self) -> Head:
+        """The committed running merge: from the newest ``folded`` and ``published`` facts."""
+        ...
+
+    def outcomes(self, keys: Iterable[Key]) -> Mapping[Key, ContributionFact]:
+        """The newest fact about each of these revisions (``discovered`` included); unknown keys are absent."""
+        ...
+
+    def by_content(self, content: Digest) -> Folded | None: ...
+
+    def facts(
+        self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
+    ) -> Sequence[tuple[int, Fact]]:
+        """Facts with their sequence numbers, oldest first; ``newest`` keeps only that many of the latest."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """How many facts of each kind."""
+        ...
+
+    def versions(self) -> Sequence[Published]:
+        """Published versions whose files were not pruned, oldest first."""
+        ...
+
+
+class LedgerStore(LedgerReader, Protocol):
+    """One writer. ``append`` is durable on return (fsync)."""
+
+    def append(self, *facts: Fact) -> int:
+        """Append atomically, all or none; returns the last sequence number.
+
+        Raises:
+            TransientError: the disk is full or failing; nothing was appended.
+        """
+        ...
+
+    def verify(self) -> Sequence[str]:
+        """Recompute the chain; returns what is wrong, empty when all is well."""
+        ...
+
+    def close(self) -> None: ...

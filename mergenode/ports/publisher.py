@@ -1,0 +1,39 @@
+"""Where versions become visible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from mergenode.types import Digest
+
+
+class Publisher(Protocol):
+    """Stages a version, then makes it visible whole. A reader never sees half of one."""
+
+    def stage(self, version: int) -> str:
+        """An empty private directory for this version; leftovers of an earlier attempt are removed."""
+        ...
+
+    def visible(self, version: int) -> Mapping[str, Any] | None:
+        """The manifest of a version that is already in place, or None."""
+        ...
+
+    def publish(self, version: int, manifest: Mapping[str, Any], card: str) -> Digest:
+        """Complete the staged version (side files of the base, manifest, card), sync it, rename it into place.
+
+        Returns the digest of the manifest. Raises FatalError when another node's version is in the way.
+        """
+        ...
+
+    def point_latest(self, version: int) -> None:
+        """Move ``latest``, atomically and durably. Idempotent."""
+        ...
+
+    def prune(self, keep: int) -> Sequence[int]:
+        """Remove the oldest versions beyond ``keep``, never the one behind ``latest``; returns what was removed."""
+        ...
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes used by published versions, and free bytes on their file system."""
+        ...

@@ -1,0 +1,173 @@
+"""The vocabulary in types: values only, no behaviour beyond arithmetic, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+from typing import NewType
+
+Digest = NewType("Digest", str)
+"""A content digest, ``blake3:`` and 64 hexadecimal digits."""
+
+
+class DType(StrEnum):
+    """Element types by their safetensors names."""
+
+    F64 = "F64"
+    F32 = "F32"
+    F16 = "F16"
+    BF16 = "BF16"
+    I64 = "I64"
+    I32 = "I32"
+    I16 = "I16"
+    I8 = "I8"
+    U8 = "U8"
+    BOOL = "BOOL"
+
+    @property
+    def size(self) -> int:
+        """Bytes per element."""
+        return _SIZES[self]
+
+    @property
+    def is_float(self) -> bool:
+        """True for the types that are merged; the others are kept from the base."""
+        return self in (DType.F64, DType.F32, DType.F16, DType.BF16)
+
+
+_SIZES = {
+    DType.F64: 8, DType.I64: 8, DType.F32: 4, DType.I32: 4, DType.F16: 2, DType.BF16: 2,
+    DType.I16: 2, DType.I8: 1, DType.U8: 1, DType.BOOL: 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor as a header declares it."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.size
+
+
+class Kind(StrEnum):
+    """What a contribution's files hold."""
+
+    FULL = "full"
+    ADAPTER = "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A checkpoint that a registry lists: where it is and which revision of it, nothing read yet.
+
+    ``revision`` changes whenever the files change (a digest of the listing, or the marker's content digest);
+    identity is the content digest, known once the bytes were read (or promised by ``content``).
+    """
+
+    registry: str
+    name: str
+    revision: str
+    location: str
+    size_bytes: int = 0
+    weight: float = 1.0
+    content: Digest | None = None
+    attested: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.registry, self.name, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """An entry that is not complete yet: still being written, or waiting for its shards."""
+
+    registry: str
+    name: str
+    why: str
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An entry whose listing alone shows that it can never be accepted as it is (unsafe path, bad marker)."""
+
+    registry: str
+    name: str
+    revision: str
+    reason: str
+    message: str
+    hint: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.registry, self.name, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one registry holds right now. An unreachable registry raises instead: empty never means gone."""
+
+    candidates: tuple[Candidate, ...] = ()
+    unsettled: tuple[Unsettled, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """What one fold did to one layer group (or, named ``*``, to the whole model).
+
+    Norms are Frobenius, in weight units; cosine, share_kept and capacity_taken are dimensionless in [0, 1]
+    (cosine in [-1, 1]). ``None``: not defined for this method or this group.
+    """
+
+    group: str
+    parameters: int
+    delta_norm: float
+    kept_norm: float
+    merge_norm: float
+    base_norm: float
+    cosine: float | None = None
+    share_kept: float | None = None
+    effective_rank: float | None = None
+    capacity_taken: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """What a finished (durable, not yet committed) fold found out about the contribution."""
+
+    content: Digest
+    kind: Kind
+    statistics: Digest
+    totals: Mapping[str, float]
+    norm: float
+    relative_norm: float
+    groups: tuple[GroupReport, ...]
+    bytes_read: int = 0
+    bytes_written: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The committed running merge, as the ledger knows it."""
+
+    generation: int = 0
+    count: int = 0
+    totals: Mapping[str, float] = field(default_factory=dict)
+    statistics: Digest | None = None
+    lineage: Digest | None = None
+    published_generation: int = 0
+    version: int = 0
