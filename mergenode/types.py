@@ -72,7 +72,8 @@ class Candidate:
     """A checkpoint that a registry lists: where it is and which revision of it, nothing read yet.
 
     ``revision`` changes whenever the files change (a digest of the listing, or the marker's content digest);
-    identity is the content digest, known once the bytes were read (or promised by ``content``).
+    identity is the content digest, known once the bytes were read (or promised by ``content``). ``forced``: the
+    operator asked for it now, so an earlier rejection of the same revision does not stand in the way.
     """
 
     registry: str
@@ -83,6 +84,7 @@ class Candidate:
     weight: float = 1.0
     content: Digest | None = None
     attested: bool = False
+    forced: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from mergenode.types import Listing
+from mergenode.types import Candidate, Listing
 
 
 class Registry(Protocol):
@@ -22,6 +22,10 @@ class Registry(Protocol):
         Raises:
             TransientError: unreachable, vanished or unreadable. Never an empty listing in that case.
         """
+        ...
+
+    def settled(self, candidate: Candidate) -> None:
+        """An outcome of this candidate is durable. Most registries do nothing; a request is removed."""
         ...
 
     def close(self) -> None: ...
