@@ -1,0 +1,1 @@
+"""Measurements of mergenode: generated models, other tools, speed and memory of the engine."""
