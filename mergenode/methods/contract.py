@@ -79,6 +79,8 @@ class Method:
     state_factor: float
     """Elements of statistics per element of weights."""
     needs: frozenset[str] = frozenset()
+    export_elementwise: bool = True
+    """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""
     combine: Callable[[TensorSpec, Statistics, Statistics], Statistics] | None = None
     retract: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded] | None = None
 
