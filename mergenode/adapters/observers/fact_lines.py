@@ -1,0 +1,80 @@
+"""Every fact in one sentence."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from mergenode.ledger.records import (
+    Discovered,
+    Duplicate,
+    Fact,
+    Folded,
+    Initialised,
+    Pruned,
+    Published,
+    Rejected,
+)
+
+Line = tuple[str, str, dict[str, object]]
+"""Level, sentence, fields."""
+
+
+@singledispatch
+def describe(fact: Fact) -> Line:
+    """Level, sentence and fields of one fact; a kind without a sentence of its own is told by its name."""
+    return "info", fact.kind, {}
+
+
+@describe.register
+def _(fact: Folded) -> Line:
+    whole = next((group for group in fact.groups if group.get("group") == "*"), {})
+    share = whole.get("share_kept")
+    text = f"folded {fact.name!r} as number {fact.count}"
+    if share is not None:
+        text += f", {float(share):.1%} of it kept"
+    for warning in fact.warnings:
+        text += f"; {warning}"
+    fields: dict[str, object] = {
+        "registry": fact.registry, "name": fact.name, "revision": fact.revision, "content": fact.content,
+        "generation": fact.generation, "norm": fact.norm, "relative_norm": fact.relative_norm,
+        "seconds": fact.seconds, "bytes_read": fact.bytes_read, "bytes_written": fact.bytes_written,
+    }  # fmt: skip
+    return "info", text, fields
+
+
+@describe.register
+def _(fact: Rejected) -> Line:
+    text = f"rejected {fact.name!r}: {fact.message}" + (f" ({fact.hint})" if fact.hint else "")
+    fields = {"registry": fact.registry, "name": fact.name, "revision": fact.revision, "reason": fact.reason}
+    return "warning", text, dict(fields)
+
+
+@describe.register
+def _(fact: Duplicate) -> Line:
+    text = f"{fact.name!r} is already in the merge as {fact.same_as!r}"
+    return "info", text, {"registry": fact.registry, "name": fact.name, "content": fact.content}
+
+
+@describe.register
+def _(fact: Discovered) -> Line:
+    fields = {"registry": fact.registry, "name": fact.name, "revision": fact.revision}
+    return "info", f"found {fact.name!r}", {**fields, "size_bytes": fact.size_bytes}
+
+
+@describe.register
+def _(fact: Published) -> Line:
+    fields = {"version": fact.version, "generation": fact.generation, "digest": fact.digest}
+    text = f"version {fact.version} is visible at {fact.path}"
+    return "info", text, {**fields, "seconds": fact.seconds}
+
+
+@describe.register
+def _(fact: Pruned) -> Line:
+    versions = ", ".join(str(version) for version in fact.versions)
+    return "info", f"removed the files of versions {versions}", {"versions": fact.versions}
+
+
+@describe.register
+def _(fact: Initialised) -> Line:
+    text = f"new state for base {fact.base} with method {fact.method}"
+    return "info", text, {"ledger_id": fact.ledger_id, "base": fact.base, "method": fact.method}
