@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Published
@@ -25,12 +25,20 @@ class LedgerReader(Protocol):
         """The newest fact about each of these revisions (``discovered`` included); unknown keys are absent."""
         ...
 
+    def discovered(self, keys: Iterable[Key]) -> Mapping[Key, int]:
+        """Sequence of the first ``discovered`` fact about each of these revisions; unknown keys are absent."""
+        ...
+
     def by_content(self, content: Digest) -> Folded | None: ...
 
     def facts(
         self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
     ) -> Sequence[tuple[int, Fact]]:
         """Facts with their sequence numbers, oldest first; ``newest`` keeps only that many of the latest."""
+        ...
+
+    def folds(self, after: int = 0) -> Iterator[tuple[int, Folded]]:
+        """Every ``folded`` fact beyond sequence ``after``, oldest first, streamed: for replay."""
         ...
 
     def counts(self) -> Mapping[str, int]:

@@ -1,0 +1,64 @@
+"""What the daemon can be told to do next: a closed union, each member a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mergenode.types import Candidate, Digest, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Discover:
+    """Record ``discovered`` for these candidates, in this order, in one append."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Record ``rejected`` for these entries, whose listing alone shows that they cannot be accepted."""
+
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDuplicate:
+    """Record ``duplicate``: the marker promises content that was folded as ``same_as``. Nothing is read."""
+
+    candidate: Candidate
+    content: Digest
+    same_as: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Validate and fold: ends in ``folded``, ``duplicate``, ``rejected`` or a transient failure."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Make the committed ``generation`` visible as ``version``."""
+
+    generation: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do for ``seconds`` (> 0), unless a hint arrives earlier."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the loop. ``complete`` is False when something known was left undone; ``why`` names it."""
+
+    why: str
+    complete: bool = True
+
+
+Action = Discover | Refuse | MarkDuplicate | Fold | Publish | Wait | Stop

@@ -1,0 +1,58 @@
+"""What a decision depends on, as one value: the committed merge, the registries, and how long to be patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mergenode.ledger.records import ContributionFact
+from mergenode.types import Digest, Head, Listing
+
+Key = tuple[str, str, str]
+"""registry, name, revision"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When to publish, how long to rest, when ``once`` gives up. ``keep``: versions retained after a publish.
+
+    A publish is due after ``publish_every_contributions`` folds, or, when ``publish_every_seconds`` is set, that
+    long after the last one if anything was folded since (the first version at once). ``poll_seconds`` is the
+    longest wait. ``once_patience_seconds`` bounds how long ``once`` waits without progress for what may still
+    become ready.
+    """
+
+    publish_every_contributions: int = 1
+    publish_every_seconds: float | None = None
+    keep: int = 5
+    poll_seconds: float = 10.0
+    once_patience_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything a decision depends on, observed at one moment.
+
+    ``listings``: what each reachable registry holds; ``unreachable``: the names of the others.
+    ``outcomes``: the newest fact about each listed revision; ``order``: the sequence number of its discovery.
+    ``contents``: for content digests that listed candidates promise and that are in the merge, the name each was
+    folded as. ``waiting``: seconds until a revision may be tried again; ``publish_wait_seconds`` and
+    ``node_wait_seconds``: the same for publishing and for every write of this node. Zero or absent: now.
+    ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: since the last action other
+    than ``Wait`` succeeded. ``draining``: asked to stop. ``once``: stop when all is done.
+    """
+
+    head: Head
+    policy: Policy = field(default_factory=Policy)
+    listings: Mapping[str, Listing] = field(default_factory=dict)
+    unreachable: frozenset[str] = frozenset()
+    outcomes: Mapping[Key, ContributionFact] = field(default_factory=dict)
+    order: Mapping[Key, int] = field(default_factory=dict)
+    contents: Mapping[Digest, str] = field(default_factory=dict)
+    waiting: Mapping[Key, float] = field(default_factory=dict)
+    publish_wait_seconds: float = 0.0
+    node_wait_seconds: float = 0.0
+    seconds_since_publish: float | None = None
+    idle_seconds: float = 0.0
+    draining: bool = False
+    once: bool = False
