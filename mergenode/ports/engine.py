@@ -9,6 +9,10 @@ from mergenode.ports.observer import Observer
 from mergenode.types import Candidate, Digest, FoldResult, Head
 
 
+class Stopped(Exception):  # noqa: N818 - not an error: the work was asked to stop and can be taken up again
+    """Work was put down between two steps because the node is stopping. Finished shards are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """A version's weight files, durable in the staging directory but not visible yet."""

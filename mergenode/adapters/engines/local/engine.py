@@ -1,0 +1,237 @@
+"""The engine of one machine: opens files, plans memory, runs the passes, leaves durable results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from blake3 import blake3
+
+from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
+from mergenode.adapters.checkpoints.digest import ContentDigest
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
+from mergenode.adapters.durable import disk_errors, replace_file
+from mergenode.adapters.engines.local import journal
+from mergenode.adapters.engines.local.export import INDEX_SUFFIX, ExportPass, StatisticsFiles
+from mergenode.adapters.engines.local.fold import FoldPass
+from mergenode.adapters.engines.local.incoming import Source
+from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes
+from mergenode.adapters.engines.local.pipeline import Step, run_ordered
+from mergenode.adapters.engines.local.report import all_tensors, group_reports, relative_norm, whole_sums
+from mergenode.adapters.engines.local.shards import shard_layout
+from mergenode.adapters.engines.local.tensors import SLICE_ELEMENTS, read_slice
+from mergenode.errors import FatalError
+from mergenode.methods.contract import Method
+from mergenode.ports.engine import Exported, Stopped
+from mergenode.ports.observer import Observer, Progress
+from mergenode.types import Candidate, Digest, DType, FoldResult, Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the engine may use. ``device``: auto, cpu or cuda; ``threads`` compute beside one reader and the writer."""
+
+    memory_limit: int
+    threads: int = 1
+    device: str = "auto"
+
+    def torch_device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise FatalError(
+                "engine.device is cuda, but this torch sees no CUDA device",
+                hint="Install a CUDA build of torch and check the driver, or set engine.device to cpu.",
+            )
+        return torch.device(self.device)
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalEngine:
+    """Implements ports.engine.Engine. ``stop`` is asked between steps; when it answers True the work is put down."""
+
+    base_path: Path
+    base: BaseModel
+    method: Method
+    folding: Path
+    generations: Path
+    resources: Resources
+    publish_dtype: DType | None = None
+    limits: Limits = Limits()
+    stop: Callable[[], bool] = lambda: False
+
+    def generation_folder(self, generation: int) -> Path:
+        return self.generations / f"g{generation:08d}"
+
+    def check_memory(self) -> None:
+        """Raise FatalError when the limit cannot hold a fold of this base: before anything is accepted."""
+        with self._open_base() as files:
+            self._window(self._fold_pass(files, [], None), sources=1)
+
+    def fold(self, candidate: Candidate, head: Head, observer: Observer) -> FoldResult:
+        with disk_errors(self.folding), self._open_base() as files:
+            journal.open_folder(self.folding, self._plan(candidate, head))
+            with open_contribution(Path(candidate.location), self.base, limits=self.limits) as contribution:
+                source = Source(contribution, candidate.weight, candidate.name)
+                previous = self.generation_folder(head.generation) if head.generation else None
+                work = self._fold_pass(files, [source], previous)
+                self._run(work.steps(), work, self._window(work, 1), ("fold", candidate.name), observer)
+                content = finish_content(source)
+                contribution.weights.assert_unchanged()
+                files.assert_unchanged()
+                return self._finish(work, content, contribution, candidate, head)
+
+    def export(self, head: Head, staging: str, observer: Observer) -> Exported:
+        with disk_errors(staging), self._open_base() as files:
+            statistics = self._statistics(head.generation) if head.generation else None
+            work = ExportPass(
+                base=self.base,
+                base_files=files,
+                method=self.method,
+                totals=head.totals,
+                statistics=statistics,
+                staging=Path(staging),
+                dtype=self.publish_dtype,
+                metadata={"format": "pt", "mergenode_version": str(head.version + 1)},
+                device=self.resources.torch_device(),
+            )
+            try:
+                window = plan_window(self.resources.memory_limit, 0, None, resident=resident_bytes())
+                self._run(work.steps(), work, window, ("publish", f"v{head.version + 1:06d}"), observer)
+            finally:
+                if statistics is not None:
+                    statistics.close()
+            if len(files.files) > 1:
+                work.write_index(index_name(self.base_path))
+            files.assert_unchanged()
+            return Exported(work.digests, work.bytes_read, work.bytes_written)
+
+    def _statistics(self, generation: int) -> StatisticsFiles:
+        folder = self.generation_folder(generation)
+        count = len(shard_layout(self.base))
+        return StatisticsFiles(folder, {index: journal.load_record(folder, index) for index in range(count)})
+
+    def _open_base(self) -> WeightFiles:
+        return open_weights(self.base_path, limits=self.limits)
+
+    def _plan(self, candidate: Candidate, head: Head) -> dict[str, Any]:
+        return {
+            "candidate": list(candidate.key),
+            "location": candidate.location,
+            "weight": candidate.weight,
+            "generation": head.generation,
+            "statistics": head.statistics,
+            "base": self.base.digest,
+            "method": self.method.name,
+            "options": {name: repr(value) for name, value in self.method.options.items()},
+        }
+
+    def _fold_pass(self, files: WeightFiles, sources: list[Source], previous: Path | None) -> FoldPass:
+        return FoldPass(
+            base=self.base,
+            base_files=files,
+            sources=sources,
+            method=self.method,
+            folder=self.folding,
+            previous=previous,
+            device=self.resources.torch_device(),
+        )
+
+    def _window(self, work: FoldPass, sources: int) -> int:
+        need, spec = largest_need(self.base, work, sources)
+        return plan_window(self.resources.memory_limit, need, spec, resident=resident_bytes())
+
+    def _run(
+        self, steps: Any, work: FoldPass | ExportPass, window: int, subject: tuple[str, str], observer: Observer
+    ) -> None:
+        run_observed(steps, work, self.base, window, subject, observer, self.resources.threads, self.stop)
+
+    def _finish(
+        self, work: FoldPass, content: Digest, contribution: Contribution, candidate: Candidate, head: Head
+    ) -> FoldResult:
+        tensors = all_tensors(work.records)
+        sums = whole_sums(tensors, 0)
+        totals = dict(self.method.advance(head.totals, sums, candidate.weight))
+        identity = {
+            "content": content,
+            "totals": totals,
+            "tensors": {name: tensor["statistics"] for name, tensor in tensors.items()},
+        }
+        statistics = journal.digest_of(identity)
+        result = FoldResult(
+            content=content,
+            kind=contribution.kind,
+            statistics=statistics,
+            totals=totals,
+            norm=sums.get("delta_sq", 0.0) ** 0.5,
+            relative_norm=relative_norm(self.base, tensors, 0),
+            groups=group_reports(self.base, tensors, 0),
+            bytes_read=work.bytes_read,
+            bytes_written=work.bytes_written,
+            warnings=contribution.warnings,
+        )
+        manifest = {"statistics": statistics, "content": content, "totals": totals, "shards": len(work.records)}
+        manifest["groups"] = [asdict(group) for group in result.groups]
+        replace_file(self.folding / journal.MANIFEST, journal.canonical(manifest))
+        return result
+
+
+def run_observed(
+    steps: Any, work: FoldPass | ExportPass, base: BaseModel, window: int, subject: tuple[str, str],
+    observer: Observer, threads: int, stop: Callable[[], bool],
+) -> None:  # fmt: skip
+    """Run a pass, telling the observer how far it is; raises Stopped between steps when asked to stop."""
+    tensors_total, bytes_total = progress_totals(work, base)
+    done = [0, 0]
+
+    def advanced(tensors: int, nbytes: int) -> None:
+        done[0] += tensors
+        done[1] += nbytes
+        observer.progress(Progress(*subject, done[0], tensors_total, min(done[1], bytes_total), bytes_total))
+
+    def until_stopped() -> Any:
+        for step in steps:
+            if stop():
+                raise Stopped(f"{subject[0]} of {subject[1]} put down at tensor {done[0]} of {tensors_total}")
+            yield step
+
+    work.advanced = advanced
+    previous_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run_ordered(until_stopped(), threads=threads, budget_bytes=window)
+    finally:
+        torch.set_num_threads(previous_threads)
+
+
+def progress_totals(work: FoldPass | ExportPass, base: BaseModel) -> tuple[int, int]:
+    """Tensors and output bytes of a pass, for progress."""
+    if isinstance(work, ExportPass):
+        return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
+    merged = [spec for specs in shard_layout(base) for spec in specs]
+    return len(merged), sum(spec.numel * 4 for spec in merged)
+
+
+def finish_content(source: Source) -> Digest:
+    """The content digest of a contribution after a pass: tensors that the pass did not need are hashed now."""
+    files = source.contribution.weights
+    identity = ContentDigest()
+    for name, spec in files.specs.items():
+        if name not in source.digests:
+            hasher = blake3()
+            for start in range(0, spec.numel, SLICE_ELEMENTS):
+                _, buffer = read_slice(files, spec, start, min(start + SLICE_ELEMENTS, spec.numel))
+                hasher.update(buffer)
+            source.digests[name] = hasher.hexdigest()
+        identity.add(name, spec.dtype, spec.shape, bytes.fromhex(source.digests[name]))
+    return identity.finish(source.contribution.canonical_config)
+
+
+def index_name(base_path: Path) -> str:
+    """The name of the base's own index file."""
+    return next(path.name for path in sorted(base_path.iterdir()) if path.name.endswith(INDEX_SUFFIX))

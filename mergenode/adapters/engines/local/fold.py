@@ -1,0 +1,183 @@
+"""The fold pass: every tensor once, disk -> fold -> disk, shard by durable shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.contribution import Entry, LowRank
+from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
+from mergenode.adapters.engines.local.incoming import Source, incoming, reject_values
+from mergenode.adapters.engines.local.journal import finished_shard, load_record, shard_file
+from mergenode.adapters.engines.local.pipeline import Step
+from mergenode.adapters.engines.local.shards import (
+    ShardBuilder,
+    TensorRecord,
+    carry_shard,
+    merge_sq_of,
+    shard_layout,
+    statistic_key,
+)
+from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice, slices
+from mergenode.methods.contract import Folded, Method
+from mergenode.types import TensorSpec
+
+
+@dataclass(slots=True, kw_only=True)
+class FoldPass:
+    """Folds ``sources`` in order into new statistics below ``folder``, starting from ``previous`` (None: empty)."""
+
+    base: BaseModel
+    base_files: WeightFiles
+    sources: list[Source]
+    method: Method
+    folder: Path
+    previous: Path | None
+    device: torch.device
+    durable: bool = True
+    advanced: Callable[[int, int], None] = lambda tensors, nbytes: None
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def steps(self) -> Iterator[Step]:
+        """The work that is left, in order. Finished shards are taken over, untouched ones linked."""
+        for index, specs in enumerate(shard_layout(self.base)):
+            done = finished_shard(self.folder, index)
+            before = (self.previous, load_record(self.previous, index)) if self.previous else None
+            if done is None and not any(s.entry(spec.name) for s in self.sources for spec in specs):
+                done = carry_shard(self.folder, index, specs, sources=len(self.sources), previous=before)
+            if done is not None:
+                self.records[index] = done
+                for source, digests in zip(self.sources, done["contributions"], strict=True):
+                    source.digests.update(digests)
+                self.advanced(len(specs), sum(spec.nbytes for spec in specs))
+            else:
+                yield from self._shard(index, specs, before)
+
+    def _shard(self, index: int, specs: list[TensorSpec], before: tuple[Path, dict[str, Any]] | None) -> Iterator[Step]:
+        open_files = ExitStack()
+        builder = ShardBuilder(self.folder, index, specs, durable=self.durable)
+        open_files.callback(builder.writer.close)
+        old: WeightFiles | None = None
+        if before and before[1]["bytes"] is not None:
+            old = open_files.enter_context(open_weights(before[0] / shard_file(index)))
+        for spec in specs:
+            tensor_before = before[1]["tensors"][spec.name] if before else None
+            builder.records[spec.name] = TensorRecord(len(self.sources), merge_sq_of(tensor_before))
+            statistics = list(tensor_before["statistics"]) if tensor_before else []
+            yield from self._tensor(builder, spec, old, statistics, last=spec is specs[-1], files=open_files)
+
+    def _tensor(
+        self, builder: ShardBuilder, spec: TensorSpec, old: WeightFiles | None, statistics: list[str],
+        *, last: bool, files: ExitStack,
+    ) -> Iterator[Step]:  # fmt: skip
+        entries = [source.entry(spec.name) for source in self.sources]
+        sliced = self.method.elementwise(spec) or not any(entries)
+        ranges = slices(spec, whole=not sliced)
+        for bounds in ranges:
+            final = bounds == ranges[-1]
+            yield Step(
+                need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced),
+                read=partial(self._read, spec, entries, old, statistics, bounds),
+                compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape),
+                write=partial(
+                    self._write, builder, spec, sliced, final, files if last and final else None
+                ),
+            )  # fmt: skip
+
+    def need_bytes(self, spec: TensorSpec, bounds: tuple[int, int], sources: int, *, whole: bool) -> int:
+        """Bytes a step holds at its peak: raw inputs, base, delta, old and new statistics, the method's own."""
+        elements = bounds[1] - bounds[0]
+        wide = accumulator_dtype(spec).itemsize
+        factor = max(1.0, self.method.state_factor)
+        inputs = elements * (spec.dtype.size + sources * 4 + int(wide * factor))
+        working = self.method.working_bytes(spec) if whole else 3 * elements * wide
+        return inputs + int(elements * wide * (3 + factor)) + working
+
+    def _read(
+        self, spec: TensorSpec, entries: list[Entry | None], old: WeightFiles | None, statistics: list[str],
+        bounds: tuple[int, int],
+    ) -> dict[str, Any]:  # fmt: skip
+        box: dict[str, Any] = {"old": {}, "parts": []}
+        if any(entries):
+            box["base"], buffer = read_slice(self.base_files, spec, *bounds)
+            self.bytes_read += buffer.nbytes
+        for statistic in statistics:
+            assert old is not None
+            stored = old.specs[statistic_key(statistic, spec.name)]
+            box["old"][statistic], buffer = read_slice(old, stored, *bounds)
+            self.bytes_read += buffer.nbytes
+        for source, entry in zip(self.sources, entries, strict=True):
+            parts = source.read(entry, *bounds) if entry is not None else {}
+            self.bytes_read += 0 if isinstance(entry, LowRank) else sum(t.nbytes for t in parts.values())
+            box["parts"].append(parts)
+        return box
+
+    def _compute(
+        self, spec: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int],
+        shape: tuple[int, ...] | None, box: dict[str, Any],
+    ) -> tuple[dict[str, Tensor], list[Folded | None]]:  # fmt: skip
+        statistics: dict[str, Tensor] = {}
+        for name in list(box["old"]):
+            tensor = box["old"].pop(name).to(self.device)
+            statistics[name] = tensor.view(shape) if shape is not None else tensor
+        if "base" not in box:
+            return {name: tensor.cpu() for name, tensor in statistics.items()}, [None] * len(entries)
+        base = box.pop("base").to(device=self.device, dtype=accumulator_dtype(spec))
+        results: list[Folded | None] = []
+        for source, entry, parts in zip(self.sources, entries, box["parts"], strict=True):
+            if entry is None:
+                results.append(None)
+                continue
+            folded = fold_slice(self.method, spec, statistics, base, (source, entry, parts), bounds, shape)
+            statistics = dict(folded.statistics)
+            results.append(folded._replace(statistics={}))
+        return {name: tensor.cpu() for name, tensor in statistics.items()}, results
+
+    def _write(
+        self, builder: ShardBuilder, spec: TensorSpec, sliced: bool, final: bool, files: ExitStack | None,
+        result: tuple[dict[str, Tensor], list[Folded | None]],
+    ) -> None:  # fmt: skip
+        statistics, results = result
+        builder.write(spec, statistics, sliced=sliced)
+        for number, folded in enumerate(results):
+            if folded is not None:
+                builder.records[spec.name].add(number, folded.sums, folded.observed)
+        self.advanced(int(final), sum(tensor.nbytes for tensor in statistics.values()))
+        if files is None:
+            return
+        contributions = [self._digests_of_shard(source, list(builder.records)) for source in self.sources]
+        self.records[builder.index] = builder.finish(contributions)
+        self.bytes_written += builder.writer.bytes_written
+        files.close()
+
+    def _digests_of_shard(self, source: Source, names: list[str]) -> dict[str, str]:
+        parts = [part for name in names if (entry := source.entry(name)) for part in source.sources_of(entry)]
+        return {part: source.digests[part] for part in parts}
+
+
+def fold_slice(
+    method: Method, spec: TensorSpec, statistics: dict[str, Tensor], base: Tensor,
+    arriving: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
+) -> Folded:  # fmt: skip
+    """One contribution enters one slice. ``shape``: the tensor's shape when the whole tensor is folded at once."""
+    source, entry, parts = arriving
+    arrived = incoming(spec, entry, parts, base, bounds, source.weight)
+    if shape is not None:
+        base = base.view(shape)
+        tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
+        arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned)
+    folded = method.fold(spec, statistics, base, arrived)
+    if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums["merge_sq"])):
+        reject_values(spec, source, entry, arrived.delta, bounds)
+    return folded

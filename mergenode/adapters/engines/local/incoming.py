@@ -1,0 +1,112 @@
+"""What a contribution says about a slice of a tensor: dense weights, a low-rank product or an addition to a bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from mergenode.adapters.checkpoints.contribution import Additive, Contribution, Dense, Entry, LowRank
+from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice
+from mergenode.errors import RejectedError, RejectReason
+from mergenode.methods.contract import Incoming
+from mergenode.types import TensorSpec
+
+
+@dataclass(slots=True)
+class Source:
+    """One opened contribution on its way through a pass, with the digests of what was read of it so far."""
+
+    contribution: Contribution
+    weight: float
+    label: str
+    hashers: dict[str, blake3] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    _factors: dict[str, Tensor] = field(default_factory=dict)
+
+    def entry(self, name: str) -> Entry | None:
+        return self.contribution.entries.get(name)
+
+    def sources_of(self, entry: Entry) -> list[str]:
+        """Names of the tensors inside the contribution's files that an entry is made of."""
+        return [entry.left, entry.right] if isinstance(entry, LowRank) else [entry.source]
+
+    def read(self, entry: Entry, start: int, stop: int) -> dict[str, Tensor]:
+        """Read what a slice needs, hashing every byte once. Called by one thread, in order."""
+        files = self.contribution.weights
+        if isinstance(entry, LowRank):
+            return {name: self._factor(name) for name in (entry.left, entry.right)}
+        spec = files.specs[entry.source]
+        tensor, buffer = read_slice(files, spec, start, stop)
+        hasher = self.hashers.setdefault(entry.source, blake3())
+        hasher.update(buffer)
+        if stop == spec.numel:
+            self.digests[entry.source] = self.hashers.pop(entry.source).hexdigest()
+        return {entry.source: tensor}
+
+    def _factor(self, name: str) -> Tensor:
+        """A whole factor of a low-rank product; kept for the slices of the same tensor that follow."""
+        if name not in self._factors:
+            spec = self.contribution.weights.specs[name]
+            tensor, buffer = read_slice(self.contribution.weights, spec, 0, spec.numel)
+            self.digests[name] = blake3(buffer).hexdigest()
+            if len(self._factors) >= 2:
+                self._factors.clear()
+            self._factors[name] = tensor.view(spec.shape)
+        return self._factors[name]
+
+
+def incoming(
+    spec: TensorSpec, entry: Entry, parts: dict[str, Tensor], base: Tensor, bounds: tuple[int, int], weight: float
+) -> Incoming:
+    """The delta of a slice in accumulator dtype, on the device of ``base``; takes the raw parts out of ``parts``."""
+    dtype = accumulator_dtype(spec)
+    if isinstance(entry, Dense):
+        tuned = parts.pop(entry.source).to(device=base.device, dtype=dtype)
+        delta = tuned - base
+        return Incoming(delta, tuned) if weight == 1.0 else Incoming(delta.mul_(weight))
+    if isinstance(entry, Additive):
+        delta = parts.pop(entry.source).to(device=base.device, dtype=dtype) * (entry.scale * weight)
+        return Incoming(delta)
+    return Incoming(_product(spec, entry, parts, base, bounds).mul_(entry.scale * weight))
+
+
+def _product(
+    spec: TensorSpec, entry: LowRank, parts: dict[str, Tensor], base: Tensor, bounds: tuple[int, int]
+) -> Tensor:
+    """Rows of ``left @ right`` that cover the slice, flattened and cut to it."""
+    dtype = accumulator_dtype(spec)
+    left = parts.pop(entry.left).to(device=base.device, dtype=dtype)
+    right = parts.pop(entry.right).to(device=base.device, dtype=dtype)
+    left = left.reshape(left.shape[0], -1) if left.ndim != 2 else left
+    right = right.reshape(right.shape[0], -1) if right.ndim != 2 else right
+    left = left.T if entry.left_transposed else left
+    right = right.T if entry.right_transposed else right
+    row = max(1, right.shape[1])
+    first, last = bounds[0] // row, -(-bounds[1] // row)
+    product = torch.matmul(left[first:last], right).reshape(-1)
+    return product[bounds[0] - first * row : bounds[1] - first * row]
+
+
+def reject_values(spec: TensorSpec, source: Source, entry: Entry, delta: Tensor, bounds: tuple[int, int]) -> NoReturn:
+    """Say which values made a norm non-finite: NaN or infinity, or finite ones too large to be squared."""
+    name = source.sources_of(entry)[0]
+    where = f"{source.label}: tensor {name!r} ({source.contribution.weights.file_of(name)})"
+    bad = ~torch.isfinite(delta.reshape(-1))
+    count = int(bad.sum())
+    if not count:
+        raise RejectedError(
+            RejectReason.NORM_TOO_LARGE,
+            f"{where}: the update of {spec.name!r} is so large that its norm overflows",
+            hint="The training run diverged: push an earlier checkpoint of the run.",
+        )
+    offset = int(bad.nonzero()[0])
+    raise RejectedError(
+        RejectReason.NOT_FINITE,
+        f"{where}: {count} of the elements {bounds[0]}..{bounds[1]} are not finite, "
+        f"the first ({float(delta.reshape(-1)[offset])}) at flat index {bounds[0] + offset}",
+        hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
+    )

@@ -1,0 +1,98 @@
+"""The fold's own folder: finished shards, each with a record that makes it count.
+
+A shard counts when its record exists, and its record is written after its data is durable. The folder belongs to one
+fold (``plan.json``); a fold of anything else starts afresh. The finished folder, renamed, is a generation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from mergenode.adapters.durable import remove_tree, replace_file, sync_directory
+from mergenode.errors import FatalError
+from mergenode.types import Digest
+
+PLAN, MANIFEST = "plan.json", "manifest.json"
+
+
+def canonical(value: object) -> bytes:
+    """One spelling per value: sorted keys, no spaces, floats that read back exactly."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest_of(value: object) -> Digest:
+    return Digest(f"blake3:{blake3(canonical(value)).hexdigest()}")
+
+
+def shard_file(index: int) -> str:
+    return f"shard-{index:05d}.safetensors"
+
+
+def record_file(index: int) -> str:
+    return f"shard-{index:05d}.json"
+
+
+def open_folder(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Make ``folder`` the folder of this plan: kept when it already is, emptied otherwise."""
+    if _load(folder / PLAN) == json.loads(canonical(plan)):
+        for stray in folder.glob(".*.new"):
+            stray.unlink()
+        return
+    remove_tree(folder)
+    folder.mkdir(parents=True)
+    replace_file(folder / PLAN, canonical(plan))
+    sync_directory(folder.parent)
+
+
+def finished_shard(folder: Path, index: int) -> dict[str, Any] | None:
+    """The record of a durable shard, or None when it has to be made (again)."""
+    record = _load(folder / record_file(index))
+    if record is None:
+        return None
+    if record["bytes"] is not None:
+        try:
+            if os.stat(folder / shard_file(index)).st_size != record["bytes"]:
+                return None
+        except FileNotFoundError:
+            return None
+    return record
+
+
+def write_record(folder: Path, index: int, record: Mapping[str, Any]) -> None:
+    replace_file(folder / record_file(index), canonical(record))
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished fold. Raises FatalError when it is missing or damaged."""
+    manifest = _load(folder / MANIFEST)
+    if manifest is None:
+        raise FatalError(
+            f"{folder / MANIFEST}: missing or unreadable",
+            hint="The statistics of the running merge are damaged; restore the state directory from a backup.",
+        )
+    return manifest
+
+
+def load_record(folder: Path, index: int) -> dict[str, Any]:
+    """The record of a shard of a finished generation. Raises FatalError when it is missing or damaged."""
+    record = finished_shard(folder, index)
+    if record is None:
+        raise FatalError(
+            f"{folder / shard_file(index)}: missing or damaged",
+            hint="The statistics of the running merge are damaged; restore the state directory from a backup.",
+        )
+    return record
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        loaded = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return loaded if isinstance(loaded, dict) else None

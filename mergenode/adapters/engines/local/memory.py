@@ -1,0 +1,54 @@
+"""The promise of ``engine.memory_limit``: planned before the first byte is read, refused when it cannot hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.engines.local.fold import FoldPass
+from mergenode.adapters.engines.local.shards import shard_layout
+from mergenode.adapters.engines.local.tensors import slices
+from mergenode.errors import FatalError
+from mergenode.types import TensorSpec
+
+DEFAULT_WINDOW_BYTES = 256 << 20
+"""More work in flight than this does not make a fold faster."""
+
+_MARGIN_BYTES = 48 << 20
+"""What the process may still need besides the work in flight: metadata, the ledger, the HTTP port."""
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def largest_need(base: BaseModel, fold: FoldPass, sources: int) -> tuple[int, TensorSpec | None]:
+    """The step of a fold that needs the most memory, in bytes, and its tensor."""
+    largest: tuple[int, TensorSpec | None] = (0, None)
+    for specs in shard_layout(base):
+        for spec in specs:
+            whole = not fold.method.elementwise(spec)
+            need = fold.need_bytes(spec, slices(spec, whole=whole)[0], sources, whole=whole)
+            if need > largest[0]:
+                largest = (need, spec)
+    return largest
+
+
+def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, resident: int) -> int:
+    """Bytes of work that may be in flight.
+
+    Raises:
+        FatalError: the limit cannot hold the largest step; the message names the tensor and the limit it takes.
+    """
+    available = limit_bytes - resident - _MARGIN_BYTES
+    if need > available and spec is not None:
+        mib = 1 << 20
+        raise FatalError(
+            f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the fold of {spec.name!r} {list(spec.shape)}: "
+            f"it needs {need // mib} MiB beside the {(resident + _MARGIN_BYTES) // mib} MiB of the process",
+            hint=f"Set engine.memory_limit to at least {-(-(need + resident + _MARGIN_BYTES) // mib) + 1}MiB, "
+            "or exclude the tensor from projection (method.exclude).",
+        )
+    return min(available, max(need, DEFAULT_WINDOW_BYTES))

@@ -1,0 +1,75 @@
+"""From the records of a fold pass to what people read: totals, whole-model and per-group figures, digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import fsum, sqrt
+from typing import Any
+
+from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.ledger.groups import layer_group
+from mergenode.types import GroupReport
+
+WHOLE = "*"
+"""Name of the group that is the whole model."""
+
+Tensors = Mapping[str, Mapping[str, Any]]
+"""Per tensor: ``{"statistics": digests, "folds": [{"sums": ..., "observed": ...} per contribution]}``."""
+
+
+def all_tensors(records: Mapping[int, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The tensor records of all shards, in shard order."""
+    return {name: tensor for index in sorted(records) for name, tensor in records[index]["tensors"].items()}
+
+
+def whole_sums(tensors: Tensors, fold: int) -> dict[str, float]:
+    """Sums over all tensors of one contribution's fold, correctly rounded, so that the order does not matter."""
+    parts: dict[str, list[float]] = {}
+    for tensor in tensors.values():
+        for name, value in tensor["folds"][fold]["sums"].items():
+            parts.setdefault(name, []).append(value)
+    return {name: fsum(values) for name, values in parts.items()}
+
+
+def relative_norm(base: BaseModel, tensors: Tensors, fold: int) -> float:
+    """Norm of the contribution's matrices (two dimensions and more) over that of the base's: 0 = no change.
+
+    An unrelated model of the same shapes comes out above 1; fine-tunes stay well below.
+    """
+    moved = fsum(
+        tensor["folds"][fold]["sums"]["delta_sq"] for name, tensor in tensors.items() if len(base.specs[name].shape) > 1
+    )
+    return sqrt(moved) / base.matrix_norm if base.matrix_norm else 0.0
+
+
+def group_reports(base: BaseModel, tensors: Tensors, fold: int) -> tuple[GroupReport, ...]:
+    """One report for the whole model, then one per layer group in model order."""
+    members: dict[str, list[str]] = {WHOLE: list(tensors)}
+    for name in tensors:
+        members.setdefault(layer_group(name), []).append(name)
+    return tuple(_report(group, names, base, tensors, fold) for group, names in members.items())
+
+
+def _report(group: str, names: Iterable[str], base: BaseModel, tensors: Tensors, fold: int) -> GroupReport:
+    names = list(names)
+    sums = whole_sums({name: tensors[name] for name in names}, fold)
+    delta, kept = sqrt(sums.get("delta_sq", 0.0)), sqrt(sums.get("kept_sq", 0.0))
+    before = sqrt(sums.get("before_sq", 0.0))
+    ranks = [
+        (base.specs[name].numel, observed["effective_rank"], observed["full_rank"])
+        for name in names
+        if "effective_rank" in (observed := tensors[name]["folds"][fold]["observed"])
+    ]
+    size = sum(numel for numel, _, _ in ranks)
+    return GroupReport(
+        group=group,
+        parameters=sum(base.specs[name].numel for name in names),
+        delta_norm=delta,
+        kept_norm=kept,
+        merge_norm=sqrt(sums.get("merge_sq", 0.0)),
+        base_norm=sqrt(fsum(base.squared_norms[name] for name in names)),
+        cosine=sums.get("dot", 0.0) / (delta * before) if delta and before else None,
+        share_kept=kept / delta if delta else None,
+        effective_rank=sum(n * rank for n, rank, _ in ranks) / size if size else None,
+        capacity_taken=sum(n * rank / full for n, rank, full in ranks) / size if size else None,
+    )
