@@ -1,0 +1,71 @@
+"""The settings of publishing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from mergenode.settings.quantities import Size, resolve_path
+from mergenode.settings.section import Section, setting, subsection
+
+
+class EverySettings(Section):
+    """When a new version is published: as soon as one of the two is reached and something new was folded."""
+
+    contributions: int | None = setting(
+        1,
+        "Publish after this many new contributions; null leaves it to seconds.",
+        unit="contributions",
+        why="an always-fresh model is the point, and publishing costs less than folding",
+        ge=1,
+    )
+    seconds: float | None = setting(
+        None,
+        "Publish when the oldest unpublished contribution is this old; null leaves it to contributions.",
+        unit="seconds",
+        why="every contribution is published at once anyway",
+        ge=0,
+        strict=True,
+    )
+
+    @model_validator(mode="after")
+    def _something_publishes(self) -> Self:
+        if self.contributions is None and self.seconds is None:
+            raise ValueError("at least one of contributions and seconds, or nothing would ever be published")
+        return self
+
+
+class PublishSettings(Section):
+    """Where versions appear and in which form."""
+
+    path: Path = setting(
+        "./published",
+        "Directory that holds the versions and the link 'latest'.",
+        unit="path",
+        why="it lies beside the settings file, apart from the private state",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "Element type of published float weights; auto keeps the base's, tensor by tensor.",
+        unit="dtype name",
+        why="whatever serves the base then serves the merge",
+    )
+    keep: int = setting(
+        5,
+        "How many versions stay on disk, the newest included; the one behind 'latest' always stays.",
+        unit="versions",
+        why="a reader that started on an older one can finish, at five times the size of the base",
+        ge=1,
+    )
+    every: EverySettings = subsection(EverySettings, "When a new version is published.")
+    max_shard_size: Size | None = setting(
+        None,
+        "Largest weight file of a version; null shards like the base.",
+        unit="bytes, or text such as 5GB",
+        why="tools that read the base's layout then read the version",
+        ge=1024,
+    )
+
+    _path = field_validator("path", mode="plain")(resolve_path)

@@ -1,0 +1,113 @@
+"""All settings of a node, and what they must not do to each other."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from os.path import normpath
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mergenode.settings.document import Where, dotted
+from mergenode.settings.methods import AverageSettings, OpcmSettings, TaskArithmeticSettings
+from mergenode.settings.publishing import PublishSettings
+from mergenode.settings.quantities import ConfigPath
+from mergenode.settings.registries import RegistrySettings
+from mergenode.settings.section import REQUIRED, Section, setting, subsection
+from mergenode.settings.sections import (
+    EngineSettings,
+    HttpSettings,
+    LogSettings,
+    NodeSettings,
+    ShutdownSettings,
+    ValidationSettings,
+)
+
+RESERVED_REGISTRY = "ingest"
+"""The registry name of what `mergenode ingest` hands in."""
+
+MethodSettings = Annotated[
+    OpcmSettings | TaskArithmeticSettings | AverageSettings, Field(discriminator="name")
+]
+
+
+class Settings(Section):
+    """One node, from one file."""
+
+    node: NodeSettings = subsection(NodeSettings, "Who this node is.")
+    base: ConfigPath = setting(
+        REQUIRED,
+        "The checkpoint that all contributions were fine-tuned from.",
+        unit="path",
+        why="only you know it",
+    )
+    registries: tuple[RegistrySettings, ...] = setting(
+        REQUIRED,
+        "Where contributions appear; an empty list takes them by `mergenode ingest` alone.",
+        unit="list of URLs or registry sections",
+        why="only you know where yours are",
+    )
+    method: MethodSettings = Field(
+        default={"name": "opcm"},
+        description="How contributions enter the running merge.",
+        validate_default=True,
+    )
+    publish: PublishSettings = subsection(PublishSettings, "Where versions appear.")
+    http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
+    engine: EngineSettings = subsection(EngineSettings, "How folds are executed.")
+    validation: ValidationSettings = subsection(ValidationSettings, "What a contribution may be.")
+    log: LogSettings = subsection(LogSettings, "What the node writes about itself.")
+    shutdown: ShutdownSettings = subsection(ShutdownSettings, "How the node ends.")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        _names_differ(self.registries)
+        _places_apart(self)
+        return self
+
+
+def conflict(where: Where, message: str) -> PydanticCustomError:
+    """An error between two settings; ``where`` is the one to change."""
+    return PydanticCustomError("conflict", "{message}", {"message": message, "where": where})
+
+
+def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
+    names = [registry.name for registry in registries]
+    for position, name in enumerate(names):
+        if name == RESERVED_REGISTRY:
+            raise conflict(
+                ("registries", position),
+                f"the registry name {name!r} is taken by `mergenode ingest`; set another name",
+            )
+        if name in names[:position]:
+            raise conflict(
+                ("registries", position),
+                f"the registry name {name!r} occurs twice; set another name for one of them",
+            )
+
+
+def _places_apart(settings: Settings) -> None:
+    """Refuse directories inside each other: the node would take its own output for a contribution."""
+    ours: dict[Where, Path] = {
+        ("node", "state"): settings.node.state,
+        ("publish", "path"): settings.publish.path,
+    }
+    theirs: dict[Where, Path] = {("base",): settings.base}
+    theirs |= {
+        ("registries", position): registry.path for position, registry in enumerate(settings.registries)
+    }
+    for (where, place), (other_where, other) in [
+        *product(theirs.items(), ours.items()),
+        *combinations(ours.items(), 2),
+    ]:
+        if _overlap(place, other):
+            both = f"{dotted(where)} ({place}) and {dotted(other_where)} ({other})"
+            raise conflict(where, f"{both} must lie apart from each other")
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    # By name only: settings are checked without asking the file system.
+    one, other = Path(normpath(one)), Path(normpath(other))
+    return one == other or one in other.parents or other in one.parents
