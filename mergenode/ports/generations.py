@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mergenode.types import Digest
-
 
 class Generations(Protocol):
     """Moves finished folds into place. Exactly one generation is current: the one the ledger names."""
@@ -28,8 +26,6 @@ class Generations(Protocol):
     def discard(self) -> None:
         """Remove the folding folder (the fold was rejected or is a duplicate)."""
         ...
-
-    def statistics_digest(self, generation: int) -> Digest: ...
 
     def sizes(self) -> tuple[int, int]:
         """Bytes used, and free bytes on the file system."""

@@ -26,6 +26,14 @@ class Publisher(Protocol):
         """
         ...
 
+    def digest(self, version: int) -> Digest:
+        """Digest of the manifest of a version that is in place."""
+        ...
+
+    def path(self, version: int) -> str:
+        """Where readers find this version."""
+        ...
+
     def point_latest(self, version: int) -> None:
         """Move ``latest``, atomically and durably. Idempotent."""
         ...

@@ -1,0 +1,77 @@
+"""Statistics on disk: the folding folder and one folder per committed generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree, rename_directory, tree_bytes
+from mergenode.errors import FatalError
+
+
+@dataclass(frozen=True, slots=True)
+class FolderGenerations:
+    """Implements ports.generations.Generations below the state directory."""
+
+    state: Path
+
+    @property
+    def folding(self) -> Path:
+        return self.state / "folding"
+
+    @property
+    def statistics(self) -> Path:
+        return self.state / "statistics"
+
+    def folder(self, generation: int) -> Path:
+        return self.statistics / f"g{generation:08d}"
+
+    def prepare(self) -> None:
+        """Create the directories of a new state. Idempotent."""
+        with disk_errors(self.state):
+            self.statistics.mkdir(parents=True, exist_ok=True)
+
+    def install(self, generation: int) -> None:
+        with disk_errors(self.state):
+            rename_directory(self.folding, self.folder(generation))
+
+    def recover(self, current: int) -> list[str]:
+        done: list[str] = []
+        with disk_errors(self.state):
+            for path in sorted(self.statistics.iterdir()):
+                generation = _number(path.name)
+                if generation is None:
+                    remove_tree(path)
+                elif generation > current:
+                    remove_tree(self.folding)
+                    rename_directory(path, self.folding)
+                    done.append(f"generation {generation} was finished but not committed: its fold is taken up again")
+                elif generation < current:
+                    remove_tree(path)
+                    done.append(f"removed the statistics of generation {generation}, superseded by {current}")
+            for stray in self.state.glob(".*.removing"):
+                remove_tree(stray)
+        if current and not self.folder(current).is_dir():
+            raise FatalError(
+                f"{self.folder(current)}: the statistics of generation {current}, which the ledger names, are missing",
+                hint="Restore the state directory from a backup, or start a new one and let it fold again.",
+            )
+        return done
+
+    def retire(self, current: int) -> None:
+        with disk_errors(self.state):
+            for path in sorted(self.statistics.iterdir()):
+                generation = _number(path.name)
+                if generation is not None and generation < current:
+                    remove_tree(path)
+
+    def discard(self) -> None:
+        with disk_errors(self.state):
+            remove_tree(self.folding)
+
+    def sizes(self) -> tuple[int, int]:
+        return tree_bytes(self.statistics) + tree_bytes(self.folding), free_bytes(self.state)
+
+
+def _number(name: str) -> int | None:
+    return int(name[1:]) if name[:1] == "g" and name[1:].isdigit() else None

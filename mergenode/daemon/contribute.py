@@ -1,0 +1,203 @@
+"""One checkpoint, one straight line: fold -> judge -> commit -> publish.
+
+Every step ends in a durable fact or leaves nothing behind; killed anywhere, the next start goes on from the facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS, model_card, version_manifest
+from mergenode.errors import FatalError, RejectedError, RejectReason
+from mergenode.ledger.chain import lineage
+from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Initialised, Pruned, Published, Rejected
+from mergenode.ports.clock import Clock
+from mergenode.ports.engine import Engine
+from mergenode.ports.generations import Generations
+from mergenode.ports.ledger_store import LedgerStore
+from mergenode.ports.observer import Observer
+from mergenode.ports.publisher import Publisher
+from mergenode.types import Candidate, FoldResult, Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The ports that one contribution passes, and the limits it is judged by."""
+
+    engine: Engine
+    ledger: LedgerStore
+    generations: Generations
+    publisher: Publisher
+    observer: Observer
+    clock: Clock
+    max_relative_norm: float = 0.95
+    publish_dtype: str | None = None
+    keep: int = 5
+
+
+def contribute(line: Line, candidate: Candidate) -> ContributionFact:
+    """Fold one candidate and commit it, or record why not. Returns the fact that was recorded.
+
+    Durability: the returned fact is in the ledger. Raises TransientError when it should be tried again.
+    """
+    head = line.ledger.head()
+    started = line.clock.monotonic()
+    try:
+        result = line.engine.fold(candidate, head, line.observer)
+        same = line.ledger.by_content(result.content)
+        if same is None:
+            judge(candidate, result, line.max_relative_norm)
+    except RejectedError as error:
+        return _record(line, _rejected(line, candidate, error))
+    if same is not None:
+        return _record(line, _duplicate(line, candidate, result, same.name))
+    return _commit(line, candidate, head, result, line.clock.monotonic() - started)
+
+
+def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) -> None:
+    """Refuse what was read completely and still must not enter the merge. Raises RejectedError."""
+    if candidate.content is not None and candidate.content != result.content:
+        raise RejectedError(
+            RejectReason.DIGEST_MISMATCH,
+            f"{candidate.name}: its commit marker promises {candidate.content}, the files hold {result.content}",
+            hint="Copy the files again and run `mergenode commit` on the finished directory.",
+        )
+    if result.norm == 0.0:
+        raise RejectedError(
+            RejectReason.EMPTY_DELTA,
+            f"{candidate.name}: every merged weight equals the base; there is nothing to fold",
+            hint="Push the fine-tuned weights; an untouched copy of the base would only dilute the others.",
+        )
+    if result.relative_norm > max_relative_norm:
+        raise RejectedError(
+            RejectReason.OTHER_BASE,
+            f"{candidate.name}: its matrices differ from the base by {result.relative_norm:.2f} of the base's own norm "
+            f"(limit {max_relative_norm:g}); fine-tunes of this base stay far below, other models come out above 1",
+            hint="Check that it was fine-tuned from this base; if it was, raise validation.max_relative_norm.",
+        )
+
+
+def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, seconds: float) -> Folded:
+    origin = _origin(line)
+    fact = Folded(
+        time=line.clock.now(),
+        registry=candidate.registry,
+        name=candidate.name,
+        revision=candidate.revision,
+        generation=head.generation + 1,
+        location=candidate.location,
+        content=result.content,
+        contribution_kind=result.kind.value,
+        weight=candidate.weight,
+        count=head.count + 1,
+        totals=result.totals,
+        statistics=result.statistics,
+        lineage=lineage(
+            head.lineage,
+            base=origin.base,
+            method=origin.method,
+            options=origin.options,
+            content=result.content,
+            weight=candidate.weight,
+        ),
+        norm=result.norm,
+        relative_norm=result.relative_norm,
+        groups=tuple(asdict(group) for group in result.groups),
+        seconds=seconds,
+        bytes_read=result.bytes_read,
+        bytes_written=result.bytes_written,
+        warnings=result.warnings,
+    )
+    # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
+    # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
+    # from finished shards. The other way round the ledger would name files that do not exist.
+    line.generations.install(fact.generation)
+    line.ledger.append(fact)
+    line.observer.fact(fact)
+    line.generations.retire(fact.generation)
+    return fact
+
+
+def publish(line: Line, generation: int, version: int) -> Published:
+    """Make the committed merge visible as ``version``.
+
+    Durability: on return the version, ``latest`` and the fact are on disk. Idempotence: a version that was renamed
+    into place before a kill is recognised by its manifest and only completed.
+    """
+    head, origin = line.ledger.head(), _origin(line)
+    if head.generation != generation:
+        raise FatalError(f"asked to publish generation {generation}, but generation {head.generation} is committed")
+    started = line.clock.monotonic()
+    in_place = line.publisher.visible(version)
+    if in_place is None or in_place.get("lineage") != head.lineage:
+        staging = line.publisher.stage(version)
+        exported = line.engine.export(head, staging, line.observer)
+        newest = [fact for _, fact in line.ledger.facts(kinds=["folded"], newest=LISTED_CONTRIBUTIONS)]
+        manifest = version_manifest(
+            origin=origin,
+            head=head,
+            version=version,
+            dtype=line.publish_dtype,
+            tensors=exported.tensors,
+            contributions=[fact for fact in newest if isinstance(fact, Folded)],
+        )
+        line.publisher.publish(version, manifest, model_card(manifest))
+    line.publisher.point_latest(version)
+    fact = Published(
+        time=line.clock.now(),
+        version=version,
+        generation=generation,
+        digest=line.publisher.digest(version),
+        path=line.publisher.path(version),
+        seconds=line.clock.monotonic() - started,
+    )
+    line.ledger.append(fact)
+    line.observer.fact(fact)
+    prune(line)
+    return fact
+
+
+def prune(line: Line) -> None:
+    """Retention: remove the oldest versions beyond ``keep``, then record it."""
+    removed = tuple(line.publisher.prune(line.keep))
+    if removed:
+        fact = Pruned(time=line.clock.now(), versions=removed)
+        line.ledger.append(fact)
+        line.observer.fact(fact)
+
+
+def _record(line: Line, fact: ContributionFact) -> ContributionFact:
+    line.ledger.append(fact)
+    line.observer.fact(fact)
+    line.generations.discard()
+    return fact
+
+
+def _rejected(line: Line, candidate: Candidate, error: RejectedError) -> Rejected:
+    return Rejected(
+        time=line.clock.now(),
+        registry=candidate.registry,
+        name=candidate.name,
+        revision=candidate.revision,
+        reason=error.reason.value,
+        message=error.message,
+        hint=error.hint,
+    )
+
+
+def _duplicate(line: Line, candidate: Candidate, result: FoldResult, same_as: str) -> Duplicate:
+    return Duplicate(
+        time=line.clock.now(),
+        registry=candidate.registry,
+        name=candidate.name,
+        revision=candidate.revision,
+        content=result.content,
+        same_as=same_as,
+    )
+
+
+def _origin(line: Line) -> Initialised:
+    origin = line.ledger.initialised()
+    if origin is None:
+        raise FatalError("the ledger has no first fact", hint="Start the node with `mergenode run` first.")
+    return origin

@@ -1,0 +1,108 @@
+"""What a version says about itself: ``mergenode.json`` and the model card. Values in, values out.
+
+Nothing here depends on the time, the machine or the node's name, so that nodes which folded the same contributions in
+the same order publish the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mergenode.ledger.records import Folded, Initialised
+from mergenode.types import Digest, Head
+
+SCHEMA = "mergenode.version/1"
+LISTED_CONTRIBUTIONS = 1000
+"""A manifest names at most this many of the newest contributions; the ledger names all, ``lineage`` commits to all."""
+
+_CARD_ROWS = 50
+
+
+def version_manifest(
+    *, origin: Initialised, head: Head, version: int, dtype: str | None, tensors: Mapping[str, Digest],
+    contributions: Sequence[Folded],
+) -> dict[str, Any]:  # fmt: skip
+    """The manifest of a version. ``contributions``: the newest, oldest first. ``dtype``: None keeps the base's."""
+    newest = contributions[-1] if contributions else None
+    return {
+        "schema": SCHEMA,
+        "version": version,
+        "parent": version - 1 or None,
+        "generation": head.generation,
+        "base": origin.base,
+        "method": {"name": origin.method, "options": dict(origin.options)},
+        "dtype": dtype,
+        "count": head.count,
+        "totals": dict(head.totals),
+        "lineage": head.lineage,
+        "statistics": head.statistics,
+        "contributions": [contribution_entry(folded) for folded in contributions[-LISTED_CONTRIBUTIONS:]],
+        "groups": [dict(group) for group in newest.groups] if newest else [],
+        "tensors": dict(tensors),
+    }
+
+
+def contribution_entry(folded: Folded) -> dict[str, Any]:
+    """One contribution as a manifest lists it."""
+    whole = folded.groups[0] if folded.groups else {}
+    return {
+        "generation": folded.generation,
+        "name": folded.name,
+        "kind": folded.contribution_kind,
+        "content": folded.content,
+        "weight": folded.weight,
+        "norm": folded.norm,
+        "relative_norm": folded.relative_norm,
+        "share_kept": whole.get("share_kept"),
+        "cosine": whole.get("cosine"),
+    }
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """README.md of a version: front matter that the hub understands, lineage as a table."""
+    rows = [
+        f"| {entry['generation']} | {_cell(entry['name'])} | {entry['kind']} | {_number(entry['norm'])} "
+        f"| {_percent(entry['share_kept'])} | `{entry['content'][:23]}` |"
+        for entry in manifest["contributions"][-_CARD_ROWS:]
+    ]
+    method = manifest["method"]
+    options = ", ".join(f"{key}={value}" for key, value in sorted(method["options"].items())) or "defaults"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags:",
+        "- merge",
+        "- mergenode",
+        "---",
+        "",
+        f"# Merged model, version {manifest['version']}",
+        "",
+        f"{manifest['count']} contributions merged into one base model by mergenode, method `{method['name']}` "
+        f"({_cell(options)}).",
+        "",
+        f"- base: `{manifest['base']}`",
+        f"- lineage: `{manifest['lineage']}`",
+        "- every tensor's digest: `mergenode.json`",
+        "",
+        f"## Contributions (the newest {len(rows)} of {manifest['count']})",
+        "",
+        "| generation | name | kind | norm of the update | share kept | content |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text from outside inside a Markdown table: no pipes, no markup, no line breaks."""
+    return "".join(char if char.isalnum() or char in " ._-=,+@" else "?" for char in str(text))[:120]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
