@@ -19,3 +19,7 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go backwards."""
         ...
+
+    def parse(self, time: str) -> float:
+        """Seconds since the epoch of a time that ``now`` gave."""
+        ...

@@ -1,0 +1,71 @@
+"""Start, stop, wake: signals become two questions that the work asks between its steps.
+
+The first SIGTERM (or Ctrl-C) lets the work in hand finish within ``drain_seconds``; after that, or at the second
+signal, it is put down between two steps. SIGHUP wakes the loop. Killed instead, nothing is lost either.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mergenode.ports.clock import Clock
+
+
+class Lifecycle:
+    """Shared by the loop (which waits), the engine (which asks ``abandon``) and the signal handlers."""
+
+    def __init__(self, clock: Clock, *, drain_seconds: float) -> None:
+        self._clock = clock
+        self._drain_seconds = drain_seconds
+        self._deadline: float | None = None
+        self._wake = threading.Event()
+
+    @property
+    def draining(self) -> bool:
+        """True once the node was asked to stop: no new work is begun."""
+        return self._deadline is not None
+
+    def abandon(self) -> bool:
+        """True when the work in hand must be put down between two steps."""
+        return self._deadline is not None and self._clock.monotonic() >= self._deadline
+
+    def request_stop(self) -> None:
+        """Ask to stop; asked twice, stop now."""
+        now = self._clock.monotonic()
+        self._deadline = now + self._drain_seconds if self._deadline is None else now
+        self._wake.set()
+
+    def poke(self) -> None:
+        """Look again now. Never carries truth, only shortens the wait."""
+        self._wake.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until poked or ``seconds`` passed; returns whether it was poked."""
+        poked = self._wake.wait(seconds)
+        self._wake.clear()
+        return poked
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Handle SIGTERM, SIGINT and SIGHUP inside the block; earlier handlers are restored afterwards."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self.request_stop()
+
+        def wake(_number: int, _frame: FrameType | None) -> None:
+            self.poke()
+
+        before = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
+            signal.SIGINT: signal.signal(signal.SIGINT, stop),
+            signal.SIGHUP: signal.signal(signal.SIGHUP, wake),
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
