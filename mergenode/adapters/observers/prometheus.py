@@ -40,7 +40,7 @@ class PrometheusObserver:
     """
 
     def __init__(self, registry: CollectorRegistry, registries: Sequence[str], clock: Clock) -> None:
-        # Creation times double the series of counters for a value nobody queries; the switch is the library's.
+        # Creation times double the series of counters for a value nobody queries; no other switch.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it unannotated
         self._clock = clock
         self._registries = ClosedLabels(registries)

@@ -1,4 +1,4 @@
-"""Text that others wrote (names, paths, messages), safe to show: one line, no control codes, no credentials."""
+"""Text that others wrote (names, paths, messages), safe to show: one line, no controls, no credentials."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SECRET_PARAMETER = re.compile(
 def visible(text: str) -> str:
     """The text with everything that is not printable written as a backslash escape.
 
-    Covers line breaks, terminal control codes, bidirectional overrides and lone surrogates (file names that are
-    not UTF-8), so the result is one line and encodes to UTF-8. In a text that needed escapes, a backslash that
-    was there before is doubled.
+    Covers line breaks, terminal control codes, bidirectional overrides and lone surrogates (file names that
+    are not UTF-8), so the result is one line and encodes to UTF-8. In a text that needed escapes, a backslash
+    that was there before is doubled.
 
     Example:
         >>> visible("two\\nlines")

@@ -1,0 +1,49 @@
+"""HTTP connections that cannot hold a node up: each ends in bounded time, and their number is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_SECONDS = 30.0
+"""From the connection, or the previous answer, to the end of the next answer."""
+
+MAX_CONNECTIONS = 512
+"""Well below the usual 1024 descriptors of a process, which the folds need too."""
+
+
+class BoundedConnection(H11Protocol):
+    """An HTTP/1.1 connection with a deadline.
+
+    The deadline covers what the server leaves open: a request that trickles in, a body that never ends, an
+    answer that nobody reads. When one connection too many arrives, the one that has been open longest is cut.
+    """
+
+    deadline: asyncio.TimerHandle | None = None
+    opened_at: float = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the parent
+        super().connection_made(transport)
+        self.opened_at = self.loop.time()
+        self._arm()
+        if len(self.connections) > MAX_CONNECTIONS:
+            others = [c for c in self.connections if isinstance(c, BoundedConnection) and c is not self]
+            min(others, key=lambda connection: connection.opened_at).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._arm()
+        super().on_response_complete()
+
+    def _arm(self) -> None:
+        self._disarm()
+        self.deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _disarm(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None

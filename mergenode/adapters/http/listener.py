@@ -1,0 +1,58 @@
+"""The listening socket, or a clear word on why there is none."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from mergenode.adapters.http.port_holder import holder_of_port
+from mergenode.errors import FatalError
+
+BACKLOG = 128
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound, listening TCP socket; port 0 takes a free one. The caller owns it.
+
+    Raises:
+        FatalError: the address is unknown, taken, not of this machine or not permitted.
+    """
+    try:
+        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise FatalError(
+            f"cannot listen on {host}:{port}: the host name is not known ({error})",
+            hint="set http.listen to an address of this machine, for example 127.0.0.1:9464",
+        ) from error
+    except OverflowError as error:
+        raise FatalError(
+            f"cannot listen on {host}:{port}: {error}", hint="set http.listen to a port from 0 to 65535"
+        ) from error
+    family, kind, protocol, _, address = candidates[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _explained(error, host, port) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _explained(error: OSError, host: str, port: int) -> FatalError:
+    where = f"cannot listen on {host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        holder = holder_of_port(port)
+        return FatalError(
+            f"{where}: address in use{f' by {holder}' if holder else ''}",
+            hint="stop the other process or set http.listen to another port (0 takes a free one)",
+        )
+    if error.errno == errno.EACCES:
+        return FatalError(f"{where}: not permitted", hint="set http.listen to a port above 1023")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return FatalError(
+            f"{where}: not an address of this machine", hint="set http.listen to 127.0.0.1 or 0.0.0.0"
+        )
+    return FatalError(f"{where}: {error.strerror}", hint="set http.listen to another address")
