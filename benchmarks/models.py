@@ -3,8 +3,8 @@
     python -m benchmarks.models --preset 120m --out DIR --fine-tunes 4 --seed 0
 
 writes ``DIR/base``, ``DIR/tuned-1`` ... and, with ``--adapters``, ``DIR/adapter-1`` ... (PEFT LoRA). A
-fine-tune is the base plus, per matrix, a rank-8 update and a little dense noise, as long as ``--ratio`` of the
-base's norm; per vector dense noise alone. Only numpy is needed, and memory stays at a few blocks of 16 MiB.
+fine-tune is the base plus, per matrix, a rank-8 update and a little dense noise, as long as ``--ratio`` of
+the base's norm; per vector dense noise alone. Only numpy is needed; memory stays at a few blocks of 16 MiB.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Shape:
     tied: bool = False
 
     def tensors(self) -> list[Tensor]:
-        """Every parameter, in the order of the layers. A tied head is left out, as ``save_pretrained`` does."""
+        """Every stored parameter in the order of the layers; a tied head is not stored."""
         kv = self.hidden // self.heads * self.kv_heads
         layer = {
             "input_layernorm": (self.hidden,),
@@ -87,7 +87,7 @@ def write_fine_tune(
 
 
 def write_adapter(directory: Path, shape: Shape, *, seed: int, number: int, ratio: float) -> None:
-    """Write a LoRA adapter as ``peft`` saves it: rank 8, alpha 16, float32, every linear layer but the head."""
+    """Write a LoRA as ``peft`` saves it: rank 8, alpha 16, float32, all linear layers but the head."""
     directory.mkdir(parents=True, exist_ok=True)
     pairs: list[Tensor] = []
     for tensor in shape.tensors():
