@@ -1,0 +1,110 @@
+"""How commands print: tables for people, JSON for programs, numbers in the same form everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mergenode.ledger.codec import encode
+from mergenode.ledger.records import Fact
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_BINARY = 1024
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
+_MINUTE, _HOUR = 60, 3600
+
+
+def json_option(command: Command) -> Command:
+    """``--json``: one JSON document on standard output, nothing else there."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")(
+        command
+    )
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One ASCII document on standard output. Raises ValueError for NaN: it is no JSON."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
+    """A fact as JSON values: its sequence number, its kind, then its fields in the order of the record."""
+    body = json.loads(encode(fact))
+    order = ["kind", "time", *(name for name in fact.__dataclass_fields__ if name not in ("kind", "time"))]
+    return {"sequence": sequence, **{name: body[name] for name in order}}
+
+
+def console() -> Console:
+    """Standard output for tables; plain and unwrapped when it is not a terminal."""
+    from rich.console import Console
+
+    out = Console(highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out = Console(highlight=False, markup=False, emoji=False, width=200)
+    return out
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table without frame; ``right`` names the columns of numbers."""
+    from rich.table import Table
+
+    result = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        result.add_column(
+            column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
+        )
+    return result
+
+
+def visible(text: object) -> str:
+    """Text from outside (names, messages) with everything a terminal could act on written as an escape."""
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in str(text)
+    )
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes in binary units.
+
+    Example:
+        >>> bytes_text(512), bytes_text(3 << 20)
+        ('512 B', '3.0 MiB')
+    """
+    if count < _BINARY:
+        return f"{count:.0f} B"
+    for unit in _UNITS:
+        count /= _BINARY
+        if count < _BINARY or unit == _UNITS[-1]:
+            break
+    return f"{count:.1f} {unit}"
+
+
+def number_text(value: float | None) -> str:
+    """Four significant digits; a dash for what is not defined."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def percent_text(value: float | None) -> str:
+    """A share in percent; a dash for what is not defined."""
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    Example:
+        >>> seconds_text(0.25), seconds_text(75), seconds_text(7260)
+        ('0.25 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < _MINUTE:
+        return f"{seconds:.2f} s"
+    if seconds < _HOUR:
+        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE)} s"
+    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"
