@@ -14,8 +14,8 @@ def backoff_seconds(
 ) -> float:
     """Seconds to wait after ``failures`` (>= 1) failures in a row: doubling, capped, with equal jitter.
 
-    ``jitter`` in [0, 1) is drawn by the caller; the delay lies between half of the exponential step and all of
-    it, so that nodes which failed together do not come back together and none comes back at once.
+    ``jitter`` in [0, 1) is drawn by the caller; the delay lies between half of the exponential step and all
+    of it, so that nodes which failed together do not come back together and none comes back at once.
 
     Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog 2015, variant "equal jitter".
 

@@ -1,11 +1,11 @@
 """What to do next, decided from values alone: no I/O, no clock, no memory of earlier answers.
 
-``next_action`` is total (every view has an answer), idempotent (the same view gives the same answer) and makes
+``next_action`` is total (every view has an answer), idempotent (the same view, the same answer) and makes
 progress: when the action it names has succeeded, the next view leads on. The order is the contract:
 
-1. asked to stop: stop. A committed generation that waits to be published does not hold the stop up: publishing
-   streams the whole model and may outlast any grace period, the commit is durable, and the next start publishes
-   it first, under the same version number and with the same bytes.
+1. asked to stop: stop. A committed generation that waits to be published does not hold the stop up:
+   publishing streams the whole model and may outlast any grace period, the commit is durable, and the next
+   start publishes it first, under the same version number and with the same bytes.
 2. the node's own disk refuses to write: wait for it, all of it.
 3. record what was seen: ``discovered`` and ``rejected`` facts cost one append and fix the order of arrival.
 4. publish what is committed and due, *before* folding more. While publishing backs off, folding waits: which
@@ -14,8 +14,8 @@ progress: when the action it names has succeeded, the next view leads on. The or
 5. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other.
 6. nothing to do: wait, or with ``once`` publish the remainder and stop.
 
-A failure that is not the candidate's fault (disk full while folding) belongs into ``node_wait_seconds``, not into
-``waiting``: then the candidates behind it do not overtake it, and the order of the merge stays that of arrival.
+A failure that is not the candidate's fault (disk full while folding) belongs into ``node_wait_seconds``, not
+into ``waiting``: then the candidates behind it do not overtake it, and the merge keeps the order of arrival.
 """
 
 from __future__ import annotations

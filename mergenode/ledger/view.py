@@ -1,4 +1,4 @@
-"""What a decision depends on, as one value: the committed merge, the registries, and how long to be patient."""
+"""What a decision depends on, as one value: the committed merge, the registries, the patience."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Key = tuple[str, str, str]
 class Policy:
     """When to publish, how long to rest, when ``once`` gives up. ``keep``: versions retained after a publish.
 
-    A publish is due after ``publish_every_contributions`` folds, or, when ``publish_every_seconds`` is set, that
-    long after the last one if anything was folded since (the first version at once). ``poll_seconds`` is the
-    longest wait. ``once_patience_seconds`` bounds how long ``once`` waits without progress for what may still
-    become ready.
+    A publish is due after ``publish_every_contributions`` folds, or, when ``publish_every_seconds`` is set,
+    that long after the last one if anything was folded since (the first version at once). ``poll_seconds`` is
+    the longest wait. ``once_patience_seconds`` bounds how long ``once`` waits without progress for what may
+    still become ready.
     """
 
     publish_every_contributions: int = 1
@@ -35,11 +35,11 @@ class View:
 
     ``listings``: what each reachable registry holds; ``unreachable``: the names of the others.
     ``outcomes``: the newest fact about each listed revision; ``order``: the sequence number of its discovery.
-    ``contents``: for content digests that listed candidates promise and that are in the merge, the name each was
-    folded as. ``waiting``: seconds until a revision may be tried again; ``publish_wait_seconds`` and
+    ``contents``: for content digests that listed candidates promise and that are in the merge, the name each
+    was folded as. ``waiting``: seconds until a revision may be tried again; ``publish_wait_seconds`` and
     ``node_wait_seconds``: the same for publishing and for every write of this node. Zero or absent: now.
-    ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: since the last action other
-    than ``Wait`` succeeded. ``draining``: asked to stop. ``once``: stop when all is done.
+    ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: since the last action
+    other than ``Wait`` succeeded. ``draining``: asked to stop. ``once``: stop when all is done.
     """
 
     head: Head
