@@ -6,10 +6,11 @@ signal, it is put down between two steps. SIGHUP wakes the loop. Killed instead,
 
 from __future__ import annotations
 
+import os
+import select
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from mergenode.ports.clock import Clock
@@ -18,11 +19,14 @@ from mergenode.ports.clock import Clock
 class Lifecycle:
     """Shared by the loop (which waits), the engine (which asks ``abandon``) and the signal handlers."""
 
-    def __init__(self, clock: Clock, *, drain_seconds: float) -> None:
+    def __init__(self, clock: Clock, *, drain_seconds: float, on_stop: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._on_stop = on_stop
         self._drain_seconds = drain_seconds
         self._deadline: float | None = None
-        self._wake = threading.Event()
+        # A pipe, not an Event: a signal handler runs inside whatever the main thread is doing, and a lock that the
+        # main thread holds at that moment would never be released.
+        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     @property
     def draining(self) -> bool:
@@ -37,16 +41,21 @@ class Lifecycle:
         """Ask to stop; asked twice, stop now."""
         now = self._clock.monotonic()
         self._deadline = now + self._drain_seconds if self._deadline is None else now
-        self._wake.set()
+        self._on_stop()
+        self.poke()
 
     def poke(self) -> None:
-        """Look again now. Never carries truth, only shortens the wait."""
-        self._wake.set()
+        """Look again now. Never carries truth, only shortens the wait. Safe from threads and signal handlers."""
+        with suppress(BlockingIOError):  # full: it will wake up anyway
+            os.write(self._writing, b"!")
 
     def wait(self, seconds: float) -> bool:
         """Sleep until poked or ``seconds`` passed; returns whether it was poked."""
-        poked = self._wake.wait(seconds)
-        self._wake.clear()
+        poked = bool(select.select([self._reading], [], [], seconds)[0])
+        if poked:
+            with suppress(BlockingIOError):
+                while os.read(self._reading, 4096):
+                    pass
         return poked
 
     @contextmanager
