@@ -14,6 +14,7 @@ _MAX_REPEATS = 2
 _LITERAL = re.compile(r"\^?[\w.-]+", re.ASCII)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _REPEAT = re.compile(r"[*+?{]")
+_REPEATED_GROUP = re.compile(r"\)[*+?{]")
 
 
 class UnsafePattern(ValueError):
@@ -52,7 +53,7 @@ def _check_admitted(key: str) -> None:
     # Two choices in a row multiply their ways to match, and so does a repeated group; one of them is harmless.
     if plain_groups.count("(") > 1 or (plain_groups.count("(") and _outside_choice(plain_groups)):
         raise UnsafePattern("more than one group is not admitted")
-    if _REPEAT.search(plain_groups.partition(")")[2][:1]):
+    if _REPEATED_GROUP.search(plain_groups):
         raise UnsafePattern("a repeated group is not admitted")
     if len(_REPEAT.findall(plain_groups)) > _MAX_REPEATS:
         raise UnsafePattern(f"more than {_MAX_REPEATS} repeats are not admitted")

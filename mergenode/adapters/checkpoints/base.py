@@ -1,0 +1,205 @@
+"""The base model, described once in one streaming pass and cached by the caller."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from blake3 import blake3
+
+from mergenode.adapters.checkpoints.digest import (
+    CHUNK_BYTES,
+    ByteProgress,
+    ContentDigest,
+    digest_of,
+    no_progress,
+)
+from mergenode.adapters.checkpoints.json_scan import JsonFault, parse_small
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.checkpoints.regular_file import read_small, trusted_root
+from mergenode.adapters.checkpoints.tied import tied_names
+from mergenode.adapters.checkpoints.weights import DEFAULT_LIMITS, WeightFiles, open_weights
+from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.types import Digest, DType, TensorSpec
+
+TORCH_DTYPES: Mapping[DType, torch.dtype] = {
+    DType.F64: torch.float64, DType.F32: torch.float32, DType.F16: torch.float16, DType.BF16: torch.bfloat16,
+    DType.I64: torch.int64, DType.I32: torch.int32, DType.I16: torch.int16, DType.I8: torch.int8,
+    DType.U8: torch.uint8, DType.BOOL: torch.bool,
+}  # fmt: skip
+_SLICE_BYTES = 512 << 10  # widened to float64 at a time: at most four times as much
+_SCHEMA = "mergenode.base/1"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """What contributions are held against. Holds no weights, keeps no file open."""
+
+    specs: Mapping[str, TensorSpec]
+    """Every stored tensor, aliases too, in (file, offset) order."""
+    aliases: Mapping[str, str]
+    """Second names of tied weights: alias -> primary. Both are in ``specs``."""
+    digest: Digest
+    """Content digest: the identity of the base."""
+    tensor_digests: Mapping[str, Digest]
+    matrix_norm: float
+    """Frobenius norm over all float tensors with at least two dimensions, aliases not counted twice (fp64)."""
+
+    def to_json(self) -> str:
+        """One line of JSON that ``from_json`` reads back to an equal value."""
+        return json.dumps(
+            {
+                "schema": _SCHEMA,
+                "specs": [[spec.name, spec.dtype.value, list(spec.shape)] for spec in self.specs.values()],
+                "aliases": dict(self.aliases),
+                "digest": self.digest,
+                "tensor_digests": dict(self.tensor_digests),
+                "matrix_norm": self.matrix_norm.hex(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> BaseModel:
+        """Reads what ``to_json`` wrote. ValueError when it is anything else (an older cache, for example)."""
+        try:
+            found: Any = json.loads(text)
+            if found["schema"] != _SCHEMA:
+                raise ValueError(f"schema {found['schema']!r} is not {_SCHEMA!r}")
+            specs = [TensorSpec(name, DType(dtype), tuple(shape)) for name, dtype, shape in found["specs"]]
+            return cls(
+                specs={spec.name: spec for spec in specs},
+                aliases=dict(found["aliases"]),
+                digest=Digest(found["digest"]),
+                tensor_digests={name: Digest(value) for name, value in found["tensor_digests"].items()},
+                matrix_norm=float.fromhex(found["matrix_norm"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"is not a description of a base model: {error!r}") from error
+
+
+def describe_base(
+    path: Path,
+    *,
+    root: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: ByteProgress = no_progress,
+) -> BaseModel:
+    """Read the base once, with one buffer of 4 MiB, and say what it holds.
+
+    The operator chose the base, so links inside a snapshot of the Hugging Face cache are followed (``trusted_root``).
+
+    Raises:
+        RejectedError: as ``open_weights``; NOT_FINITE when a float tensor holds NaN or an infinity; NO_WEIGHTS when
+            the path is an adapter.
+        TransientError: as ``open_weights``; CHANGED_WHILE_READING when it changed during the pass.
+    """
+    root = trusted_root(path) if root is None else root
+    with open_weights(path, root=root, limits=limits) as weights:
+        if weights.adapter:
+            raise RejectedError(
+                RejectReason.NO_WEIGHTS,
+                f"{path}: is an adapter, not a base model",
+                hint="Name the directory of the model that the adapter was trained on.",
+            )
+        survey = _Survey(weights, progress)
+        for name in weights.specs:
+            survey.read(name)
+        weights.assert_unchanged()
+        separate = _tying_denied(path, root, limits)
+        aliases = {} if separate else tied_names(weights.specs, survey.digests, frozenset(survey.constant))
+        squares = [square for name, square in survey.matrix_squares.items() if name not in aliases]
+        return BaseModel(
+            specs=dict(weights.specs),
+            aliases=aliases,
+            digest=survey.content.finish(),
+            tensor_digests=survey.digests,
+            matrix_norm=math.sqrt(math.fsum(squares)),  # fsum: the same whatever the order of the tensors
+        )
+
+
+class _Survey:
+    """Digest, squared norm and constancy of every tensor, read piece by piece through one buffer."""
+
+    def __init__(self, weights: WeightFiles, progress: ByteProgress) -> None:
+        self.content = ContentDigest()
+        self.digests: dict[str, Digest] = {}
+        self.matrix_squares: dict[str, float] = {}
+        self.constant: set[str] = set()
+        self._weights = weights
+        self._progress = progress
+        self._buffer = bytearray(CHUNK_BYTES)
+        self._done = 0
+        self._total = sum(spec.nbytes for spec in weights.specs.values())
+
+    def read(self, name: str) -> None:
+        spec = self._weights.specs[name]
+        hasher = blake3()
+        squares: list[float] = []
+        first: torch.Tensor | None = None
+        constant = spec.dtype.is_float
+        for offset in range(0, spec.nbytes, CHUNK_BYTES):
+            part = memoryview(self._buffer)[: min(CHUNK_BYTES, spec.nbytes - offset)]
+            self._weights.read_into(name, offset, part)
+            hasher.update(part)
+            values = torch.frombuffer(self._buffer, dtype=torch.uint8, count=part.nbytes)
+            elements = values.view(TORCH_DTYPES[spec.dtype])
+            first = elements[:1].clone() if first is None else first
+            constant = constant and bool((elements == first).all())
+            if spec.dtype.is_float:
+                squares.extend(self._squares(elements, spec))
+            self._done += part.nbytes
+            self._progress(self._done, self._total)
+        raw = hasher.digest()
+        self.content.add(name, spec.dtype, spec.shape, raw)
+        self.digests[name] = digest_of(raw)
+        if constant and first is not None:
+            self.constant.add(name)
+        if spec.dtype.is_float and len(spec.shape) >= 2:
+            self.matrix_squares[name] = math.fsum(squares)
+
+    def _squares(self, elements: torch.Tensor, spec: TensorSpec) -> list[float]:
+        """Squared norms of slices on a fixed grid, in float64."""
+        found: list[float] = []
+        grid = _SLICE_BYTES // spec.dtype.size
+        for begin in range(0, elements.numel(), grid):
+            wide = elements[begin : begin + grid].to(torch.float64).numpy()
+            if not np.isfinite(wide).all():
+                raise RejectedError(
+                    RejectReason.NOT_FINITE,
+                    f"{self._weights.file_of(spec.name)}: tensor {spec.name!r}: has NaN or infinite values",
+                    hint="A merge cannot start from this base: download it again, or repair the tensor.",
+                )
+            # numpy sums pairwise in one thread: the same bits whatever the number of threads
+            found.append(float(np.square(wide).sum()))
+        return found
+
+
+def _tying_denied(path: Path, root: Path, limits: Limits) -> bool:
+    """Whether ``config.json`` says that equal embeddings are separate parameters."""
+    if not path.is_dir():
+        return False
+    shown = f"{path.name}/config.json"
+    try:
+        text = read_small(
+            path / "config.json",
+            root=root,
+            shown=shown,
+            max_bytes=limits.config_bytes,
+            too_large=RejectReason.CONFIG_INVALID,
+        )
+        config = parse_small(text)
+    except TransientError as error:
+        if error.reason is TransientReason.VANISHED:
+            return False
+        raise
+    except JsonFault as error:
+        raise RejectedError(
+            RejectReason.CONFIG_INVALID, f"{shown}: {error}", hint="Download the base again."
+        ) from error
+    return isinstance(config, dict) and config.get("tie_word_embeddings") is False
