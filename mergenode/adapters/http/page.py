@@ -46,7 +46,8 @@ def status_page(node: str, reader: LedgerReader, live: Live, stalled_after_secon
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>mergenode {_text(node)}</title><style>{STYLESHEET}</style></head><body>{body}</body></html>\n"
+        f"<title>mergenode {_text(node)}</title><style>{STYLESHEET}</style></head>"
+        f"<body>{body}</body></html>\n"
     )
 
 
