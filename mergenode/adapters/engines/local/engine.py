@@ -14,10 +14,10 @@ from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
 from mergenode.adapters.checkpoints.digest import ContentDigest
 from mergenode.adapters.checkpoints.limits import Limits
-from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
+from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights, trusted_root
 from mergenode.adapters.durable import disk_errors, replace_file
 from mergenode.adapters.engines.local import journal
-from mergenode.adapters.engines.local.export import INDEX_SUFFIX, ExportPass, StatisticsFiles
+from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes
@@ -68,26 +68,29 @@ class LocalEngine:
     def generation_folder(self, generation: int) -> Path:
         return self.generations / f"g{generation:08d}"
 
-    def check_memory(self) -> None:
-        """Raise FatalError when the limit cannot hold a fold of this base: before anything is accepted."""
-        with self._open_base() as files:
-            self._window(self._fold_pass(files, [], None), sources=1)
+    def check_memory(self) -> int:
+        """The most memory a fold will hold, in bytes.
+
+        Raises FatalError when the limit cannot hold a fold of this base: before anything is accepted.
+        """
+        with self.open_base() as files:
+            return self.window(self._fold_pass(files, [], None), sources=1) + resident_bytes()
 
     def fold(self, candidate: Candidate, head: Head, observer: Observer) -> FoldResult:
-        with disk_errors(self.folding), self._open_base() as files:
+        with disk_errors(self.folding), self.open_base() as files:
             journal.open_folder(self.folding, self._plan(candidate, head))
             with open_contribution(Path(candidate.location), self.base, limits=self.limits) as contribution:
                 source = Source(contribution, candidate.weight, candidate.name)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)
-                self._run(work.steps(), work, self._window(work, 1), ("fold", candidate.name), observer)
+                self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
                 content = finish_content(source)
                 contribution.weights.assert_unchanged()
                 files.assert_unchanged()
                 return self._finish(work, content, contribution, candidate, head)
 
     def export(self, head: Head, staging: str, observer: Observer) -> Exported:
-        with disk_errors(staging), self._open_base() as files:
+        with disk_errors(staging), self.open_base() as files:
             statistics = self._statistics(head.generation) if head.generation else None
             work = ExportPass(
                 base=self.base,
@@ -107,7 +110,7 @@ class LocalEngine:
                 if statistics is not None:
                     statistics.close()
             if len(files.files) > 1:
-                work.write_index(index_name(self.base_path))
+                work.write_index()
             files.assert_unchanged()
             return Exported(work.digests, work.bytes_read, work.bytes_written)
 
@@ -116,8 +119,9 @@ class LocalEngine:
         count = len(shard_layout(self.base))
         return StatisticsFiles(folder, {index: journal.load_record(folder, index) for index in range(count)})
 
-    def _open_base(self) -> WeightFiles:
-        return open_weights(self.base_path, limits=self.limits)
+    def open_base(self) -> WeightFiles:
+        """The base's weight files; the caller closes them."""
+        return open_weights(self.base_path, root=trusted_root(self.base_path), limits=self.limits)
 
     def _plan(self, candidate: Candidate, head: Head) -> dict[str, Any]:
         return {
@@ -142,7 +146,8 @@ class LocalEngine:
             device=self.resources.torch_device(),
         )
 
-    def _window(self, work: FoldPass, sources: int) -> int:
+    def window(self, work: FoldPass, sources: int) -> int:
+        """Bytes that the steps of a fold may hold in flight under the memory limit."""
         need, spec = largest_need(self.base, work, sources)
         return plan_window(self.resources.memory_limit, need, spec, resident=resident_bytes())
 
@@ -230,8 +235,3 @@ def finish_content(source: Source) -> Digest:
             source.digests[name] = hasher.hexdigest()
         identity.add(name, spec.dtype, spec.shape, bytes.fromhex(source.digests[name]))
     return identity.finish(source.contribution.canonical_config)
-
-
-def index_name(base_path: Path) -> str:
-    """The name of the base's own index file."""
-    return next(path.name for path in sorted(base_path.iterdir()) if path.name.endswith(INDEX_SUFFIX))

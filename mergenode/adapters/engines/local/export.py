@@ -25,7 +25,7 @@ from mergenode.methods.contract import Method
 from mergenode.types import Digest, DType, TensorSpec
 
 SINGLE_FILE = "model.safetensors"
-INDEX_SUFFIX = ".safetensors.index.json"
+INDEX_FILE = "model.safetensors.index.json"
 
 _OPEN_SHARDS = 8
 
@@ -165,7 +165,7 @@ class ExportPass:
             writer.finish()
             self.bytes_written += writer.bytes_written
 
-    def write_index(self, index_name: str) -> None:
+    def write_index(self) -> None:
         """The index of a sharded version. Durable on return."""
         outputs = output_files(self.base_files)
         specs = [output_spec(spec, self.dtype) for spec in self.base.specs.values()]
@@ -173,7 +173,7 @@ class ExportPass:
             "metadata": {"total_size": sum(spec.nbytes for spec in specs)},
             "weight_map": {spec.name: outputs[self.base_files.file_of(spec.name)] for spec in specs},
         }
-        replace_file(self.staging / index_name, json.dumps(index, indent=2).encode() + b"\n")
+        replace_file(self.staging / (self.base_files.index or INDEX_FILE), json.dumps(index, indent=2).encode() + b"\n")
 
 
 def export_slice(

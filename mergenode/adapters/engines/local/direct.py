@@ -1,0 +1,90 @@
+"""Fold and export in one pass, without statistics on disk: for methods whose export needs no whole-model sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from mergenode.adapters.checkpoints.contribution import Entry
+from mergenode.adapters.checkpoints.writer import SafetensorsWriter
+from mergenode.adapters.engines.local.export import ExportPass, export_slice
+from mergenode.adapters.engines.local.fold import fold_slice
+from mergenode.adapters.engines.local.incoming import Source
+from mergenode.adapters.engines.local.pipeline import Step
+from mergenode.adapters.engines.local.shards import TensorRecord
+from mergenode.adapters.engines.local.tensors import accumulator_dtype, slices
+from mergenode.methods.contract import Folded
+from mergenode.types import TensorSpec
+
+
+@dataclass(slots=True, kw_only=True)
+class DirectPass(ExportPass):
+    """Reads base and all contributions once, writes the version; ``totals`` must be known in advance."""
+
+    sources: list[Source]
+    records: dict[str, TensorRecord] = field(default_factory=dict)
+
+    def _tensor(self, writer: SafetensorsWriter, spec: TensorSpec, target: TensorSpec, *, last: bool) -> Iterator[Step]:
+        primary = self.base.aliases.get(spec.name, spec.name)
+        entries = [source.entry(primary) if spec.dtype.is_float else None for source in self.sources]
+        whole = any(entries) and not self.method.elementwise(spec)
+        if spec.dtype.is_float and primary == spec.name:
+            self.records[spec.name] = TensorRecord(len(self.sources), 0.0)
+        ranges = slices(spec, whole=whole)
+        wide = accumulator_dtype(spec).itemsize
+        for bounds in ranges:
+            final = bounds == ranges[-1]
+            elements = bounds[1] - bounds[0]
+            working = self.method.working_bytes(spec) if whole else 3 * elements * wide
+            yield Step(
+                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 5 * wide) + working,
+                read=partial(self._read_all, spec, entries, bounds),
+                compute=partial(self._merge, spec, target, entries, bounds, whole),
+                write=partial(self._land, writer, target, final, last and final),
+            )
+
+    def _read_all(self, spec: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int]) -> dict[str, Any]:
+        box = self._read(spec, bounds, False)
+        box["parts"] = [
+            source.read(entry, *bounds) if entry is not None else {}
+            for source, entry in zip(self.sources, entries, strict=True)
+        ]
+        self.bytes_read += sum(tensor.nbytes for parts in box["parts"] for tensor in parts.values())
+        return box
+
+    def _merge(
+        self, spec: TensorSpec, target: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int], whole: bool,
+        box: dict[str, Any],
+    ) -> tuple[Tensor, list[Folded | None]]:  # fmt: skip
+        raw = box.pop("base")
+        results: list[Folded | None] = [None] * len(entries)
+        statistics: dict[str, Tensor] = {}
+        if any(entries):
+            base = raw.to(device=self.device, dtype=accumulator_dtype(spec))
+            for number, (source, entry, parts) in enumerate(zip(self.sources, entries, box.pop("parts"), strict=True)):
+                if entry is not None:
+                    shape = spec.shape if whole else None
+                    folded = fold_slice(self.method, spec, statistics, base, (source, entry, parts), bounds, shape)
+                    statistics = dict(folded.statistics)
+                    results[number] = folded._replace(statistics={})
+        exported = export_slice(self.method, spec, target, raw, statistics, self.totals, whole=whole)
+        return exported, results
+
+    def _land(
+        self, writer: SafetensorsWriter, target: TensorSpec, final: bool, last: bool,
+        result: tuple[Tensor, list[Folded | None]],
+    ) -> None:  # fmt: skip
+        data, results = result
+        record = self.records.get(target.name)
+        for number, folded in enumerate(results):
+            if folded is not None and record is not None:
+                record.add(number, folded.sums, folded.observed)
+        self._write(writer, target, final, last, data)
+
+    def tensors(self) -> dict[str, dict[str, Any]]:
+        """Tensor records in the shape that ``report`` reads."""
+        return {name: {"statistics": {}, "folds": record.finish()} for name, record in self.records.items()}

@@ -1,0 +1,241 @@
+"""``mergenode merge``: the engine of the daemon, run once over models in a given order, without a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
+from mergenode.adapters.checkpoints.weights import WeightFiles
+from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree
+from mergenode.adapters.engines.local import journal
+from mergenode.adapters.engines.local.direct import DirectPass
+from mergenode.adapters.engines.local.engine import LocalEngine, finish_content, run_observed
+from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
+from mergenode.adapters.engines.local.fold import FoldPass
+from mergenode.adapters.engines.local.incoming import Source
+from mergenode.adapters.engines.local.memory import plan_window, resident_bytes
+from mergenode.adapters.engines.local.report import Tensors, all_tensors, group_reports, relative_norm, whole_sums
+from mergenode.adapters.engines.local.shards import shard_layout
+from mergenode.errors import FatalError, RejectedError
+from mergenode.ports.observer import Observer
+from mergenode.types import Digest, FoldResult
+
+BATCH = 8
+"""Models per pass: bounds open files and buffers, whatever the number of models."""
+
+_NO_SUMS = {"delta_sq": 0.0, "kept_sq": 0.0, "merge_sq": 0.0, "dot": 0.0, "before_sq": 0.0}
+_RATE = 150e6
+"""Bytes per second of a cautious estimate; a projection adds its own time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergePlan:
+    """What a merge will take, told before it starts. Bytes, and seconds as a rough estimate."""
+
+    models: int
+    parameters: int
+    read_bytes: int
+    write_bytes: int
+    disk_needed: int
+    disk_free: int
+    memory_bytes: int
+    seconds: float
+    one_pass: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class OneShot:
+    """A merge of ``models`` into ``staging``; ``engine.folding`` and ``engine.generations`` lie in a scratch folder."""
+
+    engine: LocalEngine
+    models: Sequence[tuple[Path, float]]
+    staging: Path
+    scratch: Path
+    results: list[FoldResult] = field(default_factory=list)
+    tensors: dict[str, Digest] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def one_pass(self) -> bool:
+        return not self.engine.method.needs_totals and len(self.models) <= BATCH
+
+    def plan(self) -> MergePlan:
+        """Validate every header and add up what the merge takes.
+
+        Raises:
+            RejectedError: one of the models cannot be merged; the message names it.
+            FatalError: the memory limit cannot hold the largest step, or the disk cannot hold the result.
+        """
+        base = self.engine.base
+        size = sum(spec.nbytes for spec in base.specs.values())
+        read = 0
+        for path, _ in self.models:
+            with open_contribution(path, base, limits=self.engine.limits) as contribution:
+                read += contribution.weights.total_bytes
+        statistics = sum(spec.numel * 4 for specs in shard_layout(base) for spec in specs)
+        statistics = int(statistics * self.engine.method.state_factor)
+        passes = 0 if self.one_pass else -(-len(self.models) // BATCH)
+        written = size + passes * statistics
+        read += size * (passes + 1) + passes * statistics
+        # Two generations of statistics stand side by side while more than one batch is folded.
+        needed = size + min(passes, 2) * statistics + (16 << 20)
+        memory = self.engine.check_memory()
+        plan = MergePlan(
+            models=len(self.models),
+            parameters=sum(spec.numel for spec in base.specs.values()),
+            read_bytes=read,
+            write_bytes=written,
+            disk_needed=needed,
+            disk_free=free_bytes(self.staging),
+            memory_bytes=memory,
+            seconds=(read + written) / _RATE + self._projection_seconds(),
+            one_pass=self.one_pass,
+        )
+        if plan.disk_needed > plan.disk_free:
+            raise FatalError(
+                f"{self.staging.parent}: the merge needs {needed / 1e9:.2f} GB of disk, {plan.disk_free / 1e9:.2f} GB "
+                "are free",
+                hint="Free space there or choose another --output; nothing was written.",
+            )
+        return plan
+
+    def _projection_seconds(self) -> float:
+        """Decompositions of square side k take about 14 k^3 operations; 20 G of them per second and thread."""
+        whole = [spec for spec in self.engine.base.specs.values() if spec.dtype.is_float]
+        work = sum(
+            14.0 * min(spec.shape) ** 3 + 6.0 * min(spec.shape) ** 2 * max(spec.shape)
+            for spec in whole
+            if len(spec.shape) == 2 and not self.engine.method.elementwise(spec)
+        )
+        return work * max(0, len(self.models) - 1) / (20e9 * self.engine.resources.threads)
+
+    def run(self, observer: Observer) -> None:
+        """Merge. ``staging`` holds the weight files on return; everything in ``scratch`` may be removed.
+
+        Raises RejectedError for the first model that cannot be merged.
+        """
+        with disk_errors(self.staging):
+            if self.one_pass:
+                self._direct(observer)
+            else:
+                self._through_statistics(observer)
+
+    def _direct(self, observer: Observer) -> None:
+        for _, weight in self.models:
+            self.totals = dict(self.engine.method.advance(self.totals, _NO_SUMS, weight))
+        with ExitStack() as stack:
+            files = stack.enter_context(self.engine.open_base())
+            sources = [stack.enter_context(self._open(path)) for path, _ in self.models]
+            work = DirectPass(
+                **self._export_fields(files),
+                statistics=None,
+                sources=[
+                    Source(contribution, weight, str(path))
+                    for contribution, (path, weight) in zip(sources, self.models, strict=True)
+                ],
+            )
+            window = plan_window(self.engine.resources.memory_limit, 0, None, resident=resident_bytes())
+            self._run(work, window, observer)
+            self._complete(work, files)
+            totals: dict[str, float] = {}
+            for number, source in enumerate(work.sources):
+                totals = self._judge(source, work.tensors(), number, totals)
+            self.totals = totals
+
+    def _through_statistics(self, observer: Observer) -> None:
+        previous: Path | None = None
+        for number, start in enumerate(range(0, len(self.models), BATCH)):
+            folder = self.scratch / f"batch-{number}"
+            folder.mkdir(parents=True)
+            previous = self._fold_batch(self.models[start : start + BATCH], previous, folder, observer)
+        assert previous is not None
+        count = len(shard_layout(self.engine.base))
+        records = {index: journal.load_record(previous, index) for index in range(count)}
+        with self.engine.open_base() as files:
+            statistics = StatisticsFiles(previous, records)
+            try:
+                work = ExportPass(**self._export_fields(files), statistics=statistics)
+                window = plan_window(self.engine.resources.memory_limit, 0, None, resident=resident_bytes())
+                self._run(work, window, observer)
+            finally:
+                statistics.close()
+            self._complete(work, files)
+
+    def _fold_batch(
+        self, models: Sequence[tuple[Path, float]], previous: Path | None, folder: Path, observer: Observer
+    ) -> Path:
+        with ExitStack() as stack:
+            files = stack.enter_context(self.engine.open_base())
+            opened = [(stack.enter_context(self._open(path)), path, weight) for path, weight in models]
+            work = FoldPass(
+                base=self.engine.base,
+                base_files=files,
+                sources=[Source(contribution, weight, str(path)) for contribution, path, weight in opened],
+                method=self.engine.method,
+                folder=folder,
+                previous=previous,
+                device=self.engine.resources.torch_device(),
+                durable=False,
+            )
+            self._run(work, self.engine.window(work, len(models)), observer)
+            tensors = all_tensors(work.records)
+            for number, source in enumerate(work.sources):
+                self.totals = self._judge(source, tensors, number, self.totals)
+        if previous is not None:
+            remove_tree(previous)
+        return folder
+
+    def _judge(self, source: Source, tensors: Tensors, number: int, totals: Mapping[str, float]) -> dict[str, float]:
+        """Record what the fold of one model found out; returns the totals after it."""
+        source.contribution.weights.assert_unchanged()
+        content = finish_content(source)
+        sums = whole_sums(tensors, number)
+        after = dict(self.engine.method.advance(totals, sums, source.weight))
+        self.results.append(
+            FoldResult(
+                content=content,
+                kind=source.contribution.kind,
+                statistics=content,
+                totals=after,
+                norm=sums.get("delta_sq", 0.0) ** 0.5,
+                relative_norm=relative_norm(self.engine.base, tensors, number),
+                groups=group_reports(self.engine.base, tensors, number),
+                warnings=source.contribution.warnings,
+            )
+        )
+        return after
+
+    def _open(self, path: Path) -> Contribution:
+        try:
+            return open_contribution(path, self.engine.base, limits=self.engine.limits)
+        except RejectedError as error:
+            raise RejectedError(error.reason, f"{path}: {error.message}", hint=error.hint) from error
+
+    def _export_fields(self, files: WeightFiles) -> dict[str, Any]:
+        return {
+            "base": self.engine.base,
+            "base_files": files,
+            "method": self.engine.method,
+            "totals": self.totals,
+            "staging": self.staging,
+            "dtype": self.engine.publish_dtype,
+            "metadata": {"format": "pt", "mergenode_version": "1"},
+            "device": self.engine.resources.torch_device(),
+            "durable": False,
+        }
+
+    def _run(self, work: FoldPass | ExportPass, window: int, observer: Observer) -> None:
+        activity = "fold" if isinstance(work, FoldPass) else "publish"
+        subject = (activity, f"{len(self.models)} models")
+        resources = self.engine.resources
+        run_observed(work.steps(), work, self.engine.base, window, subject, observer, resources.threads, self.engine.stop)
+
+    def _complete(self, work: ExportPass, files: WeightFiles) -> None:
+        if len(files.files) > 1:
+            work.write_index()
+        files.assert_unchanged()
+        self.tensors = work.digests
