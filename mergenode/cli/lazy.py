@@ -68,8 +68,10 @@ class LazyGroup(SuggestingGroup):
             raise ReaderGoneError from error
         return result
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]  # click overloads on standalone_mode; this group always ends the process
-        """Run and end the process: 0 done, 1 failed, 2 usage, 130 interrupted, 141 the reader of a pipe left."""
+    def main(  # type: ignore[override]  # click overloads it on standalone_mode; here it always ends the process
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run and end the process: 0 done, 1 failed, 2 usage, 130 interrupted, 141 reader of a pipe left."""
         extra["standalone_mode"] = False
 
         def run() -> object:

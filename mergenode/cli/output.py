@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from mergenode.ledger.codec import encode
-from mergenode.ledger.records import Fact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,13 +31,6 @@ def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
-def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
-    """A fact as JSON values: its sequence number, its kind, then its fields in the order of the record."""
-    body = json.loads(encode(fact))
-    order = ["kind", "time", *(name for name in fact.__dataclass_fields__ if name not in ("kind", "time"))]
-    return {"sequence": sequence, **{name: body[name] for name in order}}
-
-
 def console() -> Console:
     """Standard output for tables; plain and unwrapped when it is not a terminal."""
     from rich.console import Console
@@ -61,6 +51,15 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
             column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
         )
     return result
+
+
+def field_table(pairs: Iterable[tuple[str, object]]) -> Table:
+    """Names and values without a heading; values are made visible."""
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in pairs:
+        rows.add_row(name, visible(value))
+    return rows
 
 
 def visible(text: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
@@ -92,10 +92,10 @@ def resolve_path(value: object, info: ValidationInfo) -> Path:
     return (directory / expanded).absolute()
 
 
-def auto_or_count(value: object) -> int | Literal["auto"]:
-    """``auto`` or a count of at least one. Raises ValueError otherwise."""
+def auto_or_count(value: object) -> int | None:
+    """A count of at least one, or None for ``auto``. Raises ValueError otherwise."""
     if value == "auto":
-        return "auto"
+        return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
         return value
     raise ValueError("'auto' or a number from 1 to 1024")
@@ -117,7 +117,8 @@ ConfigPath = Annotated[Path, PlainValidator(resolve_path), WithJsonSchema({"type
 Address = Annotated[str | None, PlainValidator(parse_address), WithJsonSchema({"type": ["string", "null"]})]
 
 AutoOrCount = Annotated[
-    int | Literal["auto"],
+    int | None,
     PlainValidator(auto_or_count),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
 ]
+"""None when the file says ``auto``."""

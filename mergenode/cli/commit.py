@@ -1,0 +1,47 @@
+"""``mergenode commit``: what a pusher calls when the last byte of a checkpoint is written."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from mergenode.cli.progress import TerminalProgress
+from mergenode.errors import UsageError
+from mergenode.ports.observer import Progress
+
+
+@click.command()
+@click.argument("checkpoint", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--weight", type=float, default=1.0, show_default=True, help="Factor of this contribution when folded."
+)
+@click.option("--progress/--no-progress", default=None, help="Draw a progress bar (default: on a terminal).")
+def commit(checkpoint: Path, weight: float, progress: bool | None) -> None:
+    """Mark the checkpoint DIR (or a bare .safetensors file) as complete, with its content digest.
+
+    A node takes a marked checkpoint at once instead of waiting until it stays unchanged, and rejects it when
+    what it reads is not what was marked. Calling it again after a change replaces the marker.
+
+    \b
+    Example:
+      cp -r my-finetune /srv/inbox/ && mergenode commit /srv/inbox/my-finetune
+    """
+    if not (math.isfinite(weight) and weight > 0):
+        raise UsageError(f"--weight is {weight}, it must be finite and greater than zero")
+    if not checkpoint.exists():
+        raise UsageError(
+            f"{checkpoint}: no such checkpoint", hint="name a checkpoint directory or a .safetensors file"
+        )
+    from mergenode.adapters.checkpoints.digest import content_digest
+    from mergenode.adapters.registries.marker import write_marker
+
+    with TerminalProgress(progress) as bars:
+
+        def shown(done: int, total: int) -> None:
+            bars.progress(Progress("hash", checkpoint.name, 0, 0, done, total))
+
+        content = content_digest(checkpoint, progress=shown)
+    marker = write_marker(checkpoint, content=content, weight=weight)
+    click.echo(f"{marker}: {content}")

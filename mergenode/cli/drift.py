@@ -1,0 +1,38 @@
+"""The drift table: what a fold did to every layer group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mergenode.cli.output import number_text, percent_text, table, visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WHOLE_MODEL = "*"
+
+
+def drift_table(groups: Iterable[Mapping[str, Any]]) -> Table:
+    """Rows in the order given, the whole model first.
+
+    Args:
+        groups: ``GroupReport`` fields by name, as a ``folded`` fact and a manifest hold them. Norms are
+            Frobenius norms in weight units; cosine in [-1, 1]; shares in [0, 1] are shown in percent;
+            ``free`` is one minus ``capacity_taken``, what later contributions may still use of the spectrum.
+    """
+    columns = ("group", "parameters", "norm", "kept", "cosine", "effective rank", "free", "merge / base")
+    rows = table(*columns, right=columns[1:])
+    for group in sorted(groups, key=lambda group: group["group"] != WHOLE_MODEL):
+        taken = group.get("capacity_taken")
+        rows.add_row(
+            "whole model" if group["group"] == WHOLE_MODEL else visible(group["group"]),
+            f"{group['parameters']:,}",
+            number_text(group["delta_norm"]),
+            percent_text(group.get("share_kept")),
+            number_text(group.get("cosine")),
+            number_text(group.get("effective_rank")),
+            percent_text(None if taken is None else 1 - taken),
+            percent_text(group["merge_norm"] / group["base_norm"] if group["base_norm"] else None),
+        )
+    return rows

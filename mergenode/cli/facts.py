@@ -1,0 +1,93 @@
+"""Facts as commands show them: JSON fields, subjects, sentences, what still waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mergenode.cli.output import percent_text
+from mergenode.ledger.codec import encode
+from mergenode.ledger.records import (
+    ContributionFact,
+    Discovered,
+    Duplicate,
+    Fact,
+    Folded,
+    Initialised,
+    Pruned,
+    Published,
+    Rejected,
+)
+
+if TYPE_CHECKING:
+    from mergenode.ports.ledger_store import LedgerReader
+
+_LOOKED_BACK = 1000
+
+
+def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
+    """A fact as JSON values: its sequence number, kind and time, then the fields of its kind by name."""
+    body = json.loads(encode(fact))
+    first = {"sequence": sequence, "kind": body.pop("kind"), "time": body.pop("time")}
+    return first | body
+
+
+def pending(reader: LedgerReader) -> Sequence[tuple[int, Discovered]]:
+    """Contributions that were discovered and have no outcome yet, among the newest thousand discovered."""
+    found = [
+        (sequence, fact)
+        for sequence, fact in reader.facts(kinds=("discovered",), newest=_LOOKED_BACK)
+        if isinstance(fact, Discovered)
+    ]
+    outcomes = reader.outcomes([(fact.registry, fact.name, fact.revision) for _, fact in found])
+    return [
+        (sequence, fact)
+        for sequence, fact in found
+        if isinstance(outcomes.get((fact.registry, fact.name, fact.revision)), Discovered)
+    ]
+
+
+def share_kept(fact: Fact) -> float | None:
+    """The share of the whole contribution that its fold kept; None when the method does not define it."""
+    for group in fact.groups if isinstance(fact, Folded) else ():
+        if group.get("group") == "*":
+            share = group.get("share_kept")
+            return None if share is None else float(share)
+    return None
+
+
+def subject(fact: Fact) -> str:
+    """What a fact is about: registry/name, versions, or nothing for the node itself."""
+    match fact:
+        case ContributionFact():
+            return f"{fact.registry}/{fact.name}"
+        case Published():
+            return f"v{fact.version:06d}"
+        case Pruned():
+            return ", ".join(f"v{version:06d}" for version in fact.versions)
+    return ""
+
+
+def sentence(fact: Fact) -> str:
+    """A fact in a few words, without its subject."""
+    text = fact.kind
+    match fact:
+        case Initialised():
+            text = f"method {fact.method}, base {fact.base[:19]}"
+        case Discovered():
+            text = f"at {fact.location}"
+        case Rejected():
+            text = f"{fact.reason}: {fact.message}"
+        case Duplicate():
+            text = f"same content as {fact.same_as}"
+        case Folded():
+            text = (
+                f"contribution {fact.count}, {fact.contribution_kind}, relative norm {fact.relative_norm:.4g}"
+            )
+            text += f", kept {percent_text(share_kept(fact))}, {fact.seconds:.1f} s"
+        case Published():
+            text = f"generation {fact.generation} at {fact.path}, {fact.seconds:.1f} s"
+        case Pruned():
+            text = "files removed by retention"
+    return text

@@ -1,0 +1,178 @@
+"""``mergenode show``: everything about one contribution or one version."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mergenode.cli.drift import drift_table
+from mergenode.cli.facts import fact_fields, sentence
+from mergenode.cli.node import Node, config_option, open_node
+from mergenode.cli.output import (
+    bytes_text,
+    console,
+    field_table,
+    json_option,
+    number_text,
+    percent_text,
+    print_json,
+    seconds_text,
+    table,
+    visible,
+)
+from mergenode.errors import FatalError, UsageError
+from mergenode.ledger.records import Fact, Published
+
+CONTRIBUTION_SCHEMA = "mergenode.contribution/1"
+VERSION_SCHEMA = "mergenode.version-report/1"
+_VERSION = re.compile(r"v?0*([0-9]{1,9})")
+_NAMES_OFFERED = 1000
+_MANIFEST_SHOWN = {"base": "base", "lineage": "lineage", "contributions": "count", "generation": "generation"}
+_CONTRIBUTIONS_SHOWN = 50
+
+
+@click.command()
+@click.argument("what", metavar="NAME|VERSION")
+@config_option
+@json_option
+def show(what: str, config: Path, as_json: bool) -> None:
+    """Everything about one contribution, or what is in one version (7, v000007 or latest).
+
+    A contribution of that name comes before a version. Per layer group the table tells the norm of the
+    contribution, its cosine with the merge before it, the share that the projection kept, the effective rank
+    and the share of the spectrum still free.
+
+    \b
+    Examples:
+      mergenode show my-finetune -c node.yaml
+      mergenode show latest -c node.yaml --json
+
+    JSON of a contribution: schema, name, registry, facts (all, as in history), fold (the newest folded fact
+    or null; its groups are the table). JSON of a version: schema, version, path, digest, manifest
+    (mergenode.json).
+    """
+    with open_node(config) as node:
+        facts = node.reader.facts(name=what)
+        document = _contribution(what, facts) if facts else _version(what, node)
+    if as_json:
+        print_json(document)
+    elif facts:
+        _print_contribution(document, facts)
+    else:
+        _print_version(document)
+
+
+def _contribution(name: str, facts: Sequence[tuple[int, Fact]]) -> dict[str, Any]:
+    fields = [fact_fields(sequence, fact) for sequence, fact in facts]
+    folds = [fact for fact in fields if fact["kind"] == "folded"]
+    return {
+        "schema": CONTRIBUTION_SCHEMA,
+        "name": name,
+        "registry": fields[-1]["registry"],
+        "facts": fields,
+        "fold": folds[-1] if folds else None,
+    }
+
+
+def _version(what: str, node: Node) -> dict[str, Any]:
+    """The report of a version on disk; UsageError when nothing has that name, with the nearest that has."""
+    match, versions = _VERSION.fullmatch(what), node.reader.versions()
+    wanted = int(match[1]) if match else node.reader.head().version if what == "latest" else None
+    for published in versions:
+        if published.version == wanted:
+            return {
+                "schema": VERSION_SCHEMA,
+                "version": wanted,
+                "path": published.path,
+                "digest": published.digest,
+                "manifest": _manifest(published),
+            }
+    if wanted is not None:
+        there = ", ".join(f"v{published.version:06d}" for published in versions) or "none"
+        raise UsageError(f"no version {what!r} on disk", hint=f"versions on disk: {there}")
+    raise _unknown(what, node)
+
+
+def _unknown(what: str, node: Node) -> UsageError:
+    from difflib import get_close_matches
+
+    recent = node.reader.facts(kinds=("discovered",), newest=_NAMES_OFFERED)
+    names = {str(getattr(fact, "name", "")) for _, fact in recent}
+    near = get_close_matches(what, names, n=1)
+    suggestion = f"; did you mean {near[0]!r}?" if near else ""
+    return UsageError(
+        f"no contribution or version {what!r}{suggestion}",
+        hint="`mergenode history` lists what the node has seen",
+    )
+
+
+def _manifest(published: Published) -> dict[str, Any]:
+    file = Path(published.path) / "mergenode.json"
+    try:
+        manifest = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FatalError(
+            f"{file}: {error}", hint="`mergenode verify` tells which versions are whole"
+        ) from error
+    if not isinstance(manifest, dict):
+        raise FatalError(f"{file}: not a manifest", hint="`mergenode verify` tells which versions are whole")
+    return manifest
+
+
+def _print_contribution(document: Mapping[str, Any], facts: Sequence[tuple[int, Fact]]) -> None:
+    out = console()
+    out.print(f"{visible(document['registry'])}/{visible(document['name'])}", style="bold")
+    rows = table("#", "time", "fact", "what", right=("#",))
+    for sequence, fact in facts:
+        rows.add_row(str(sequence), fact.time, fact.kind, visible(sentence(fact)))
+    out.print(rows)
+    fold = document["fold"]
+    if fold is None:
+        for fact in document["facts"][-1:]:
+            if fact.get("hint"):
+                out.print(f"hint: {visible(fact['hint'])}")
+        return
+    out.print("")
+    out.print(field_table(_fold_fields(fold)))
+    if fold["groups"]:
+        out.print("\nPer layer group", style="bold")
+        out.print(drift_table(fold["groups"]))
+
+
+def _fold_fields(fold: Mapping[str, Any]) -> list[tuple[str, str]]:
+    moved = f"{bytes_text(fold['bytes_read'])}, {bytes_text(fold['bytes_written'])}"
+    return [
+        ("generation", str(fold["generation"])),
+        ("kind, weight", f"{fold['contribution_kind']}, {fold['weight']:g}"),
+        ("content", fold["content"]),
+        (
+            "norm",
+            f"{number_text(fold['norm'])}, {percent_text(fold['relative_norm'])} of the base's matrices",
+        ),
+        ("read, written", f"{moved} in {seconds_text(fold['seconds'])}"),
+        *(("warning", warning) for warning in fold["warnings"]),
+    ]
+
+
+def _print_version(document: Mapping[str, Any]) -> None:
+    out, manifest = console(), document["manifest"]
+    contributions = manifest.get("contributions", [])[-_CONTRIBUTIONS_SHOWN:]
+    out.print(f"v{document['version']:06d}", style="bold")
+    fields = [("path", document["path"]), ("digest", document["digest"])]
+    fields += [(name, str(manifest.get(key))) for name, key in _MANIFEST_SHOWN.items()]
+    out.print(field_table(fields))
+    rows = table(
+        "generation", "name", "kind", "norm", "cosine", "kept", right=("generation", "norm", "cosine", "kept")
+    )
+    for entry in contributions:
+        rows.add_row(
+            str(entry["generation"]), visible(entry["name"]), entry["kind"], number_text(entry["norm"]),
+            number_text(entry["cosine"]), percent_text(entry["share_kept"]),
+        )  # fmt: skip
+    out.print(f"\nThe newest {len(contributions)} contributions", style="bold")
+    out.print(rows)

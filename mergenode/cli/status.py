@@ -1,0 +1,158 @@
+"""``mergenode status``: what is in the merge, what waits, what was refused, is it running."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergenode.cli.facts import fact_fields, pending, share_kept
+from mergenode.cli.node import Node, config_option, open_node, running_process
+from mergenode.cli.output import (
+    bytes_text,
+    console,
+    field_table,
+    json_option,
+    number_text,
+    percent_text,
+    print_json,
+    seconds_text,
+    table,
+    visible,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA = "mergenode.status/1"
+_SHOWN = 5
+
+
+@click.command()
+@config_option
+@json_option
+def status(config: Path, as_json: bool) -> None:
+    """What is in the merge, what waits, what was rejected; whether the node runs.
+
+    \b
+    Examples:
+      mergenode status -c node.yaml
+      mergenode status -c node.yaml --json | jq .contributions
+
+    JSON: schema, node, running, pid, host, base {path, digest}, method {name, options}, generation,
+    contributions, version, published_generation, lineage, statistics, counts {kind: number}, pending,
+    rejected, folds (facts as in history; folds with share_kept), versions, disk {state_bytes,
+    published_bytes, free_bytes}.
+    """
+    with open_node(config) as node:
+        document = _document(node)
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+
+
+def _document(node: Node) -> dict[str, Any]:
+    settings, reader = node.settings, node.reader
+    origin, head, process = reader.initialised(), reader.head(), running_process(settings.node.state)
+    rejected = reader.facts(kinds=("rejected",), newest=_SHOWN)
+    folds = reader.facts(kinds=("folded",), newest=_SHOWN)
+    return {
+        "schema": SCHEMA,
+        "node": settings.node.name,
+        "running": process is not None,
+        "pid": process.pid if process else None,
+        "host": process.host if process else None,
+        "base": {"path": str(settings.base), "digest": origin.base if origin else None},
+        "method": {"name": origin.method, "options": dict(origin.options)} if origin else None,
+        "generation": head.generation,
+        "contributions": head.count,
+        "version": head.version,
+        "published_generation": head.published_generation,
+        "lineage": head.lineage,
+        "statistics": head.statistics,
+        "counts": dict(reader.counts()),
+        "pending": [fact_fields(sequence, fact) for sequence, fact in pending(reader)],
+        "rejected": [fact_fields(sequence, fact) for sequence, fact in rejected],
+        "folds": [fact_fields(sequence, fact) | {"share_kept": share_kept(fact)} for sequence, fact in folds],
+        "versions": [version.version for version in reader.versions()],
+        "disk": _disk(settings.node.state, settings.publish.path),
+    }
+
+
+def _disk(state: Path, published: Path) -> dict[str, int]:
+    import shutil
+
+    return {
+        "state_bytes": _bytes_below(state),
+        "published_bytes": _bytes_below(published),
+        "free_bytes": shutil.disk_usage(state).free,
+    }
+
+
+def _bytes_below(folder: Path) -> int:
+    """Bytes of the regular files below a directory; what vanishes meanwhile counts nothing."""
+    import os
+
+    total = 0
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_size  # noqa: PTH118
+            except OSError:
+                continue
+    return total
+
+
+def _print(status: Mapping[str, Any]) -> None:
+    out = console()
+    out.print(field_table(_overview(status)))
+    _print_folds(status, out)
+    _print_named("Waiting", status["pending"], "location", out)
+    _print_named("Last rejections", status["rejected"], "message", out)
+
+
+def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    running = f"running, pid {status['pid']} on {status['host']}" if status["running"] else "not running"
+    method, base, disk = status["method"], status["base"], status["disk"]
+    options = ", ".join(f"{name}={value}" for name, value in method["options"].items()) if method else ""
+    sizes = [f"{name} {bytes_text(disk[f'{name}_bytes'])}" for name in ("state", "published", "free")]
+    return [
+        ("node", f"{status['node']} ({running})"),
+        ("method", f"{method['name']} {options}".rstrip() if method else "-"),
+        ("base", f"{base['path']} {(base['digest'] or '')[:19]}".rstrip()),
+        ("in the merge", f"{status['contributions']} contributions, generation {status['generation']}"),
+        ("published", f"v{status['version']:06d}" if status["version"] else "nothing yet"),
+        ("waiting", f"{len(status['pending'])} contributions"),
+        ("disk", ", ".join(sizes)),
+    ]
+
+
+def _print_folds(status: Mapping[str, Any], out: Console) -> None:
+    if not status["folds"]:
+        return
+    rows = table(
+        "contribution", "time", "norm", "relative", "kept", "took", right=("norm", "relative", "kept", "took")
+    )
+    for fold in status["folds"]:
+        rows.add_row(
+            visible(f"{fold['registry']}/{fold['name']}"), fold["time"], number_text(fold["norm"]),
+            number_text(fold["relative_norm"]), percent_text(fold["share_kept"]), seconds_text(fold["seconds"]),
+        )  # fmt: skip
+    out.print("\nLast folds", style="bold")
+    out.print(rows)
+
+
+def _print_named(title: str, facts: list[dict[str, Any]], what: str, out: Console) -> None:
+    if not facts:
+        return
+    rows = table("contribution", "since", "")
+    for fact in facts[-_SHOWN:]:
+        reason = f"{fact['reason']}: " if "reason" in fact else ""
+        rows.add_row(
+            visible(f"{fact['registry']}/{fact['name']}"), fact["time"], visible(reason + str(fact[what]))
+        )
+    out.print(f"\n{title}", style="bold")
+    out.print(rows)
