@@ -21,7 +21,7 @@ def run(config: Path, once: bool) -> None:
     """
     settings = load_settings(config)
     from mergenode.adapters.observers.log import configure_logging
-    from mergenode.bootstrap import run_node
+    from mergenode.bootstrap.node import run_node
 
     configure_logging(settings.log.format, settings.log.level, sys.stderr)
     stop = run_node(settings, once=once)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS, model_card, version_manifest
+from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS, model_card, version_json, version_manifest
 from mergenode.errors import FatalError, RejectedError, RejectReason
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Initialised, Pruned, Published, Rejected
@@ -141,7 +141,7 @@ def publish(line: Line, generation: int, version: int) -> Published:
             tensors=exported.tensors,
             contributions=[fact for fact in newest if isinstance(fact, Folded)],
         )
-        line.publisher.publish(version, manifest, model_card(manifest))
+        line.publisher.publish(version, manifest, version_json(manifest), model_card(manifest))
     line.publisher.point_latest(version)
     fact = Published(
         time=line.clock.now(),

@@ -6,6 +6,7 @@ the same order publish the same bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,11 @@ def version_manifest(
         "groups": [dict(group) for group in newest.groups] if newest else [],
         "tensors": dict(tensors),
     }
+
+
+def version_json(manifest: Mapping[str, Any]) -> bytes:
+    """``mergenode.json`` as it is written and digested."""
+    return json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def contribution_entry(folded: Folded) -> dict[str, Any]:

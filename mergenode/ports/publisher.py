@@ -19,10 +19,10 @@ class Publisher(Protocol):
         """The manifest of a version that is already in place, or None."""
         ...
 
-    def publish(self, version: int, manifest: Mapping[str, Any], card: str) -> Digest:
+    def publish(self, version: int, manifest: Mapping[str, Any], content: bytes, card: str) -> None:
         """Complete the staged version (side files of the base, manifest, card), sync it, rename it into place.
 
-        Returns the digest of the manifest. Raises FatalError when another node's version is in the way.
+        ``content`` is the manifest as it is stored. Raises FatalError when another node's version is in the way.
         """
         ...
 

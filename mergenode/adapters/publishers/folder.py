@@ -59,18 +59,16 @@ class FolderPublisher:
             return {}
         return manifest if isinstance(manifest, dict) else {}
 
-    def publish(self, version: int, manifest: Mapping[str, Any], card: str) -> Digest:
+    def publish(self, version: int, manifest: Mapping[str, Any], content: bytes, card: str) -> None:
         staging, target = self._staging(version), self.folder(version)
         if target.exists() or target.is_symlink():
             raise FatalError(
                 f"{target}: already there, and not made by this node's ledger",
                 hint="Point publish.path at a directory of its own, or move that version away.",
             )
-        content = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
         with disk_errors(self.root):
             complete_version(staging, self.base, manifest, card, content)
             rename_directory(staging, target)
-        return Digest(f"blake3:{blake3(content).hexdigest()}")
 
     def digest(self, version: int) -> Digest:
         """Digest of the manifest of a version in place."""

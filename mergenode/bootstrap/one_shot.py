@@ -1,0 +1,160 @@
+"""``mergenode merge``, composed: one merge of given models into a new directory, atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mergenode.adapters.checkpoints.base import BaseModel, describe_base
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.durable import disk_errors, remove_tree, rename_directory
+from mergenode.adapters.engines.local.engine import LocalEngine, Resources
+from mergenode.adapters.engines.local.one_shot import MergePlan, OneShot
+from mergenode.adapters.publishers.folder import complete_version
+from mergenode.daemon.contribute import judge
+from mergenode.daemon.manifest import model_card, version_json, version_manifest
+from mergenode.errors import FatalError, RejectedError, RejectReason, UsageError
+from mergenode.ledger.chain import lineage
+from mergenode.ledger.records import Folded, Initialised
+from mergenode.methods import build_method
+from mergenode.ports.observer import Observer, Progress
+from mergenode.types import Candidate, Digest, DType, FoldResult, Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeRequest:
+    """What the command line asks for. ``models``: path and weight, in the order in which they are folded."""
+
+    base: Path
+    output: Path
+    models: Sequence[tuple[Path, float]]
+    method: str
+    options: Mapping[str, object]
+    dtype: DType | None
+    resources: Resources
+    max_relative_norm: float
+
+
+def merge_once(
+    request: MergeRequest, observer: Observer, approve: Callable[[MergePlan], None] = lambda plan: None
+) -> dict[str, Any]:
+    """Merge and make the result visible as ``request.output``. Returns its manifest.
+
+    ``approve`` sees the plan before anything is read beyond headers; it may raise to call the merge off.
+    Durability: the output exists whole and synced, or not at all.
+
+    Raises:
+        RejectedError: a model cannot be merged; the message names its path.
+        UsageError, FatalError: wrong output, options, or not enough disk or memory.
+    """
+    output = request.output
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise UsageError(f"{output}: already exists", hint="Choose a new --output; nothing is ever overwritten.")
+    method = build_method(request.method, request.options)
+    with disk_errors(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    staging = output.parent / f".{output.name}.merging"
+    scratch = output.parent / f".{output.name}.statistics"
+    try:
+        with disk_errors(output.parent):
+            remove_tree(staging)
+            remove_tree(scratch)
+            staging.mkdir()
+        base = _base(request.base, observer)
+        engine = LocalEngine(
+            base_path=request.base,
+            base=base,
+            method=method,
+            folding=scratch / "folding",
+            generations=scratch / "statistics",
+            resources=request.resources,
+            publish_dtype=request.dtype,
+        )
+        work = OneShot(engine=engine, models=request.models, staging=staging, scratch=scratch)
+        approve(work.plan())
+        work.run(observer)
+        manifest = _manifest(request, base, dict(method.options), work)
+        with disk_errors(output.parent):
+            complete_version(staging, request.base, manifest, model_card(manifest), version_json(manifest))
+            rename_directory(staging, output)
+        return manifest
+    finally:
+        remove_tree(scratch)
+        remove_tree(staging)
+
+
+def _base(path: Path, observer: Observer) -> BaseModel:
+    def progress(done: int, total: int) -> None:
+        observer.progress(Progress("hash", "base", 0, 0, done, total))
+
+    try:
+        return describe_base(path, limits=Limits(), progress=progress)
+    except RejectedError as error:
+        raise FatalError(f"base {path}: {error.message}", hint=error.hint) from error
+
+
+def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], work: OneShot) -> dict[str, Any]:
+    head = Head(totals=work.totals)
+    facts: list[Folded] = []
+    seen: dict[Digest, Path] = {}
+    for (path, weight), result in zip(request.models, work.results, strict=True):
+        candidate = Candidate("merge", path.name, "", str(path), weight=weight)
+        if result.content in seen:
+            raise RejectedError(
+                RejectReason.DIGEST_MISMATCH,
+                f"{path}: holds the same weights as {seen[result.content]}",
+                hint="Name every model once; give it a weight if it should count more.",
+            )
+        seen[result.content] = path
+        judge(candidate, result, request.max_relative_norm)
+        head = _after(head, candidate, result, base, request.method, options)
+        facts.append(_fact(candidate, result, head))
+    origin = Initialised(time="", ledger_id="", base=base.digest, method=request.method, options=options)
+    return version_manifest(
+        origin=origin,
+        head=head,
+        version=1,
+        dtype=request.dtype.value if request.dtype else None,
+        tensors=work.tensors,
+        contributions=facts,
+    )
+
+
+def _after(
+    head: Head, candidate: Candidate, result: FoldResult, base: BaseModel, method: str, options: Mapping[str, Any]
+) -> Head:
+    chained = lineage(
+        head.lineage, base=base.digest, method=method, options=options, content=result.content, weight=candidate.weight
+    )
+    return Head(
+        generation=head.generation + 1,
+        count=head.count + 1,
+        totals=result.totals,
+        lineage=chained,
+    )
+
+
+def _fact(candidate: Candidate, result: FoldResult, head: Head) -> Folded:
+    assert head.lineage is not None
+    return Folded(
+        time="",
+        registry=candidate.registry,
+        name=candidate.name,
+        revision=candidate.revision,
+        generation=head.generation,
+        location="",
+        content=result.content,
+        contribution_kind=result.kind.value,
+        weight=candidate.weight,
+        count=head.count,
+        totals=result.totals,
+        statistics=result.statistics,
+        lineage=head.lineage,
+        norm=result.norm,
+        relative_norm=result.relative_norm,
+        groups=tuple(asdict(group) for group in result.groups),
+        warnings=result.warnings,
+    )
+
