@@ -50,43 +50,79 @@ def content(number: int) -> Digest:
 
 def group(name: str, **values: Any) -> dict[str, Any]:
     report = {
-        "group": name, "parameters": 10, "delta_norm": 2.0, "kept_norm": 1.0, "merge_norm": 3.0, "base_norm": 30.0,
-        "cosine": None, "share_kept": 0.5, "effective_rank": None, "capacity_taken": None,
-    }  # fmt: skip
+        "group": name,
+        "parameters": 10,
+        "delta_norm": 2.0,
+        "kept_norm": 1.0,
+        "merge_norm": 3.0,
+        "base_norm": 30.0,
+        "cosine": None,
+        "share_kept": 0.5,
+        "effective_rank": None,
+        "capacity_taken": None,
+    }
     return {**report, **values}
 
 
 def folded(number: int = 1, **values: Any) -> Folded:
     defaults: dict[str, Any] = {
-        "time": TIME, "registry": "inbox", "name": f"team-{number}", "revision": "r1", "generation": number,
-        "location": f"/inbox/team-{number}", "content": content(number), "contribution_kind": "full", "weight": 1.0,
-        "count": number, "totals": {"delta_sq": 4.0}, "statistics": content(10_000 + number),
-        "lineage": content(20_000 + number), "norm": 2.0, "relative_norm": 0.25, "seconds": 2.0,
-        "bytes_read": 100, "bytes_written": 40, "groups": (group("*"), group("layers.0"), group("layers.1")),
-    }  # fmt: skip
+        "time": TIME,
+        "registry": "inbox",
+        "name": f"team-{number}",
+        "revision": "r1",
+        "generation": number,
+        "location": f"/inbox/team-{number}",
+        "content": content(number),
+        "contribution_kind": "full",
+        "weight": 1.0,
+        "count": number,
+        "totals": {"delta_sq": 4.0},
+        "statistics": content(10_000 + number),
+        "lineage": content(20_000 + number),
+        "norm": 2.0,
+        "relative_norm": 0.25,
+        "seconds": 2.0,
+        "bytes_read": 100,
+        "bytes_written": 40,
+        "groups": (group("*"), group("layers.0"), group("layers.1")),
+    }
     return Folded(**{**defaults, **values})
 
 
 def rejected(name: str = "broken", **values: Any) -> Rejected:
     defaults: dict[str, Any] = {
-        "time": TIME, "registry": "inbox", "name": name, "revision": "r1", "reason": "shape_mismatch",
-        "message": "tensor w is 2x3, base has 3x2", "hint": "push a fine-tune of this base",
-    }  # fmt: skip
+        "time": TIME,
+        "registry": "inbox",
+        "name": name,
+        "revision": "r1",
+        "reason": "shape_mismatch",
+        "message": "tensor w is 2x3, base has 3x2",
+        "hint": "push a fine-tune of this base",
+    }
     return Rejected(**{**defaults, **values})
 
 
 def duplicate(name: str = "again", **values: Any) -> Duplicate:
     defaults: dict[str, Any] = {
-        "time": TIME, "registry": "inbox", "name": name, "revision": "r1", "content": content(1), "same_as": "team-1",
-    }  # fmt: skip
+        "time": TIME,
+        "registry": "inbox",
+        "name": name,
+        "revision": "r1",
+        "content": content(1),
+        "same_as": "team-1",
+    }
     return Duplicate(**{**defaults, **values})
 
 
 def published(version: int = 1, **values: Any) -> Published:
     defaults: dict[str, Any] = {
-        "time": TIME, "version": version, "generation": version, "digest": content(30_000 + version),
-        "path": f"/published/v{version:06d}", "seconds": 0.3,
-    }  # fmt: skip
+        "time": TIME,
+        "version": version,
+        "generation": version,
+        "digest": content(30_000 + version),
+        "path": f"/published/v{version:06d}",
+        "seconds": 0.3,
+    }
     return Published(**{**defaults, **values})
 
 
@@ -110,10 +146,14 @@ class ListLedger:
             return Head()
         last = folds[-1]
         return Head(
-            generation=last.generation, count=last.count, totals=last.totals, statistics=last.statistics,
-            lineage=last.lineage, published_generation=shown[-1].generation if shown else 0,
+            generation=last.generation,
+            count=last.count,
+            totals=last.totals,
+            statistics=last.statistics,
+            lineage=last.lineage,
+            published_generation=shown[-1].generation if shown else 0,
             version=shown[-1].version if shown else 0,
-        )  # fmt: skip
+        )
 
     def outcomes(self, keys: Iterable[Key]) -> Mapping[Key, ContributionFact]:
         wanted = set(keys)

@@ -171,16 +171,20 @@ def test_a_thousand_wild_contributions_add_no_series(
         observer.progress(Progress("fold", wild, 0, 1, 0, 1))
         observer.message("warning", wild, field=wild)
     assert series(registry) == before
-    assert 'evil' not in generate_latest(registry).decode()
+    assert "evil" not in generate_latest(registry).decode()
 
 
 def test_layer_groups_are_bounded_and_the_rest_is_summed_in_squares(
     registry: CollectorRegistry, observer: PrometheusObserver
 ) -> None:
-    groups = [group(f"layers.{n}", kept_norm=3.0, delta_norm=4.0, merge_norm=2.0) for n in range(MAX_GROUPS + 16)]
+    groups = [
+        group(f"layers.{n}", kept_norm=3.0, delta_norm=4.0, merge_norm=2.0) for n in range(MAX_GROUPS + 16)
+    ]
     observer.fact(folded(1, groups=tuple(groups)))
     observer.fact(folded(2, groups=tuple(reversed(groups))))
-    shown = {dict(labels)["group"] for name, labels in series(registry) if name == "mergenode_group_merge_norm"}
+    shown = {
+        dict(labels)["group"] for name, labels in series(registry) if name == "mergenode_group_merge_norm"
+    }
     assert len(shown) == MAX_GROUPS + 1 and "other" in shown
     assert registry.get_sample_value("mergenode_group_merge_norm", {"group": "other"}) == pytest.approx(8.0)
     assert registry.get_sample_value("mergenode_group_share_kept", {"group": "other"}) == pytest.approx(0.75)
@@ -241,10 +245,14 @@ def exported(registry: CollectorRegistry) -> dict[str, tuple[str, str, frozenset
     return found
 
 
-def test_every_reason_code_has_its_own_series(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
+def test_every_reason_code_has_its_own_series(
+    registry: CollectorRegistry, observer: PrometheusObserver
+) -> None:
     for reason in RejectReason:
         observer.fact(rejected(reason=reason.value))
-    shown = {dict(labels)["reason"] for name, labels in series(registry) if name == "mergenode_rejected_total"}
+    shown = {
+        dict(labels)["reason"] for name, labels in series(registry) if name == "mergenode_rejected_total"
+    }
     assert shown == {reason.value for reason in RejectReason}
 
 
