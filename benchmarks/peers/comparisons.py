@@ -49,8 +49,7 @@ def _against_the_exact_sum(runs: Runs, contest: Contest, suite: Suite) -> Iterat
     yield Difference(f"exact {contest.method} rounded to bf16", floor, "No bf16 file can be closer.")
     for entry in contest.entries:
         error = error_of_sum(runs.output(entry), suite.base, suite.models, scale)
-        why = "bf16 output." if entry.tool == "mergenode" else "bf16 output of bf16 arithmetic."
-        yield Difference(f"{entry.label} against the exact sum", error, why)
+        yield Difference(f"{entry.label} against the exact sum", error, "bf16 output.")
 
 
 def _against_fusion_bench(runs: Runs, contest: Contest, suite: Suite) -> Iterator[Difference]:

@@ -34,9 +34,9 @@ def verdicts(contests: Sequence[Contest], samples: Samples) -> list[Verdict]:
     """Every target for which both sides were measured."""
     found = []
     for contest in contests:
-        ours = contest.entries[0].label
+        ours = _ours(contest, samples)
         for target in contest.targets:
-            if ours in samples and target.peer in samples:
+            if ours and target.peer in samples:
                 cpu, memory = ratios(samples[ours], samples[target.peer])
                 found.append(Verdict(contest.method, target.peer, cpu, target.cpu, memory, target.memory))
     return found
@@ -55,7 +55,7 @@ def table(contests: Sequence[Contest], samples: Samples) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for contest in contests:
-        ours = next((e.label for e in contest.entries if e.tool == "mergenode" and e.label in samples), None)
+        ours = _ours(contest, samples)
         for entry in contest.entries:
             if entry.label not in samples:
                 continue
@@ -72,6 +72,11 @@ def table(contests: Sequence[Contest], samples: Samples) -> str:
 def as_json(samples: Samples) -> dict[str, Any]:
     """Every run, so that other statistics can be made of them."""
     return {label: [asdict(usage) for usage in runs] for label, runs in samples.items()}
+
+
+def _ours(contest: Contest, samples: Samples) -> str | None:
+    """The entry of ours that is held against the others: the first one measured."""
+    return next((e.label for e in contest.entries if e.tool == "mergenode" and e.label in samples), None)
 
 
 _COLUMNS = (("cpu_seconds", 1), ("wall_seconds", 1), ("peak_rss_mib", 0), ("peak_anon_mib", 0))

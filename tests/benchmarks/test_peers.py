@@ -96,6 +96,8 @@ def test_what_was_not_measured_is_not_judged() -> None:
     assert verdicts([contest], samples) == []
     assert "| theirs | 4.0 | 4.0 | 100 | 50 |  |  |" in table([contest], samples)
     assert "ours |" not in table([contest], samples).splitlines()[2]
+    peers_only = Contest("opcm", contest.entries[1:], contest.targets)
+    assert verdicts([peers_only], samples) == []
 
 
 def test_difference_is_relative_to_the_update_and_over_all_tensors(tmp_path: Path) -> None:
