@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -102,19 +102,17 @@ def open_state(settings: Settings) -> Iterator[SqliteLedger]:
             ledger.close()
 
 
-def build_parts(
-    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, clock: Clock
-) -> Parts:
-    """Everything that works on a locked state directory. Raises FatalError when base or method cannot be used."""
-    generations = FolderGenerations(settings.node.state)
-    generations.prepare()
-    method = method_of(settings)
-    base = base_model(settings, observer)
-    dtype = PUBLISH_DTYPES[settings.publish.dtype]
-    engine = LocalEngine(
+def engine_of(
+    settings: Settings,
+    generations: FolderGenerations,
+    observer: Observer,
+    stop: Callable[[], bool] = lambda: False,
+) -> LocalEngine:
+    """The local engine over the given folders. Raises FatalError when base or method cannot be used."""
+    return LocalEngine(
         base_path=settings.base,
-        base=base,
-        method=method,
+        base=base_model(settings, observer),
+        method=method_of(settings),
         folding=generations.folding,
         generations=generations.statistics,
         resources=Resources(
@@ -122,10 +120,20 @@ def build_parts(
             threads=threads_of(settings),
             device=settings.engine.device,
         ),
-        publish_dtype=dtype,
+        publish_dtype=PUBLISH_DTYPES[settings.publish.dtype],
         limits=limits_of(settings),
-        stop=lifecycle.abandon,
+        stop=stop,
     )
+
+
+def build_parts(
+    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, clock: Clock
+) -> Parts:
+    """Everything that works on a locked state directory. Raises FatalError when base or method cannot be used."""
+    generations = FolderGenerations(settings.node.state)
+    generations.prepare()
+    engine = engine_of(settings, generations, observer, lifecycle.abandon)
+    dtype = engine.publish_dtype
     line = Line(
         engine=engine,
         ledger=ledger,
@@ -137,7 +145,7 @@ def build_parts(
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
     )
-    return Parts(settings=settings, base=base, method=method, engine=engine, line=line, generations=generations)
+    return Parts(settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations)
 
 
 def start(parts: Parts) -> None:

@@ -1,0 +1,136 @@
+"""``mergenode verify``, composed: the chain, the digests, and on request the whole merge once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mergenode.adapters.durable import remove_tree
+from mergenode.adapters.engines.local.check import check_generation, check_version
+from mergenode.adapters.engines.local.engine import LocalEngine
+from mergenode.adapters.store.generations import FolderGenerations
+from mergenode.adapters.store.sqlite_ledger import open_reader
+from mergenode.bootstrap.parts import LEDGER, engine_of
+from mergenode.errors import MergenodeError
+from mergenode.ledger.records import Folded
+from mergenode.ports.ledger_store import LedgerReader
+from mergenode.ports.observer import Observer, Progress
+from mergenode.settings import Settings
+from mergenode.types import Candidate, Head
+
+REPLAY = ".replay"
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was checked and what is wrong, one sentence each."""
+
+    checked: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(settings: Settings, observer: Observer, *, replay: bool = False) -> Verification:
+    """Check ledger, statistics and versions; with ``replay`` fold everything again from the base and compare.
+
+    Reads only, except for a scratch folder in the state directory while replaying. Works while the node runs: what
+    retention or a newer fold removed meanwhile is not a problem.
+
+    Raises:
+        FatalError: there is no ledger, or the base cannot be read.
+    """
+    state = settings.node.state
+    found = Verification()
+    reader = open_reader(state / LEDGER)
+    try:
+        found.problems += reader.verify()
+        counts = reader.counts()
+        found.checked.append(f"ledger: {sum(counts.values())} facts, chain and transitions")
+        _statistics(settings, reader, observer, found)
+        _versions(settings, reader, observer, found)
+        if replay:
+            _replay(settings, reader, observer, found)
+    finally:
+        reader.close()
+    return found
+
+
+def _statistics(settings: Settings, reader: LedgerReader, observer: Observer, found: Verification) -> None:
+    head = reader.head()
+    if not head.generation:
+        return
+    folder = FolderGenerations(settings.node.state).folder(head.generation)
+    problems = list(check_generation(folder, head.statistics, _Told(observer, f"generation {head.generation}")))
+    if problems and reader.head().generation != head.generation:
+        _statistics(settings, reader, observer, found)  # a newer fold replaced it meanwhile
+        return
+    found.problems += problems
+    found.checked.append(f"statistics: generation {head.generation}, every tensor")
+
+
+def _versions(settings: Settings, reader: LedgerReader, observer: Observer, found: Verification) -> None:
+    for fact in reader.versions():
+        folder = settings.publish.path / f"v{fact.version:06d}"
+        problems = list(check_version(folder, fact.digest, _Told(observer, folder.name)))
+        if problems and fact.version not in {kept.version for kept in reader.versions()}:
+            continue  # pruned meanwhile
+        found.problems += problems
+        found.checked.append(f"version {fact.version}: manifest and every tensor")
+
+
+def _replay(settings: Settings, reader: LedgerReader, observer: Observer, found: Verification) -> None:
+    scratch = settings.node.state / REPLAY
+    remove_tree(scratch)
+    generations = FolderGenerations(scratch)
+    generations.prepare()
+    try:
+        engine = engine_of(settings, generations, observer)
+        head, number = Head(), 0
+        for fact in _folds(reader):
+            number += 1
+            problem, head = _fold_again(engine, generations, fact, head, observer)
+            if problem:
+                found.problems.append(problem)
+                return
+        found.checked.append(f"replay: {number} contributions folded again from the base, same statistics")
+    finally:
+        remove_tree(scratch)
+
+
+def _folds(reader: LedgerReader) -> Iterator[Folded]:
+    for _, fact in reader.facts(kinds=["folded"]):
+        assert isinstance(fact, Folded)
+        yield fact
+
+
+def _fold_again(
+    engine: LocalEngine, generations: FolderGenerations, fact: Folded, head: Head, observer: Observer
+) -> tuple[str, Head]:
+    """Fold one contribution again; what differs (or an empty text), and the head after it."""
+    candidate = Candidate(fact.registry, fact.name, fact.revision, fact.location, weight=fact.weight)
+    if not Path(fact.location).exists():
+        return f"replay: {fact.name} is no longer at {fact.location}; the replay ends before generation {fact.generation}", head
+    try:
+        result = engine.fold(candidate, head, observer)
+    except MergenodeError as error:
+        return f"replay: {fact.name}: {error.message}", head
+    if result.content != fact.content:
+        return f"replay: {fact.location} now holds {result.content}, not {fact.content}: replaced since", head
+    if result.statistics != fact.statistics:
+        return f"replay: generation {fact.generation} comes out as {result.statistics}, not {fact.statistics}", head
+    generations.install(fact.generation)
+    generations.retire(fact.generation)
+    return "", replace(
+        head, generation=fact.generation, count=fact.count, totals=result.totals, statistics=result.statistics
+    )
+
+
+class _Told:
+    """Bytes read so far, told to the observer."""
+
+    def __init__(self, observer: Observer, subject: str) -> None:
+        self._observer, self._subject, self._done = observer, subject, 0
+
+    def __call__(self, name: str, nbytes: int) -> None:
+        self._done += nbytes
+        self._observer.progress(Progress("verify", self._subject, 0, 0, self._done, 0))
