@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mergenode.adapters.checkpoints.base import BaseModel, base_of
+from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.base_cache import base_of
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources

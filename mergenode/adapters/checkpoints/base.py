@@ -18,6 +18,7 @@ from mergenode.adapters.checkpoints.digest import (
     ByteProgress,
     ContentDigest,
     digest_of,
+    fingerprint,
     no_progress,
 )
 from mergenode.adapters.checkpoints.json_scan import JsonFault, parse_small
@@ -25,7 +26,9 @@ from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import read_small, trusted_root
 from mergenode.adapters.checkpoints.tied import tied_names
 from mergenode.adapters.checkpoints.weights import DEFAULT_LIMITS, WeightFiles, open_weights
+from mergenode.adapters.durable import replace_file
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.ports.observer import Observer, Progress
 from mergenode.types import Digest, DType, TensorSpec
 
 TORCH_DTYPES: Mapping[DType, torch.dtype] = {
@@ -50,6 +53,8 @@ class BaseModel:
     tensor_digests: Mapping[str, Digest]
     matrix_norm: float
     """Frobenius norm over all float tensors with at least two dimensions, aliases not counted twice (fp64)."""
+    squared_norms: Mapping[str, float]
+    """Squared Frobenius norm of every float tensor (fp64)."""
 
     def to_json(self) -> str:
         """One line of JSON that ``from_json`` reads back to an equal value."""
@@ -61,6 +66,7 @@ class BaseModel:
                 "digest": self.digest,
                 "tensor_digests": dict(self.tensor_digests),
                 "matrix_norm": self.matrix_norm.hex(),
+                "squared_norms": {name: square.hex() for name, square in self.squared_norms.items()},
             }
         )
 
@@ -78,6 +84,7 @@ class BaseModel:
                 digest=Digest(found["digest"]),
                 tensor_digests={name: Digest(value) for name, value in found["tensor_digests"].items()},
                 matrix_norm=float.fromhex(found["matrix_norm"]),
+                squared_norms={name: float.fromhex(value) for name, value in found["squared_norms"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"is not a description of a base model: {error!r}") from error
@@ -113,13 +120,15 @@ def describe_base(
         weights.assert_unchanged()
         separate = _tying_denied(path, root, limits)
         aliases = {} if separate else tied_names(weights.specs, survey.digests, frozenset(survey.constant))
-        squares = [square for name, square in survey.matrix_squares.items() if name not in aliases]
+        matrices = [spec.name for spec in weights.specs.values() if len(spec.shape) >= 2 and spec.name not in aliases]
+        squares = [survey.squared_norms[name] for name in matrices if name in survey.squared_norms]
         return BaseModel(
             specs=dict(weights.specs),
             aliases=aliases,
             digest=survey.content.finish(),
             tensor_digests=survey.digests,
             matrix_norm=math.sqrt(math.fsum(squares)),  # fsum: the same whatever the order of the tensors
+            squared_norms=survey.squared_norms,
         )
 
 
@@ -129,7 +138,7 @@ class _Survey:
     def __init__(self, weights: WeightFiles, progress: ByteProgress) -> None:
         self.content = ContentDigest()
         self.digests: dict[str, Digest] = {}
-        self.matrix_squares: dict[str, float] = {}
+        self.squared_norms: dict[str, float] = {}
         self.constant: set[str] = set()
         self._weights = weights
         self._progress = progress
@@ -160,8 +169,8 @@ class _Survey:
         self.digests[name] = digest_of(raw)
         if constant and first is not None:
             self.constant.add(name)
-        if spec.dtype.is_float and len(spec.shape) >= 2:
-            self.matrix_squares[name] = math.fsum(squares)
+        if spec.dtype.is_float:
+            self.squared_norms[name] = math.fsum(squares)
 
     def _squares(self, elements: torch.Tensor, spec: TensorSpec) -> list[float]:
         """Squared norms of slices on a fixed grid, in float64."""
@@ -203,3 +212,30 @@ def _tying_denied(path: Path, root: Path, limits: Limits) -> bool:
             RejectReason.CONFIG_INVALID, f"{shown}: {error}", hint="Download the base again."
         ) from error
     return isinstance(config, dict) and config.get("tie_word_embeddings") is False
+
+
+def base_of(
+    path: Path, *, cache: Path, observer: Observer, root: Path | None = None, limits: Limits = DEFAULT_LIMITS
+) -> BaseModel:
+    """``describe_base``, from ``cache`` when the files have not been touched since it was written.
+
+    Durability: the cache is replaced atomically; losing it costs one pass. Idempotence: yes.
+
+    Raises: as ``describe_base``.
+    """
+    root = trusted_root(path) if root is None else root
+    key = fingerprint(path, root=root, limits=limits)
+    try:
+        stored, _, description = cache.read_text().partition("\n")
+        if stored == key:
+            return BaseModel.from_json(description)
+    except (OSError, ValueError):
+        pass  # no cache, or one of another version: described anew
+
+    def report(done: int, total: int) -> None:
+        observer.progress(Progress("hash", path.name, 0, 0, done, total))
+
+    base = describe_base(path, root=root, limits=limits, progress=report)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(cache, f"{key}\n{base.to_json()}".encode())
+    return base

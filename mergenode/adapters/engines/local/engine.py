@@ -79,7 +79,10 @@ class LocalEngine:
     def fold(self, candidate: Candidate, head: Head, observer: Observer) -> FoldResult:
         with disk_errors(self.folding), self.open_base() as files:
             journal.open_folder(self.folding, self._plan(candidate, head))
-            with open_contribution(Path(candidate.location), self.base, limits=self.limits) as contribution:
+            path = Path(candidate.location)
+            # What the operator names himself may be a snapshot of the hub's cache, which links to its blobs.
+            root = trusted_root(path) if candidate.forced else None
+            with open_contribution(path, self.base, root=root, limits=self.limits) as contribution:
                 source = Source(contribution, candidate.weight, candidate.name)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
-from mergenode.adapters.checkpoints.weights import WeightFiles
+from mergenode.adapters.checkpoints.weights import WeightFiles, trusted_root
 from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.direct import DirectPass
@@ -74,7 +74,7 @@ class OneShot:
         size = sum(spec.nbytes for spec in base.specs.values())
         read = 0
         for path, _ in self.models:
-            with open_contribution(path, base, limits=self.engine.limits) as contribution:
+            with self._open(path) as contribution:
                 read += contribution.weights.total_bytes
         statistics = sum(spec.numel * 4 for specs in shard_layout(base) for spec in specs)
         statistics = int(statistics * self.engine.method.state_factor)
@@ -211,7 +211,7 @@ class OneShot:
 
     def _open(self, path: Path) -> Contribution:
         try:
-            return open_contribution(path, self.engine.base, limits=self.engine.limits)
+            return open_contribution(path, self.engine.base, root=trusted_root(path), limits=self.engine.limits)
         except RejectedError as error:
             raise RejectedError(error.reason, f"{path}: {error.message}", hint=error.hint) from error
 

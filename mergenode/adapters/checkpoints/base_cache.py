@@ -1,0 +1,44 @@
+"""The description of the base, kept in the state directory while the base's files stay the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from mergenode.adapters.checkpoints.base import BaseModel, describe_base
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.checkpoints.regular_file import trusted_root
+from mergenode.adapters.checkpoints.weights import open_weights
+from mergenode.adapters.durable import replace_file
+from mergenode.ports.observer import Observer, Progress
+
+
+def fingerprint(path: Path, limits: Limits) -> str:
+    """Changes whenever a weight file of the checkpoint is replaced or written: names, sizes, modification times."""
+    with open_weights(path, root=trusted_root(path), limits=limits) as files:
+        return hashlib.blake2b(json.dumps(sorted(files.identities())).encode(), digest_size=32).hexdigest()
+
+
+def base_of(path: Path, *, cache: Path, limits: Limits, observer: Observer) -> BaseModel:
+    """Describe the base, from ``cache`` when its files did not change since; otherwise read it and fill the cache.
+
+    Durability: the cache is replaced atomically; losing it costs one pass over the base.
+
+    Raises:
+        RejectedError, TransientError: as ``describe_base``.
+    """
+    print_of_files = fingerprint(path, limits)
+    try:
+        cached = json.loads(cache.read_bytes())
+        if cached["fingerprint"] == print_of_files:
+            return BaseModel.from_json(cached["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no cache, or one of another time: the base itself says everything
+    base = describe_base(
+        path,
+        limits=limits,
+        progress=lambda done, total: observer.progress(Progress("hash", path.name, 0, 0, done, total)),
+    )
+    replace_file(cache, json.dumps({"fingerprint": print_of_files, "base": base.to_json()}).encode())
+    return base
