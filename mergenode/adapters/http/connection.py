@@ -27,9 +27,7 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self.opened_at = self.loop.time()
         self._arm()
-        if len(self.connections) > MAX_CONNECTIONS:
-            others = [c for c in self.connections if isinstance(c, BoundedConnection) and c is not self]
-            min(others, key=lambda connection: connection.opened_at).transport.abort()
+        self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -38,6 +36,16 @@ class BoundedConnection(H11Protocol):
     def on_response_complete(self) -> None:
         self._arm()
         super().on_response_complete()
+
+    def _make_room(self) -> None:
+        # Several can arrive before the loop takes note of a cut one: those that are closing do not count.
+        open_ones = [
+            other
+            for other in self.connections
+            if isinstance(other, BoundedConnection) and not other.transport.is_closing()
+        ]
+        if len(open_ones) > MAX_CONNECTIONS:
+            min(open_ones, key=lambda connection: connection.opened_at).transport.abort()
 
     def _arm(self) -> None:
         self._disarm()

@@ -9,6 +9,7 @@ from mergenode.adapters.http.port_holder import holder_of_port
 from mergenode.errors import FatalError
 
 BACKLOG = 128
+MAX_PORT = 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -17,16 +18,17 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         FatalError: the address is unknown, taken, not of this machine or not permitted.
     """
+    if not 0 <= port <= MAX_PORT:
+        # The resolver would take the port modulo 65536 and listen somewhere else.
+        raise FatalError(
+            f"cannot listen on {host}:{port}: no such port", hint="set http.listen to a port from 0 to 65535"
+        )
     try:
         candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise FatalError(
             f"cannot listen on {host}:{port}: the host name is not known ({error})",
             hint="set http.listen to an address of this machine, for example 127.0.0.1:9464",
-        ) from error
-    except OverflowError as error:
-        raise FatalError(
-            f"cannot listen on {host}:{port}: {error}", hint="set http.listen to a port from 0 to 65535"
         ) from error
     family, kind, protocol, _, address = candidates[0]
     listener = socket.socket(family, kind, protocol)
