@@ -1,0 +1,79 @@
+"""One pass over the tensors of a checkpoint: digests, norms and constancy, through one buffer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from blake3 import blake3
+
+from mergenode.adapters.checkpoints.digest import CHUNK_BYTES, ByteProgress, ContentDigest, digest_of
+from mergenode.adapters.checkpoints.weights import WeightFiles
+from mergenode.errors import RejectedError, RejectReason
+from mergenode.types import Digest, DType, TensorSpec
+
+TORCH_DTYPES: Mapping[DType, torch.dtype] = {
+    DType.F64: torch.float64, DType.F32: torch.float32, DType.F16: torch.float16, DType.BF16: torch.bfloat16,
+    DType.I64: torch.int64, DType.I32: torch.int32, DType.I16: torch.int16, DType.I8: torch.int8,
+    DType.U8: torch.uint8, DType.BOOL: torch.bool,
+}  # fmt: skip
+_SLICE_BYTES = 512 << 10  # widened to float64 at a time: at most four times as much
+
+
+class Survey:
+    """Digest, squared norm and constancy of every tensor, read piece by piece through one buffer."""
+
+    def __init__(self, weights: WeightFiles, progress: ByteProgress) -> None:
+        self.content = ContentDigest()
+        self.digests: dict[str, Digest] = {}
+        self.squared_norms: dict[str, float] = {}
+        self.constant: set[str] = set()
+        self._weights = weights
+        self._progress = progress
+        self._buffer = bytearray(CHUNK_BYTES)
+        self._done = 0
+        self._total = sum(spec.nbytes for spec in weights.specs.values())
+
+    def read(self, name: str) -> None:
+        spec = self._weights.specs[name]
+        hasher = blake3()
+        squares: list[float] = []
+        first: torch.Tensor | None = None
+        constant = spec.dtype.is_float
+        for offset in range(0, spec.nbytes, CHUNK_BYTES):
+            part = memoryview(self._buffer)[: min(CHUNK_BYTES, spec.nbytes - offset)]
+            self._weights.read_into(name, offset, part)
+            hasher.update(part)
+            values = torch.frombuffer(self._buffer, dtype=torch.uint8, count=part.nbytes)
+            elements = values.view(TORCH_DTYPES[spec.dtype])
+            first = elements[:1].clone() if first is None else first
+            constant = constant and bool((elements == first).all())
+            if spec.dtype.is_float:
+                squares.extend(self._squares(elements, spec))
+            self._done += part.nbytes
+            self._progress(self._done, self._total)
+        raw = hasher.digest()
+        self.content.add(name, spec.dtype, spec.shape, raw)
+        self.digests[name] = digest_of(raw)
+        if constant and first is not None:
+            self.constant.add(name)
+        if spec.dtype.is_float:
+            self.squared_norms[name] = math.fsum(squares)
+
+    def _squares(self, elements: torch.Tensor, spec: TensorSpec) -> list[float]:
+        """Squared norms of slices on a fixed grid, in float64."""
+        found: list[float] = []
+        grid = _SLICE_BYTES // spec.dtype.size
+        for begin in range(0, elements.numel(), grid):
+            wide = elements[begin : begin + grid].to(torch.float64).numpy()
+            if not np.isfinite(wide).all():
+                raise RejectedError(
+                    RejectReason.NOT_FINITE,
+                    f"{self._weights.file_of(spec.name)}: tensor {spec.name!r}: has NaN or infinite values",
+                    hint="A merge cannot start from this base: download it again, or repair the tensor.",
+                )
+            # numpy sums pairwise in one thread: the same bits whatever the number of threads
+            found.append(float(np.square(wide).sum()))
+        return found
