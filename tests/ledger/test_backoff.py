@@ -1,0 +1,31 @@
+"""Exponential back-off."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergenode.ledger.backoff import CAP_SECONDS, backoff_seconds
+
+JITTER = st.floats(0, 1, exclude_max=True)
+
+
+@given(failures=st.integers(1, 10**9), jitter=JITTER)
+def test_a_delay_lies_between_half_a_step_and_a_step(failures: int, jitter: float) -> None:
+    step = CAP_SECONDS
+    for doublings in range(min(failures, 11)):
+        step = min(CAP_SECONDS, 1.0 * 2**doublings)
+    assert step / 2 <= backoff_seconds(failures, jitter) <= step <= 600
+
+
+@given(failures=st.integers(1, 50), jitter=JITTER)
+def test_more_failures_never_wait_less(failures: int, jitter: float) -> None:
+    assert backoff_seconds(failures + 1, jitter) >= backoff_seconds(failures, jitter)
+
+
+@given(jitter=JITTER)
+def test_no_failure_counts_as_one(jitter: float) -> None:
+    assert backoff_seconds(0, jitter) == backoff_seconds(1, jitter) >= 0.5
+
+
+def test_first_step_and_cap_can_be_chosen() -> None:
+    assert backoff_seconds(4, 0.999999, first_seconds=0.1, cap_seconds=0.5) <= 0.5
+    assert backoff_seconds(2, 0.0, first_seconds=0.1) == 0.1

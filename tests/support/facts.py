@@ -1,0 +1,64 @@
+"""Facts for tests: every field has a plausible value, a test names only those it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mergenode.ledger.records import Discovered, Duplicate, Folded, Initialised, Pruned, Published, Rejected
+from mergenode.types import Digest
+
+TIME = "2026-01-02T03:04:05Z"
+
+
+def digest(number: int) -> Digest:
+    return Digest(f"blake3:{number:064x}")
+
+
+def initialised(**changes: Any) -> Initialised:
+    fields = {"time": TIME, "ledger_id": "a1", "base": digest(0), "method": "opcm", "options": {"alpha": 0.5}}
+    return Initialised(**fields | changes)
+
+
+def discovered(number: int = 1, **changes: Any) -> Discovered:
+    return Discovered(**_contribution(number) | {"location": f"/inbox/m{number}", "size_bytes": 9} | changes)
+
+
+def rejected(number: int = 1, **changes: Any) -> Rejected:
+    fields = {"reason": "not_finite", "message": "NaN in a.weight", "hint": "train again", "content": None}
+    return Rejected(**_contribution(number) | fields | changes)
+
+
+def duplicate(number: int = 1, **changes: Any) -> Duplicate:
+    return Duplicate(**_contribution(number) | {"content": digest(1), "same_as": "m1"} | changes)
+
+
+def folded(number: int = 1, **changes: Any) -> Folded:
+    """The ``number``-th fold of a ledger."""
+    fields = {
+        "generation": number,
+        "location": f"/inbox/m{number}",
+        "content": digest(number),
+        "contribution_kind": "full",
+        "weight": 1.0,
+        "count": number,
+        "totals": {"norm_sum": 0.1 * number, "merge_sq": 2.0},
+        "statistics": digest(1000 + number),
+        "lineage": digest(2000 + number),
+        "norm": 1.5,
+        "relative_norm": 0.01,
+        "groups": ({"group": "*", "cosine": None, "parameters": 12},),
+    }
+    return Folded(**_contribution(number) | fields | changes)
+
+
+def published(version: int = 1, **changes: Any) -> Published:
+    fields = {"version": version, "generation": version, "digest": digest(3000 + version)}
+    return Published(**{"time": TIME, "path": f"published/v{version:06d}"} | fields | changes)
+
+
+def pruned(*versions: int) -> Pruned:
+    return Pruned(time=TIME, versions=versions)
+
+
+def _contribution(number: int) -> dict[str, Any]:
+    return {"time": TIME, "registry": "inbox", "name": f"m{number}", "revision": f"r{number}"}

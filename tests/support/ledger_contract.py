@@ -1,0 +1,169 @@
+"""What every ``LedgerStore`` must do. A test module subclasses this and provides an empty ``ledger``."""
+
+from __future__ import annotations
+
+import pytest
+
+from mergenode.errors import FatalError
+from mergenode.ledger.records import Fact
+from mergenode.ports.ledger_store import LedgerStore
+from mergenode.types import Head
+from tests.support.facts import (
+    digest,
+    discovered,
+    duplicate,
+    folded,
+    initialised,
+    pruned,
+    published,
+    rejected,
+)
+
+ILLEGAL: dict[str, tuple[list[Fact], Fact]] = {
+    "fact before the start": ([], discovered()),
+    "fold before the start": ([], folded()),
+    "second start": ([initialised()], initialised()),
+    "generation skipped": ([initialised()], folded(2, count=1)),
+    "generation repeated": ([initialised(), folded(1)], folded(2, generation=1)),
+    "count skipped": ([initialised(), folded(1)], folded(2, count=3)),
+    "count repeated": ([initialised(), folded(1)], folded(2, count=1)),
+    "content folded twice": ([initialised(), folded(1)], folded(2, content=digest(1))),
+    "content folded twice, much later": (
+        [initialised(), folded(1), folded(2), folded(3)],
+        folded(4, content=digest(1)),
+    ),
+    "nothing to publish": ([initialised()], published(1, generation=0)),
+    "version skipped": ([initialised(), folded(1)], published(2, generation=1)),
+    "uncommitted generation published": ([initialised(), folded(1)], published(1, generation=2)),
+    "old generation published": ([initialised(), folded(1), folded(2)], published(1, generation=1)),
+    "generation published twice": (
+        [initialised(), folded(1), published(1)],
+        published(2, generation=1),
+    ),
+    "newest version pruned": ([initialised(), folded(1), published(1)], pruned(1)),
+    "unknown version pruned": ([initialised(), folded(1), published(1)], pruned(7)),
+    "version pruned twice": (
+        [initialised(), folded(1), published(1), folded(2), published(2), pruned(1)],
+        pruned(1),
+    ),
+    "version pruned twice at once": (
+        [initialised(), folded(1), published(1), folded(2), published(2)],
+        pruned(1, 1),
+    ),
+    "nothing pruned": ([initialised()], pruned()),
+    "not a number": ([initialised()], folded(1, totals={"norm_sum": float("nan")})),
+    "infinite": ([initialised()], folded(1, relative_norm=float("inf"))),
+}
+
+
+class LedgerContract:
+    def test_an_empty_ledger_answers_every_question(self, ledger: LedgerStore) -> None:
+        assert ledger.initialised() is None
+        assert ledger.head() == Head()
+        assert ledger.outcomes([("inbox", "m1", "r1")]) == {}
+        assert ledger.discovered([("inbox", "m1", "r1")]) == {}
+        assert ledger.by_content(digest(1)) is None
+        assert list(ledger.facts()) == list(ledger.folds()) == list(ledger.versions()) == []
+        assert ledger.counts() == {}
+        assert ledger.verify() == []
+        assert ledger.append() == 0
+
+    def test_append_numbers_facts_from_one_and_gives_them_back(self, ledger: LedgerStore) -> None:
+        assert ledger.append(initialised()) == 1
+        assert ledger.append(discovered(1), discovered(2)) == 3
+        assert ledger.append() == 3
+        assert list(ledger.facts()) == [(1, initialised()), (2, discovered(1)), (3, discovered(2))]
+
+    def test_the_head_follows_folds_and_publications(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), folded(1), published(1), folded(2))
+        newest = folded(2)
+        assert ledger.head() == Head(
+            generation=2,
+            count=2,
+            totals=newest.totals,
+            statistics=newest.statistics,
+            lineage=newest.lineage,
+            published_generation=1,
+            version=1,
+        )
+        ledger.append(published(2))
+        assert (ledger.head().version, ledger.head().published_generation) == (2, 2)
+
+    def test_an_outcome_is_the_newest_fact_about_exactly_that_revision(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), discovered(1), rejected(1), discovered(1, revision="r1b"))
+        ledger.append(discovered(1, registry="other"), discovered(2))
+        keys = [("inbox", "m1", "r1"), ("inbox", "m1", "r1b"), ("other", "m1", "r1"), ("inbox", "m2", "r1")]
+        assert ledger.outcomes(keys) == {
+            keys[0]: rejected(1),
+            keys[1]: discovered(1, revision="r1b"),
+            keys[2]: discovered(1, registry="other"),
+        }
+
+    def test_discovery_is_the_first_time_a_revision_was_seen(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), rejected(1), discovered(1), discovered(2), discovered(1))
+        keys = [("inbox", "m1", "r1"), ("inbox", "m2", "r2"), ("inbox", "m3", "r3")]
+        assert ledger.discovered(keys) == {keys[0]: 3, keys[1]: 4}
+
+    def test_content_finds_the_fold_and_nothing_else(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), rejected(9, content=digest(9)), folded(1), duplicate(2))
+        assert ledger.by_content(digest(1)) == folded(1)
+        assert ledger.by_content(digest(9)) is None
+
+    def test_facts_are_chosen_by_kind_and_name_and_cut_to_the_newest(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), discovered(1), discovered(2), rejected(1), folded(1), published(1))
+        assert [number for number, _ in ledger.facts(newest=2)] == [5, 6]
+        assert [number for number, _ in ledger.facts(kinds=["rejected", "discovered"])] == [2, 3, 4]
+        assert [number for number, _ in ledger.facts(kinds=["discovered", "folded"], newest=2)] == [3, 5]
+        assert [number for number, _ in ledger.facts(name="m1")] == [2, 4, 5]
+        assert [number for number, _ in ledger.facts(name="m1", kinds=["folded", "rejected"], newest=1)] == [
+            5
+        ]
+        assert list(ledger.facts(newest=0)) == list(ledger.facts(name="m7")) == []
+        assert [number for number, _ in ledger.facts(newest=100)] == [1, 2, 3, 4, 5, 6]
+        assert [number for number, _ in ledger.facts(kinds=["folded", "folded"])] == [5]
+
+    def test_folds_stream_in_order_from_any_point(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised())
+        for number in range(1, 150):
+            ledger.append(discovered(number), folded(number))
+        assert [fact.generation for _, fact in ledger.folds()] == list(range(1, 150))
+        assert [sequence for sequence, _ in ledger.folds(after=299 - 4)] == [297, 299]
+        assert list(ledger.folds(after=299)) == []
+
+    def test_versions_are_those_that_were_not_pruned(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised())
+        for number in (1, 2, 3):
+            ledger.append(folded(number), published(number))
+        ledger.append(pruned(1))
+        assert [fact.version for fact in ledger.versions()] == [2, 3]
+        ledger.append(folded(4), published(4), pruned(2, 3))
+        assert [fact.version for fact in ledger.versions()] == [4]
+
+    @pytest.mark.parametrize("case", ILLEGAL)
+    def test_a_fact_that_cannot_follow_is_refused(self, ledger: LedgerStore, case: str) -> None:
+        before, illegal = ILLEGAL[case]
+        if before:
+            ledger.append(*before)
+        with pytest.raises(FatalError) as refused:
+            ledger.append(illegal)
+        assert refused.value.message
+        assert [fact for _, fact in ledger.facts()] == before
+        assert ledger.verify() == []
+
+    def test_one_illegal_fact_refuses_all_that_are_appended_with_it(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised())
+        with pytest.raises(FatalError):
+            ledger.append(discovered(1), folded(1), folded(2, content=digest(1)))
+        assert list(ledger.facts()) == [(1, initialised())]
+        assert ledger.counts() == {"initialised": 1}
+        assert ledger.append(folded(1)) == 2
+
+    def test_names_are_told_apart_byte_by_byte(self, ledger: LedgerStore) -> None:
+        names = ["m", "M", "m ", "é", "e\u0301", "m\0", "m\0x", "\udc80", "\\udc80", "1", "1.0", "%", "'"]
+        ledger.append(initialised(), *(discovered(1, name=name) for name in names))
+        for number, name in enumerate(names, start=2):
+            key = ("inbox", name, "r1")
+            assert ledger.outcomes([key]) == {key: discovered(1, name=name)}
+            assert ledger.discovered([key]) == {key: number}
+            assert [sequence for sequence, _ in ledger.facts(name=name)] == [number]
+        assert ledger.verify() == []

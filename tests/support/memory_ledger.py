@@ -1,0 +1,114 @@
+"""A ledger in memory, by the slowest obvious means: the oracle that the ledger on disk is compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from mergenode.errors import FatalError
+from mergenode.ledger.audit import Audit
+from mergenode.ledger.chain import GENESIS, Entry, link
+from mergenode.ledger.codec import decode, encode
+from mergenode.ledger.head import head_after
+from mergenode.ledger.records import (
+    ContributionFact,
+    Discovered,
+    Fact,
+    Folded,
+    Initialised,
+    Pruned,
+    Published,
+)
+from mergenode.types import Digest, Head
+
+Key = tuple[str, str, str]
+F = TypeVar("F", bound=Fact)
+
+
+class MemoryLedger:
+    """Implements ``LedgerStore``. Every question reads all facts; every append audits the whole history again."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def append(self, *facts: Fact) -> int:
+        entries = list(self.entries)
+        for fact in facts:
+            previous, sequence, body = (
+                entries[-1].hash if entries else GENESIS,
+                len(entries) + 1,
+                encode(fact),
+            )
+            entries.append(Entry(sequence, body, previous, link(previous, sequence, body)))
+        if findings := _findings(entries):
+            raise FatalError(f"cannot be appended: {'; '.join(findings)}")
+        self.entries = entries
+        return len(entries)
+
+    def initialised(self) -> Initialised | None:
+        return self._newest(Initialised)
+
+    def head(self) -> Head:
+        return head_after(self._newest(Folded), self._newest(Published))
+
+    def outcomes(self, keys: Iterable[Key]) -> Mapping[Key, ContributionFact]:
+        wanted = set(keys)
+        return {_key(fact): fact for fact in self._of(ContributionFact) if _key(fact) in wanted}
+
+    def discovered(self, keys: Iterable[Key]) -> Mapping[Key, int]:
+        wanted, found = set(keys), {}
+        for sequence, fact in self._all():
+            if isinstance(fact, Discovered) and _key(fact) in wanted:
+                found.setdefault(_key(fact), sequence)
+        return found
+
+    def by_content(self, content: Digest) -> Folded | None:
+        return next((fact for fact in self._of(Folded) if fact.content == content), None)
+
+    def facts(
+        self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
+    ) -> Sequence[tuple[int, Fact]]:
+        found = [
+            (sequence, fact)
+            for sequence, fact in self._all()
+            if (not kinds or fact.kind in kinds) and (name is None or getattr(fact, "name", None) == name)
+        ]
+        return found if newest is None else found[len(found) - min(newest, len(found)) :]
+
+    def folds(self, after: int = 0) -> Iterator[tuple[int, Folded]]:
+        for sequence, fact in self._all():
+            if isinstance(fact, Folded) and sequence > after:
+                yield sequence, fact
+
+    def counts(self) -> Mapping[str, int]:
+        return dict(Counter(fact.kind for _, fact in self._all()))
+
+    def versions(self) -> Sequence[Published]:
+        gone = {version for fact in self._of(Pruned) for version in fact.versions}
+        return [fact for fact in self._of(Published) if fact.version not in gone]
+
+    def verify(self) -> Sequence[str]:
+        return _findings(self.entries)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _all(self) -> list[tuple[int, Fact]]:
+        return [(entry.sequence, decode(entry.body, entry.sequence)) for entry in self.entries]
+
+    def _of(self, kind: type[F]) -> list[F]:
+        return [fact for _, fact in self._all() if isinstance(fact, kind)]
+
+    def _newest(self, kind: type[F]) -> F | None:
+        found = self._of(kind)
+        return found[-1] if found else None
+
+
+def _key(fact: ContributionFact) -> Key:
+    return (fact.registry, fact.name, fact.revision)
+
+
+def _findings(entries: list[Entry]) -> list[str]:
+    audit = Audit()
+    return [finding for entry in entries for finding in audit.examine(entry)[1]]
