@@ -27,7 +27,8 @@ def diff(config: Path, first: str, second: str, as_json: bool) -> None:
     added, removed, groups (group, parameters, first_norm, second_norm, change_norm, cosine).
     """
     settings = load_settings(config)
-    from mergenode.adapters.checkpoints.weights import open_weights, trusted_root
+    from mergenode.adapters.checkpoints.regular_file import trusted_root
+    from mergenode.adapters.checkpoints.weights import open_weights
     from mergenode.adapters.engines.local.compare import compare
     from mergenode.cli.progress import TerminalProgress
     from mergenode.ports.observer import Progress

@@ -14,7 +14,8 @@ from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
 from mergenode.adapters.checkpoints.digest import ContentDigest
 from mergenode.adapters.checkpoints.limits import Limits
-from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights, trusted_root
+from mergenode.adapters.checkpoints.regular_file import trusted_root
+from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.durable import disk_errors, replace_file
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
-from mergenode.adapters.checkpoints.weights import WeightFiles, trusted_root
+from mergenode.adapters.checkpoints.regular_file import trusted_root
+from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.direct import DirectPass
