@@ -126,7 +126,8 @@ class _Forward(logging.Handler):
         suppressed = self._repeats.admit(text)
         if suppressed is None:
             return
-        # Start and stop of a thread are detail: the daemon says where it listens.
-        level = logging.DEBUG if record.levelno <= logging.INFO else record.levelno
+        # Start, stop and answers cut off by the stop are detail: the daemon says where it listens.
+        cut = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+        level = logging.DEBUG if cut or record.levelno <= logging.INFO else record.levelno
         fields = {"suppressed": suppressed} if suppressed else {}
         _LOGGER.log(level, "%s", text, exc_info=record.exc_info, extra={"event": "http", "fields": fields})

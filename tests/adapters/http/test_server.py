@@ -211,6 +211,26 @@ def test_probes_answer_while_every_worker_waits_for_the_ledger(
         release.set()
 
 
+def test_stop_does_not_wait_for_an_answer_that_never_comes(
+    ready: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    release, waiting = threading.Event(), threading.Event()
+
+    def stuck() -> list[Published]:
+        waiting.set()
+        release.wait(PATIENCE)
+        return []
+
+    monkeypatch.setattr(ready.ledger, "versions", stuck)
+    server = HttpServer(ready.app, "127.0.0.1", 0)
+    with connect(server.start(), b"GET /api/v1/versions HTTP/1.1\r\nHost: x\r\n\r\n"):
+        assert waiting.wait(PATIENCE)
+        stopped = server.stop()
+        release.set()
+    assert stopped
+    assert all(record.exc_info is None for record in caplog.records), "being cut off is no fault"
+
+
 def test_the_server_logs_through_the_log_of_the_node(
     ready: Node, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
