@@ -93,6 +93,7 @@ class LiveStatus:
     def __init__(self, clock: Clock, registries: Sequence[str]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._draining = False
         now = clock.monotonic()
         # A node that is starting counts as alive: its first heartbeat is its birth.
         states = tuple(RegistryState(name) for name in registries)
@@ -101,15 +102,15 @@ class LiveStatus:
     def snapshot(self) -> Live:
         """The picture as of now; never waits for the loop."""
         with self._lock:
-            return replace(self._live, now=self._clock.monotonic())
+            return replace(self._live, now=self._clock.monotonic(), draining=self._draining)
 
     def state_loaded(self) -> None:
         with self._lock:
             self._live = replace(self._live, loaded=True)
 
     def drain(self) -> None:
-        with self._lock:
-            self._live = replace(self._live, draining=True)
+        """Takes no lock: a signal handler may call it while this very thread holds the lock."""
+        self._draining = True
 
     def fact(self, fact: Fact) -> None:
         if isinstance(fact, Folded | Rejected | Duplicate | Published):

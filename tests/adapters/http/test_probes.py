@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from mergenode.adapters.http import live
 from mergenode.ledger.records import Fact
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
@@ -111,3 +114,17 @@ def test_probes_ask_nothing_of_the_ledger(ready: Node, monkeypatch: pytest.Monke
         "/startupz": 200,
     }
     assert ready.request("/api/v1/status").status_code == 500
+
+
+def test_a_stop_signal_in_the_middle_of_an_update_is_neither_stuck_nor_lost(
+    ready: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = live._advance
+
+    def interrupted(*args: Any) -> Any:
+        ready.live.drain()
+        return advance(*args)
+
+    monkeypatch.setattr(live, "_advance", interrupted)
+    ready.live.progress(fold(1))
+    assert ready.request("/readyz").json()["reasons"] == ["stopping"]
