@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.base_cache import base_of
@@ -56,11 +56,9 @@ class Parts:
 def limits_of(settings: Settings) -> Limits:
     """The bounds on what a checkpoint may be."""
     validation = settings.validation
-    return Limits(
-        header_bytes=validation.max_header,
-        tensors=validation.max_tensors,
-        checkpoint_bytes=validation.max_checkpoint,
-    )
+    limits = Limits(header_bytes=validation.max_header, tensors=validation.max_tensors)
+    bound = validation.max_checkpoint
+    return limits if bound is None else replace(limits, checkpoint_bytes=bound)
 
 
 def method_of(settings: Settings) -> Method:

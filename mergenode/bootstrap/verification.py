@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -86,7 +85,7 @@ def _replay(settings: Settings, reader: LedgerReader, observer: Observer, found:
     try:
         engine = engine_of(settings, generations, observer)
         head, number = Head(), 0
-        for fact in _folds(reader):
+        for _, fact in reader.folds():
             number += 1
             problem, head = _fold_again(engine, generations, fact, head, observer)
             if problem:
@@ -95,12 +94,6 @@ def _replay(settings: Settings, reader: LedgerReader, observer: Observer, found:
         found.checked.append(f"replay: {number} contributions folded again from the base, same statistics")
     finally:
         remove_tree(scratch)
-
-
-def _folds(reader: LedgerReader) -> Iterator[Folded]:
-    for _, fact in reader.facts(kinds=["folded"]):
-        assert isinstance(fact, Folded)
-        yield fact
 
 
 def _fold_again(

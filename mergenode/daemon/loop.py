@@ -102,7 +102,7 @@ class Loop:
         keys = [candidate.key for candidate in self._candidates()]
         keys += [entry.key for listing in self.listings.values() for entry in listing.refused]
         self.outcomes = dict(self.line.ledger.outcomes(keys))
-        self.order = dict(self.line.ledger.order(keys))
+        self.order = dict(self.line.ledger.discovered(keys))
         listed = set(keys)
         self._patience = {k: v for k, v in self._patience.items() if not isinstance(k, tuple) or k in listed}
         self._tell_registries()

@@ -29,10 +29,6 @@ class LedgerReader(Protocol):
         """Sequence of the first ``discovered`` fact about each of these revisions; unknown keys are absent."""
         ...
 
-    def order(self, keys: Iterable[Key]) -> Mapping[Key, int]:
-        """The sequence number of the first fact about each of these revisions; unknown keys are absent."""
-        ...
-
     def by_content(self, content: Digest) -> Folded | None: ...
 
     def facts(
