@@ -24,15 +24,15 @@ def drift_table(groups: Iterable[Mapping[str, Any]]) -> Table:
     columns = ("group", "parameters", "norm", "kept", "cosine", "effective rank", "free", "merge / base")
     rows = table(*columns, right=columns[1:])
     for group in sorted(groups, key=lambda group: group["group"] != WHOLE_MODEL):
-        taken = group.get("capacity_taken")
+        taken, merge, base = (group.get(name) for name in ("capacity_taken", "merge_norm", "base_norm"))
         rows.add_row(
             "whole model" if group["group"] == WHOLE_MODEL else visible(group["group"]),
             f"{group['parameters']:,}",
-            number_text(group["delta_norm"]),
+            number_text(group.get("delta_norm")),
             percent_text(group.get("share_kept")),
             number_text(group.get("cosine")),
             number_text(group.get("effective_rank")),
             percent_text(None if taken is None else 1 - taken),
-            percent_text(group["merge_norm"] / group["base_norm"] if group["base_norm"] else None),
+            percent_text(merge / base if merge is not None and base else None),
         )
     return rows

@@ -30,7 +30,7 @@ def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
     """A fact as JSON values: its sequence number, kind and time, then the fields of its kind by name."""
     body = json.loads(encode(fact))
     first = {"sequence": sequence, "kind": body.pop("kind"), "time": body.pop("time")}
-    return first | body
+    return {**first, **body}
 
 
 def pending(reader: LedgerReader) -> Sequence[tuple[int, Discovered]]:

@@ -61,7 +61,7 @@ class TerminalProgress:
         self._bars.stop()
 
     def progress(self, progress: Progress) -> None:
-        """Move the bar of this activity and subject; a new subject of an activity replaces its finished bar."""
+        """Move the bar of this activity and subject; a new subject replaces the finished one's bar."""
         key = (progress.activity, progress.subject)
         if key not in self._tasks:
             self._retire(progress.activity)

@@ -133,14 +133,17 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _print_folds(status: Mapping[str, Any], out: Console) -> None:
     if not status["folds"]:
         return
-    rows = table(
-        "contribution", "time", "norm", "relative", "kept", "took", right=("norm", "relative", "kept", "took")
-    )
+    numbers = ("norm", "relative", "kept", "took")
+    rows = table("contribution", "time", *numbers, right=numbers)
     for fold in status["folds"]:
         rows.add_row(
-            visible(f"{fold['registry']}/{fold['name']}"), fold["time"], number_text(fold["norm"]),
-            number_text(fold["relative_norm"]), percent_text(fold["share_kept"]), seconds_text(fold["seconds"]),
-        )  # fmt: skip
+            visible(f"{fold['registry']}/{fold['name']}"),
+            fold["time"],
+            number_text(fold["norm"]),
+            number_text(fold["relative_norm"]),
+            percent_text(fold["share_kept"]),
+            seconds_text(fold["seconds"]),
+        )
     out.print("\nLast folds", style="bold")
     out.print(rows)
 

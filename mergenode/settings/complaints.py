@@ -51,7 +51,7 @@ def complain(document: Document, errors: Sequence[Mapping[str, Any]]) -> UsageEr
 
 def _problem(document: Document, error: Mapping[str, Any]) -> tuple[int, str, str]:
     """Line, text and hint of one error."""
-    where, method = _location(error)
+    where, method = _location(document, error)
     line, name, kind = document.line_of(where), dotted(where), str(error["type"])
     if kind == "extra_forbidden":
         siblings = children(where[:-1], method)
@@ -68,10 +68,11 @@ def _problem(document: Document, error: Mapping[str, Any]) -> tuple[int, str, st
     return line, f"{shown}; allowed is {_allowed(error)}", ""
 
 
-def _location(error: Mapping[str, Any]) -> tuple[Where, str | None]:
+def _location(document: Document, error: Mapping[str, Any]) -> tuple[Where, str | None]:
     """Where the setting stands in the file, and the method it belongs to when it is an option of one."""
     if error["type"] == "conflict":
-        return tuple(error["ctx"]["where"]), None
+        places: Sequence[Where] = error["ctx"]["where"]
+        return next((where for where in places if where in document.lines), places[0]), None
     where: Where = tuple(error["loc"])
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return (*where, "name"), None

@@ -27,6 +27,7 @@ _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\{)"
 )
 
+_BRACES = "inside {...} or [...] a value with ${NAME} must be quoted; unquoted it needs a line of its own"
 _INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
 _FLOAT = re.compile(
     r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,4})?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -79,7 +80,8 @@ def parse_document(name: str, text: str, environment: Mapping[str, str]) -> Docu
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{name}{line}: not valid YAML: {error.problem or error.context}") from error
+        message = f"{name}{line}: not valid YAML: {error.problem or error.context}"
+        raise UsageError(message, hint=_BRACES if "${" in text else "") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:

@@ -23,7 +23,7 @@ class EverySettings(Section):
     )
     seconds: float | None = setting(
         None,
-        "Publish when the oldest unpublished contribution is this old; null leaves it to contributions.",
+        "Publish when the last version is this old; null leaves it to contributions.",
         unit="seconds",
         why="every contribution is published at once anyway",
         ge=0,

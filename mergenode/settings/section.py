@@ -51,4 +51,4 @@ def _as_yaml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return "[" + ", ".join(map(str, value)) + "]"
-    return str(value)
+    return str(value) if value != "" else '""'

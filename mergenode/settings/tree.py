@@ -68,23 +68,22 @@ class Settings(Section):
         return self
 
 
-def conflict(where: Where, message: str) -> PydanticCustomError:
-    """An error between two settings; ``where`` is the one to change."""
+def conflict(message: str, *where: Where) -> PydanticCustomError:
+    """An error between settings: told at the first of these places that the file writes down."""
     return PydanticCustomError("conflict", "{message}", {"message": message, "where": where})
 
 
 def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
     names = [registry.name for registry in registries]
     for position, name in enumerate(names):
+        where = ("registries", position)
         if name == RESERVED_REGISTRY:
             raise conflict(
-                ("registries", position),
-                f"the registry name {name!r} is taken by `mergenode ingest`; set another name",
+                f"the registry name {name!r} is taken by `mergenode ingest`; set another name", where
             )
         if name in names[:position]:
             raise conflict(
-                ("registries", position),
-                f"the registry name {name!r} occurs twice; set another name for one of them",
+                f"the registry name {name!r} occurs twice; set another name for one of them", where
             )
 
 
@@ -104,7 +103,7 @@ def _places_apart(settings: Settings) -> None:
     ]:
         if _overlap(place, other):
             both = f"{dotted(where)} ({place}) and {dotted(other_where)} ({other})"
-            raise conflict(where, f"{both} must lie apart from each other")
+            raise conflict(f"{both} must lie apart from each other", where, other_where)
 
 
 def _overlap(one: Path, other: Path) -> bool:
