@@ -27,22 +27,22 @@ F = TypeVar("F", bound=Fact)
 
 
 class MemoryLedger:
-    """Implements ``LedgerStore``. Every question reads all facts; every append audits the whole history again."""
+    """Implements ``LedgerStore``. Every question reads all facts; every append audits the whole history."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self._recorded: list[tuple[int, Fact]] = []
 
     def append(self, *facts: Fact) -> int:
         entries = list(self.entries)
         for fact in facts:
-            previous, sequence, body = (
-                entries[-1].hash if entries else GENESIS,
-                len(entries) + 1,
-                encode(fact),
-            )
+            previous = entries[-1].hash if entries else GENESIS
+            sequence, body = len(entries) + 1, encode(fact)
             entries.append(Entry(sequence, body, previous, link(previous, sequence, body)))
         if findings := _findings(entries):
             raise FatalError(f"cannot be appended: {'; '.join(findings)}")
+        for entry in entries[len(self.entries) :]:
+            self._recorded.append((entry.sequence, decode(entry.body, entry.sequence)))
         self.entries = entries
         return len(entries)
 
@@ -58,7 +58,7 @@ class MemoryLedger:
 
     def discovered(self, keys: Iterable[Key]) -> Mapping[Key, int]:
         wanted, found = set(keys), {}
-        for sequence, fact in self._all():
+        for sequence, fact in self._recorded:
             if isinstance(fact, Discovered) and _key(fact) in wanted:
                 found.setdefault(_key(fact), sequence)
         return found
@@ -71,18 +71,18 @@ class MemoryLedger:
     ) -> Sequence[tuple[int, Fact]]:
         found = [
             (sequence, fact)
-            for sequence, fact in self._all()
+            for sequence, fact in self._recorded
             if (not kinds or fact.kind in kinds) and (name is None or getattr(fact, "name", None) == name)
         ]
         return found if newest is None else found[len(found) - min(newest, len(found)) :]
 
     def folds(self, after: int = 0) -> Iterator[tuple[int, Folded]]:
-        for sequence, fact in self._all():
+        for sequence, fact in self._recorded:
             if isinstance(fact, Folded) and sequence > after:
                 yield sequence, fact
 
     def counts(self) -> Mapping[str, int]:
-        return dict(Counter(fact.kind for _, fact in self._all()))
+        return dict(Counter(fact.kind for _, fact in self._recorded))
 
     def versions(self) -> Sequence[Published]:
         gone = {version for fact in self._of(Pruned) for version in fact.versions}
@@ -94,11 +94,8 @@ class MemoryLedger:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _all(self) -> list[tuple[int, Fact]]:
-        return [(entry.sequence, decode(entry.body, entry.sequence)) for entry in self.entries]
-
     def _of(self, kind: type[F]) -> list[F]:
-        return [fact for _, fact in self._all() if isinstance(fact, kind)]
+        return [fact for _, fact in self._recorded if isinstance(fact, kind)]
 
     def _newest(self, kind: type[F]) -> F | None:
         found = self._of(kind)
