@@ -1,12 +1,14 @@
 """The Gram matrix of a tall matrix and its spectrum, in fp64, without an fp64 copy of the matrix.
 
-Squaring halves the digits, so everything on the n x n side is fp64: an fp32 Gram matrix would put errors of 1e-3 into
-the leading subspace. On a CPU the eigenvalues come first (tridiagonal reduction, then the root-free QR iteration), and
-only as many eigenvectors as the caller asks for afterwards: the expensive part of a full eigendecomposition is skipped.
+Squaring halves the digits, so everything on the n x n side is fp64: an fp32 Gram matrix would put errors of
+1e-3 into the leading subspace. On a CPU the eigenvalues come first (tridiagonal reduction, then the
+root-free QR iteration), and only as many eigenvectors as the caller asks for afterwards: the expensive part
+of a full eigendecomposition is skipped.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,19 +20,25 @@ from torch import Tensor
 PANEL_ELEMENTS = 1 << 18
 """Elements of one fp64 row panel (2 MiB)."""
 
+COLUMN_BLOCK = 512
+"""Columns that are transformed together: enough for full speed, few enough for small temporaries."""
+
 CLUSTER_GAP = 1e-6
-"""Eigenvalues closer than this share of the largest are orthogonalised against each other in inverse iteration.
+"""Eigenvalues closer than this share of the largest are orthogonalised against each other in inverse
+iteration.
 
 Wider gaps need no help: the vectors come out orthogonal to about machine epsilon over the gap, 1e-10 here."""
 
 
 def panel_rows(columns: int) -> int:
-    """Rows of a panel: about ``PANEL_ELEMENTS`` elements, at least 64 rows, so that BLAS stays at full speed."""
+    """Rows of a panel: about ``PANEL_ELEMENTS`` elements, at least 64 rows, so that BLAS stays at full
+    speed."""
     return max(64, PANEL_ELEMENTS // max(columns, 1))
 
 
 class Spectrum(Protocol):
-    """Eigenvalues of a Gram matrix (shape (n,), fp64, descending, clipped at 0) and its leading eigenvectors."""
+    """Eigenvalues of a Gram matrix (shape (n,), fp64, descending, clipped at 0) and its leading
+    eigenvectors."""
 
     @property
     def eigenvalues(self) -> Tensor: ...
@@ -55,7 +63,8 @@ class DenseSpectrum(NamedTuple):
 
 
 class TridiagonalSpectrum(NamedTuple):
-    """G = Q T Q^T with T tridiagonal; Q is kept as the Householder vectors below the diagonal of ``reflectors``."""
+    """G = Q T Q^T with T tridiagonal; Q is kept as the Householder vectors below the diagonal of
+    ``reflectors``."""
 
     eigenvalues: Tensor
     diagonal: NDArray[np.float64]
@@ -68,12 +77,17 @@ class TridiagonalSpectrum(NamedTuple):
         if count == 0:
             return torch.empty((n, 0), dtype=torch.float64)
         few = 2 * count <= n
-        vectors = self._by_inverse_iteration(count) if few else self._by_relatively_robust_representations(count)
-        # Q leaves the first coordinate alone; the reflectors act on the others, in place.
-        turned = torch.from_numpy(vectors)
-        lower = torch.from_numpy(self.reflectors)[1:, :-1]
-        turned[1:] = torch.ormqr(lower, torch.from_numpy(self.scales), turned[1:])
-        return turned.flip(1)
+        vectors = self._by_inverse_iteration(count) if few else self._by_robust_representations(count)
+        found = torch.from_numpy(vectors)
+        self._turn_back(found)
+        _reverse_columns(found)
+        return found
+
+    def _turn_back(self, vectors: Tensor) -> None:
+        """vectors = Q vectors. Q leaves the first coordinate alone; its reflectors act on the others."""
+        lower, scales = torch.from_numpy(self.reflectors)[1:, :-1], torch.from_numpy(self.scales)
+        for columns in vectors.split(COLUMN_BLOCK, dim=1):
+            columns[1:] = torch.ormqr(lower, scales, columns[1:])
 
     def _by_inverse_iteration(self, count: int) -> NDArray[np.float64]:
         """Ascending order, Fortran layout. Cost 100 n flops per vector, little more for small clusters."""
@@ -84,7 +98,7 @@ class TridiagonalSpectrum(NamedTuple):
         block = np.ones(n, dtype=np.int32)
         split = np.full(n, n, dtype=np.int32)
         vectors = np.empty((n, count), order="F")
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             group = values[start:stop]
             found, info = lapack.dstein(self.diagonal, self.off_diagonal, group, block, split)
             if info != 0:
@@ -92,13 +106,25 @@ class TridiagonalSpectrum(NamedTuple):
             vectors[:, start:stop] = found[:, : stop - start]
         return vectors
 
-    def _by_relatively_robust_representations(self, count: int) -> NDArray[np.float64]:
-        """Ascending order, Fortran layout. Computes all n vectors: with many wanted that is the faster way."""
+    def _by_robust_representations(self, count: int) -> NDArray[np.float64]:
+        """Ascending order, Fortran layout. Computes all n vectors: with many wanted that is the faster
+        way."""
         _, vectors = eigh_tridiagonal(
             self.diagonal, self.off_diagonal, lapack_driver="stemr", check_finite=False
         )
         wanted: NDArray[np.float64] = vectors[:, len(self.diagonal) - count :]
         return wanted
+
+
+def _reverse_columns(matrix: Tensor) -> None:
+    """In place, a block at a time: a copy would be the largest temporary of the whole projection."""
+    count = matrix.shape[1]
+    for start in range(0, count // 2, COLUMN_BLOCK):
+        stop = min(start + COLUMN_BLOCK, count // 2)
+        front, back = matrix[:, start:stop], matrix[:, count - stop : count - start]
+        saved = front.flip(1)
+        front.copy_(back.flip(1))
+        back.copy_(saved)
 
 
 def gram_spectrum(tall: Tensor) -> Spectrum:

@@ -1,23 +1,25 @@
 """What of a new task vector does not collide with the running merge: the projections of OPCM.
 
-Notation of one linear weight: A (m, n) the running merge, B (m, n) the new task vector, A = U diag(s) V^T its thin
-singular value decomposition, C = U^T B V the coefficients of B. A projection sets some coefficients to zero:
+Notation of one linear weight: A (m, n) the running merge, B (m, n) the new task vector, A = U diag(s) V^T
+its thin singular value decomposition, C = U^T B V the coefficients of B. A projection sets some coefficients
+to zero:
 
-=================  =====================================================  ==============================================
-variant            coefficients set to zero                               source
-=================  =====================================================  ==============================================
-block              i < r and j < r                                        the authors' released code
-block_orthogonal   as block, then minus the multiple of A that remains    this project: keeps <A, P> = 0 of the paper
-diagonal           i < r and j < r, and i = j                             FusionBench since 2025-03
-paper              i < r' or j < r', and i = j                            arXiv 2501.09522, definition of P_alpha
-=================  =====================================================  ==============================================
+================  ===========================================  =====================================
+variant           coefficients set to zero                     source
+================  ===========================================  =====================================
+block             i < r and j < r                              the authors' released code
+block_orthogonal  as block, then minus the multiple of A left  this project: keeps <A, P> = 0
+diagonal          i < r and j < r, and i = j                   FusionBench since 2025-03
+paper             i < r' or j < r', and i = j                  arXiv 2501.09522, P_alpha
+================  ===========================================  =====================================
 
-r and r' are ``leading_rank`` and ``covering_rank`` of s. Everything outside the zeroed set passes unchanged, so only
-thin factors are needed: the m x m basis is never formed. The work is done on the smaller Gram side.
+r and r' are ``leading_rank`` and ``covering_rank`` of s. Everything outside the zeroed set passes unchanged,
+so only thin factors are needed: the m x m basis is never formed. The work is done on the smaller Gram side.
 
-``block`` and ``block_orthogonal`` are well conditioned: two runs that differ by 1e-12 stay that close. ``diagonal``
-and ``paper`` depend on individual singular vectors, which rounding turns freely inside the bulk of a spectrum; pairs
-below the numerical rank are arbitrary and are therefore not paired at all (their coefficients pass).
+``block`` and ``block_orthogonal`` are well conditioned: two runs that differ by 1e-12 stay that close.
+``diagonal`` and ``paper`` depend on individual singular vectors, which rounding turns freely inside the bulk
+of a spectrum; pairs below the numerical rank are arbitrary and are therefore not paired at all (their
+coefficients pass).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mergenode.maths.gram import COLUMN_BLOCK, PANEL_ELEMENTS
 from mergenode.maths.norms import inner, squared_norm
 from mergenode.maths.rank import check_alpha, covering_rank, effective_rank, leading_rank, numerical_rank
 from mergenode.maths.subspaces import Subspaces, leading_subspaces
@@ -45,8 +48,8 @@ class Variant(StrEnum):
 class Projection(NamedTuple):
     """``kept``: (m, n), dtype of the delta, a new tensor owned by the caller, row-major.
 
-    rank: r or r'; effective_rank: of the accumulator; fallback: whether the certificate failed and a singular value
-    decomposition was used instead.
+    rank: r or r'; effective_rank: of the accumulator; fallback: whether the certificate failed and a
+    singular value decomposition was used instead.
     """
 
     kept: Tensor
@@ -56,11 +59,12 @@ class Projection(NamedTuple):
 
 
 def project(accumulator: Tensor, delta: Tensor, *, alpha: float, variant: Variant) -> Projection:
-    """The part of ``delta`` (m, n) that enters a merge whose running sum is ``accumulator`` (m, n), same dtype.
+    """The part of ``delta`` (m, n) that enters a merge whose running sum is ``accumulator`` (m, n), same
+    dtype.
 
-    Error against exact arithmetic: below 1e-6 of ||delta|| in fp32. A zero accumulator lets everything pass. Inputs
-    are finite and never modified. The scale of the accumulator does not matter, nor does that of delta.
-    Peak memory beyond inputs and result: ``working_bytes(m, n, itemsize)``.
+    Error against exact arithmetic: below 1e-6 of ||delta|| in fp32. A zero accumulator lets everything pass.
+    Inputs are finite and never modified. The scale of the accumulator does not matter, nor does that of
+    delta. Peak memory beyond inputs and result: ``working_bytes(m, n, itemsize)``.
 
     Raises:
         ValueError: alpha outside [0, 1), or shapes that differ.
@@ -90,13 +94,14 @@ def project(accumulator: Tensor, delta: Tensor, *, alpha: float, variant: Varian
 def working_bytes(m: int, n: int, itemsize: int) -> int:
     """Upper bound of the bytes that ``project`` has allocated at any time beyond its inputs and its result.
 
-    With k = min(m, n) and l = max(m, n): the fp64 reflectors and eigenvectors, 16 k^2 and their transient product, or
-    later the thin factors and one product, 3 l k elements; plus the panels.
+    With k = min(m, n) and l = max(m, n), one after the other: reflectors and eigenvectors, 2 k^2 fp64; the
+    eigenvectors and both thin factors; the thin factors and one product, or the copy, the factors and the
+    workspace of the fallback. Plus panels and column blocks.
     """
     short, long = min(m, n), max(m, n)
-    square = 8 * short * short
-    panels = 2 * 8 * max(64 * short, 1 << 18) + (4 << 20)
-    return max(3 * square, 2 * square + itemsize * long * short, 3 * itemsize * long * short + square) + panels
+    square, thin = 8 * short * short, itemsize * long * short
+    panels = 3 * 8 * max(64 * short, PANEL_ELEMENTS) + 3 * 8 * COLUMN_BLOCK * short + (4 << 20)
+    return max(2 * square, square + thin + thin, 3 * thin + square // 2) + panels
 
 
 def _decompose(tall: Tensor, alpha: float, variant: Variant) -> tuple[Subspaces, int]:

@@ -12,18 +12,19 @@ from torch import Tensor
 def check_alpha(alpha: float) -> None:
     """Raises ValueError unless ``0 <= alpha < 1``.
 
-    At 1 the rule below asks for a share that rounding alone decides: the same matrix may end up with all directions
-    protected or with none.
+    At 1 the rule below asks for a share that rounding alone decides: the same matrix may end up with all
+    directions protected or with none.
     """
     if not 0.0 <= alpha < 1.0:
         raise ValueError(f"alpha is {alpha}, it has to be at least 0 and below 1")
 
 
 def leading_rank(values: Tensor, alpha: float) -> int:
-    """0-based index of the first k with ``(s_0 + .. + s_k) / sum(s) > alpha``, strictly; 0 for the zero matrix.
+    """0-based index of the first k with ``(s_0 + .. + s_k) / sum(s) > alpha``, strictly; 0 for the zero
+    matrix.
 
-    The rule of OPCM's published code (arXiv 2501.09522): one direction fewer than the smallest count whose share of
-    the *sum of singular values* (not of their squares) exceeds alpha.
+    The rule of OPCM's published code (arXiv 2501.09522): one direction fewer than the smallest count whose
+    share of the *sum of singular values* (not of their squares) exceeds alpha.
 
     Example:
         >>> leading_rank(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64), 0.5)
@@ -37,7 +38,8 @@ def leading_rank(values: Tensor, alpha: float) -> int:
 
 
 def covering_rank(values: Tensor, alpha: float) -> int:
-    """Smallest count of leading values whose sum is at least ``alpha * sum(s)``; 0 for alpha 0 and the zero matrix.
+    """Smallest count of leading values whose sum is at least ``alpha * sum(s)``; 0 for alpha 0 and the zero
+    matrix.
 
     The rule of OPCM's paper (arXiv 2501.09522, definition of P_alpha).
 
@@ -53,7 +55,8 @@ def covering_rank(values: Tensor, alpha: float) -> int:
 
 
 def effective_rank(values: Tensor) -> float:
-    """exp of the Shannon entropy of ``s / sum(s)`` (Roy and Vetterli 2007), in [1, k]; 0 for the zero matrix."""
+    """exp of the Shannon entropy of ``s / sum(s)`` (Roy and Vetterli 2007), in [1, k]; 0 for the zero
+    matrix."""
     total = values.sum()
     if total == 0:
         return 0.0

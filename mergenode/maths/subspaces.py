@@ -1,8 +1,9 @@
 """Leading left and right singular subspaces of a matrix, with a certificate.
 
-From V (eigenvectors of the Gram matrix) and U = A V / s both orthonormal it follows that V^T (A^T A) V = diag(s^2),
-so V attains the sum of the largest eigenvalues and spans the leading subspace (Ky Fan). Checking that both are
-orthonormal therefore certifies the whole decomposition, at the price of a few matrix-vector products.
+From V (eigenvectors of the Gram matrix) and U = A V / s both orthonormal it follows that V^T (A^T A) V =
+diag(s^2), so V attains the sum of the largest eigenvalues and spans the leading subspace (Ky Fan). Checking
+that both are orthonormal therefore certifies the whole decomposition, at the price of a few matrix-vector
+products.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ PROBES = 3
 class Subspaces(NamedTuple):
     """``count`` leading singular pairs of a tall matrix A (m, n) and all its singular values.
 
-    left: (m, count), right: (n, count), orthonormal columns, dtype of A. values: (n,), fp64, descending, on the CPU.
-    fallback: True when they come from a singular value decomposition in the dtype of A.
+    left: (m, count), right: (n, count), orthonormal columns, dtype of A. values: (n,), fp64, descending, on
+    the CPU. fallback: True when they come from a singular value decomposition in the dtype of A.
     """
 
     left: Tensor
@@ -39,8 +40,8 @@ class Subspaces(NamedTuple):
 def leading_subspaces(tall: Tensor, count: Callable[[Tensor], int]) -> Subspaces:
     """Leading singular pairs of ``tall`` (m, n), m >= n, finite, not zero; ``count(values)`` says how many.
 
-    A pair whose singular value is zero cannot be had: ``count`` has to stay below the numerical rank. Error of the
-    subspaces against exact arithmetic: about 1e-7 (fp32); 1e-5 after the fallback.
+    A pair whose singular value is zero cannot be had: ``count`` has to stay below the numerical rank. Error
+    of the subspaces against exact arithmetic: about 1e-7 (fp32); 1e-5 after the fallback.
 
     Raises:
         LinAlgError: neither way converged.
@@ -72,22 +73,24 @@ def _from_gram(tall: Tensor, count: Callable[[Tensor], int]) -> Subspaces:
     on_host = values.cpu()
     wide = spectrum.leading_vectors(count(on_host))
     del spectrum  # n x n fp64, not needed below
-    left = _left_vectors(tall, wide / values[: wide.shape[1]])
+    left = _left_vectors(tall, wide, values[: wide.shape[1]])
     return Subspaces(left, wide.to(tall.dtype), on_host, False)
 
 
-def _left_vectors(tall: Tensor, scaled: Tensor) -> Tensor:
-    """``tall @ scaled`` in fp64, panel by panel, rounded once: (m, k), dtype of ``tall``."""
-    m, k = tall.shape[0], scaled.shape[1]
+def _left_vectors(tall: Tensor, right: Tensor, values: Tensor) -> Tensor:
+    """``tall @ right / values`` in fp64, panel by panel, rounded once: (m, k), dtype of ``tall``."""
+    m, k = tall.shape[0], right.shape[1]
     left = torch.empty((m, k), dtype=tall.dtype, device=tall.device)
     rows = panel_rows(tall.shape[1])
     for start in range(0, m, rows):
-        left[start : start + rows] = tall[start : start + rows].to(torch.float64) @ scaled
+        product = tall[start : start + rows].to(torch.float64) @ right
+        left[start : start + rows] = product.div_(values)
     return left
 
 
 def _from_svd(tall: Tensor, count: Callable[[Tensor], int]) -> Subspaces:
-    """Thin singular value decomposition by QR iteration: slow, but with the smallest workspace of all drivers."""
+    """Thin singular value decomposition by QR iteration: slow, but with the smallest workspace of all
+    drivers."""
     if tall.device.type == "cpu":
         u, s, vh = svd(tall.numpy(), full_matrices=False, check_finite=False, lapack_driver="gesvd")
         left, values, right_t = torch.from_numpy(u), torch.from_numpy(s), torch.from_numpy(vh)

@@ -1,1 +1,48 @@
 """Merge methods: pure functions, one file each. Adding one is a file, a line in METHODS and a test file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from inspect import signature
+
+from mergenode.errors import UsageError
+from mergenode.methods.average import average
+from mergenode.methods.contract import Method
+from mergenode.methods.opcm import opcm
+from mergenode.methods.task_arithmetic import task_arithmetic
+
+METHODS: Mapping[str, Callable[..., Method]] = {
+    "opcm": opcm,
+    "task_arithmetic": task_arithmetic,
+    "average": average,
+}
+"""Every method by the name that users write; the keyword arguments of the factory are its options."""
+
+
+def build_method(name: str, options: Mapping[str, object]) -> Method:
+    """The method of this name with these options; what is left out takes the factory's default.
+
+    Raises:
+        UsageError: no such method or option (with the nearest valid name), or a value that the option does
+        not take.
+    """
+    factory = METHODS.get(name)
+    if factory is None:
+        raise UsageError(f"there is no method {name!r}", hint=_nearest(name, "method", list(METHODS)))
+    valid = list(signature(factory).parameters)
+    for option in options:
+        if option not in valid:
+            raise UsageError(
+                f"method {name!r} has no option {option!r}", hint=_nearest(option, "option", valid)
+            )
+    return factory(**options)
+
+
+def _nearest(word: str, what: str, valid: list[str]) -> str:
+    if not valid:
+        return f"It takes no {what}s."
+    close = get_close_matches(word, valid, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"The {what}s are: {', '.join(valid)}."

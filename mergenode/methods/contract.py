@@ -60,7 +60,11 @@ class Method:
         Whole-model scalars after the fold, from those before it and the sums over all tensors.
     export(spec, statistics, base, totals) -> weights
         Published weights in accumulator dtype. With empty statistics this is ``base``.
-    combine / retract: None when the method cannot (see ``combinable``, ``retractable``).
+        The result may be one of the inputs.
+    combine(spec, statistics, statistics, base) -> statistics
+        Two merges of different contributions become one. None when the method cannot (see ``combinable``).
+    retract(spec, statistics, base, incoming) -> Folded
+        As if the contribution had never been folded. None when the method cannot (see ``retractable``).
     """
 
     name: str
@@ -81,7 +85,7 @@ class Method:
     needs: frozenset[str] = frozenset()
     export_elementwise: bool = True
     """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""
-    combine: Callable[[TensorSpec, Statistics, Statistics], Statistics] | None = None
+    combine: Callable[[TensorSpec, Statistics, Statistics, Tensor], Statistics] | None = None
     retract: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded] | None = None
 
     @property

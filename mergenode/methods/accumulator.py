@@ -1,0 +1,102 @@
+"""The running sum S of task vectors that a family of methods shares, as per-tensor statistics.
+
+Three states, told apart by their names:
+
+- ``{}``            nothing was folded, S = 0
+- ``{"first": W}``  one contribution, kept as its tuned weights W, S = W - base. Exported unchanged it comes
+back bit
+                    for bit, which ``base + (W - base)`` does not when W is small beside the base.
+- ``{"sum": S}``    anything else
+
+All functions work element by element: a slice of the inputs gives the same bits as the same slice of the
+result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mergenode.maths.norms import CHUNK, chunks, exact_total, squared_norm, wide_buffer
+from mergenode.methods.contract import Folded, Incoming, Statistics
+
+SCRATCH_BYTES = 3 * 8 * CHUNK + 2 * 8 * CHUNK
+"""What ``fold_sum`` allocates beyond its result: three fp64 chunks and two of at most fp64."""
+
+
+def running_sum(statistics: Statistics, base: Tensor) -> Tensor:
+    """S, shape and dtype of ``base``. For the state ``sum`` the statistic itself: not to be modified."""
+    if "sum" in statistics:
+        return statistics["sum"]
+    if "first" in statistics:
+        return statistics["first"] - base
+    return torch.zeros_like(base)
+
+
+def fold_sum(statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+    """S + delta and the five sums of the contract. Tensors of the result are new."""
+    if not statistics:
+        return _fold_first(incoming)
+    return _add(statistics, base, incoming.delta, subtract=False)
+
+
+def retract_sum(statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+    """S - delta, exact up to one rounding of the accumulator per element. ``kept_sq`` is what left."""
+    return _add(statistics, base, incoming.delta, subtract=True)
+
+
+def combine_sums(left: Statistics, right: Statistics, base: Tensor) -> Statistics:
+    """S_left + S_right; when one of them is empty the other one, unchanged."""
+    if not left:
+        return right
+    if not right:
+        return left
+    return {"sum": running_sum(left, base) + running_sum(right, base)}
+
+
+def export_scaled(statistics: Statistics, base: Tensor, scale: float, *, keep_first: bool) -> Tensor:
+    """``base + scale * S``, dtype of ``base``; the first contribution's own weights when ``keep_first`` asks
+    for them.
+
+    The result may be an input. Multiplication and addition are rounded separately: a fused operation would
+    depend on where a slice begins.
+    """
+    if not statistics:
+        return base
+    if keep_first and "first" in statistics:
+        return statistics["first"]
+    if "first" in statistics:
+        return (statistics["first"] - base).mul_(scale).add_(base)
+    return torch.mul(statistics["sum"], scale).add_(base)
+
+
+def _fold_first(incoming: Incoming) -> Folded:
+    square = squared_norm(incoming.delta)
+    sums = {"delta_sq": square, "kept_sq": square, "merge_sq": square, "dot": 0.0, "before_sq": 0.0}
+    if incoming.tuned is None:
+        return Folded({"sum": incoming.delta.clone()}, sums)
+    kept = torch.empty_like(incoming.delta).copy_(incoming.tuned)
+    return Folded({"first": kept}, sums)
+
+
+def _add(statistics: Statistics, base: Tensor, delta: Tensor, *, subtract: bool) -> Folded:
+    """One pass over the data, chunk by chunk, so that the sums cost no extra trips to memory."""
+    result = torch.empty(delta.shape, dtype=delta.dtype, device=delta.device)
+    after, moved = result.view(-1), delta.reshape(-1)
+    flat_base = base.reshape(-1)
+    flat_statistics = {name: tensor.reshape(-1) for name, tensor in statistics.items()}
+    operation = torch.sub if subtract else torch.add
+    wide = [wide_buffer(moved.numel(), moved.device) for _ in range(3)]
+    parts: list[tuple[float, ...]] = []
+    for part in chunks(moved.numel()):
+        here = {name: tensor[part] for name, tensor in flat_statistics.items()}
+        before = running_sum(here, flat_base[part])
+        operation(before, moved[part], out=after[part])
+        d, b, a = (
+            buffer[: len(before)].copy_(chunk)
+            for buffer, chunk in zip(wide, (moved[part], before, after[part]), strict=True)
+        )
+        parts.append(tuple(torch.dot(x, y).item() for x, y in ((d, d), (d, b), (b, b), (a, a))))
+    delta_sq, dot, before_sq, merge_sq = (exact_total([row[i] for row in parts]) for i in range(4))
+    moved_sums = {"delta_sq": delta_sq, "kept_sq": delta_sq, "dot": dot}
+    return Folded({"sum": result}, {**moved_sums, "merge_sq": merge_sq, "before_sq": before_sq})
