@@ -9,20 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergenode.adapters.checkpoints.digest import (
-    ByteProgress,
-    fingerprint,
-    no_progress,
-)
+from mergenode.adapters.checkpoints.digest import ByteProgress, no_progress
 from mergenode.adapters.checkpoints.json_scan import JsonFault, parse_small
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import read_small, trusted_root
 from mergenode.adapters.checkpoints.survey import Survey
 from mergenode.adapters.checkpoints.tied import tied_names
 from mergenode.adapters.checkpoints.weights import DEFAULT_LIMITS, open_weights
-from mergenode.adapters.durable import replace_file
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
-from mergenode.ports.observer import Observer, Progress
 from mergenode.types import Digest, DType, TensorSpec
 
 _SCHEMA = "mergenode.base/1"
@@ -143,30 +137,3 @@ def _tying_denied(path: Path, root: Path, limits: Limits) -> bool:
             RejectReason.CONFIG_INVALID, f"{shown}: {error}", hint="Download the base again."
         ) from error
     return isinstance(config, dict) and config.get("tie_word_embeddings") is False
-
-
-def base_of(
-    path: Path, *, cache: Path, observer: Observer, root: Path | None = None, limits: Limits = DEFAULT_LIMITS
-) -> BaseModel:
-    """``describe_base``, from ``cache`` when the files have not been touched since it was written.
-
-    Durability: the cache is replaced atomically; losing it costs one pass. Idempotence: yes.
-
-    Raises: as ``describe_base``.
-    """
-    root = trusted_root(path) if root is None else root
-    key = fingerprint(path, root=root, limits=limits)
-    try:
-        stored, _, description = cache.read_text().partition("\n")
-        if stored == key:
-            return BaseModel.from_json(description)
-    except (OSError, ValueError):
-        pass  # no cache, or one of another version: described anew
-
-    def report(done: int, total: int) -> None:
-        observer.progress(Progress("hash", path.name, 0, 0, done, total))
-
-    base = describe_base(path, root=root, limits=limits, progress=report)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(cache, f"{key}\n{base.to_json()}".encode())
-    return base

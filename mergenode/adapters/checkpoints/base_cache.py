@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from mergenode.adapters.checkpoints.base import BaseModel, describe_base
+from mergenode.adapters.checkpoints.digest import fingerprint
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import trusted_root
-from mergenode.adapters.checkpoints.weights import open_weights
 from mergenode.adapters.durable import replace_file
 from mergenode.ports.observer import Observer, Progress
-
-
-def fingerprint(path: Path, limits: Limits) -> str:
-    """Changes whenever a weight file of the checkpoint is replaced or written: names, sizes, modification times."""
-    with open_weights(path, root=trusted_root(path), limits=limits) as files:
-        return hashlib.blake2b(json.dumps(sorted(files.identities())).encode(), digest_size=32).hexdigest()
 
 
 def base_of(path: Path, *, cache: Path, limits: Limits, observer: Observer) -> BaseModel:
@@ -28,7 +21,7 @@ def base_of(path: Path, *, cache: Path, limits: Limits, observer: Observer) -> B
     Raises:
         RejectedError, TransientError: as ``describe_base``.
     """
-    print_of_files = fingerprint(path, limits)
+    print_of_files = fingerprint(path, root=trusted_root(path), limits=limits)
     try:
         cached = json.loads(cache.read_bytes())
         if cached["fingerprint"] == print_of_files:

@@ -98,12 +98,17 @@ def content_digest(
 def fingerprint(path: Path, *, root: Path | None = None, limits: Limits = DEFAULT_LIMITS) -> str:
     """A cheap key for "these files have not been touched": blake3 over names, sizes and modification times.
 
-    Reads headers only. Equal fingerprints mean equal content as far as the file system can tell.
+    Covers the weight files and ``config.json``, and reads headers only. Equal fingerprints mean equal content as far as the file system can tell.
     """
     hasher = blake3(b"mergenode/fingerprint/1\n")
     with open_weights(path, root=root, limits=limits) as weights:
         for name, size, mtime_ns in weights.identities():
             hasher.update(_framed(os.fsencode(name)) + _framed(f"{size} {mtime_ns}".encode()))
+        try:
+            config = (weights.path / "config.json").stat()
+            hasher.update(_framed(f"{config.st_size} {config.st_mtime_ns}".encode()))
+        except OSError:
+            pass  # none: it may be absent, and a bare file has none
     return hasher.hexdigest()
 
 

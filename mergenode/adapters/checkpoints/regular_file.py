@@ -13,7 +13,7 @@ from mergenode.errors import RejectedError, RejectReason, TransientError, Transi
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
 _SWAPPED = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK)
-_CHUNK = 1 << 20
+_LINK_HINT = "Copy the file itself into the checkpoint instead of a link to it."
 
 
 def trusted_root(path: Path) -> Path:
@@ -39,12 +39,19 @@ def resolve_inside(path: Path, root: Path, shown: str) -> tuple[Path, Path]:
         real_root = Path(os.path.realpath(root, strict=True))
     except OSError as error:
         _raise_os_error(error, str(root))
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RejectedError(
+                RejectReason.PATH_UNSAFE, f"{shown}: is a link that leads back to itself", hint=_LINK_HINT
+            ) from error
+        target = Path(os.path.realpath(path))  # missing: where it would be still has to lie inside
     if target != real_root and not target.is_relative_to(real_root):
         raise RejectedError(
             RejectReason.PATH_UNSAFE,
             f"{shown}: is a link that leads out of {root}",
-            hint="Copy the file itself into the checkpoint instead of a link to it.",
+            hint=_LINK_HINT,
         )
     return target.relative_to(real_root), real_root
 
