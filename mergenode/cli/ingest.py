@@ -158,11 +158,8 @@ def _report(request: Path, running: bool, outcome: Numbered | None, as_json: boo
         fields = None if outcome is None else fact_fields(*outcome)
         print_json({"schema": SCHEMA, "request": str(request), "running": running, "outcome": fields})
     elif outcome is None:
-        click.echo(
-            "asked the node to take it now"
-            if running
-            else "the node is not running; it takes it at its next start"
-        )
+        asked = "asked the node to take it now"
+        click.echo(asked if running else "the node is not running; the request is taken at its next start")
     elif isinstance(outcome[1], Rejected):
         tell(f"{subject(outcome[1])} was rejected: {sentence(outcome[1])}", outcome[1].hint)
     else:

@@ -31,7 +31,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings."""
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True, epilog=EPILOG)
+@click.group("mergenode", cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True, epilog=EPILOG)
 @click.option("--version", is_flag=True, help="Print the version; with --verbose also what it runs on.")
 @click.option("--verbose", is_flag=True, help="With --version: Python, torch, BLAS, processor, packages.")
 @click.pass_context

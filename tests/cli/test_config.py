@@ -1,0 +1,55 @@
+"""config check and config schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mergenode.settings import settings_schema
+
+
+def test_check_of_a_good_file(run, config: Path) -> None:
+    result = run("config", "check", config)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{config}: ok (node node-t, method opcm, watches inbox)\n"
+    assert not (config.parent / "state").exists(), "checking creates nothing"
+
+
+def test_check_names_every_problem(run, config: Path) -> None:
+    config.write_text("base: ./base\nregistries: [./inbox]\nhttps: {}\nlog: {level: loud}\n")
+    result = run("config", "check", config)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.splitlines()[:2] == [
+        f"error: {config}:3: unknown setting 'https'; did you mean 'http'?",
+        f"error: {config}:4: setting 'log.level' is \"loud\"; "
+        "allowed is 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+def test_check_names_paths_that_cannot_be_used(run, config: Path) -> None:
+    folder = config.parent
+    (folder / "base").rmdir()
+    (folder / "inbox").rmdir()
+    (folder / "inbox").write_text("not a directory")
+    (folder / "file").write_text("")
+    config.write_text(config.read_text() + "publish: {path: ./file/published}\n")
+    result = run("config", "check", config)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"error: {config}: base: {folder}/base does not exist or is hidden from this user",
+        f"error: {config}: registries[0]: {folder}/inbox is not a directory",
+        f"error: {config}: publish.path: {folder}/file is not a directory",
+        "hint: relative paths count from the directory of the settings file",
+    ]
+
+
+def test_check_of_a_missing_file(run, tmp_path: Path) -> None:
+    result = run("config", "check", tmp_path / "none.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {tmp_path}/none.yaml: No such file or directory\n")
+
+
+def test_schema_is_json_alone_on_stdout(run) -> None:
+    result = run("config", "schema")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == settings_schema()
