@@ -51,32 +51,33 @@ class SmallFiles:
         A file that vanished or was swapped meanwhile says nothing: the next listing tells. Raises OSError when the
         file system fails.
         """
+        if not (promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)):
+            return Said()
         key = (found.name, promised)
         stamp, said = self._previous.get(key, ((), Said()))
         if stamp != found.stamp:
-            said = _read(found, promised, self._limits)
+            try:
+                fd = os.open(found.path, _OPEN)
+            except OSError as error:
+                return _unopened(found, error)
+            try:
+                said = _read_open(fd, found, promised, self._limits)
+            except RejectedError as error:
+                said = Said(problem=Problem(error.reason, error.message, error.hint))
+            finally:
+                os.close(fd)
         self._kept[key] = (found.stamp, said)
         return said
 
 
-def _read(found: Found, promised: bool, limits: Limits) -> Said:
-    if not (promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)):
-        return Said()
-    try:
-        fd = os.open(found.path, _OPEN)
-    except PermissionError:
+def _unopened(found: Found, error: OSError) -> Said:
+    """Never kept: what a file says may change without any change to the file, as permissions of its directory do."""
+    if isinstance(error, PermissionError):
         message = f"{names.printable(found.path)}: permission denied"
         return Said(problem=Problem(RejectReason.PATH_UNSAFE, message, _READ_HINT))
-    except OSError:
-        if not os.path.lexists(found.path) or os.path.islink(found.path):  # noqa: PTH114 - may not be valid Unicode
-            return Said()
-        raise
-    try:
-        return _read_open(fd, found, promised, limits)
-    except RejectedError as error:
-        return Said(problem=Problem(error.reason, error.message, error.hint))
-    finally:
-        os.close(fd)
+    if os.path.lexists(found.path) and not os.path.islink(found.path):  # noqa: PTH114 - may not be valid Unicode
+        raise error
+    return Said()
 
 
 def _read_open(fd: int, found: Found, promised: bool, limits: Limits) -> Said:
