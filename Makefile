@@ -1,0 +1,48 @@
+# Two commands do everything on a machine with Python 3.11 or newer: `make demo` and `make test`.
+# The environment in .venv is made once and follows pyproject.toml and requirements/.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST ?= -m pytest
+
+.PHONY: demo test test-fast lint types contracts check coverage clean
+
+$(READY): pyproject.toml requirements/dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("mergenode needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $(READY)
+
+demo: $(READY)  ## the whole story on real data, in under two minutes
+	$(BIN)/mergenode demo --output demo-output
+
+test: $(READY)  ## all tests
+	$(BIN)/python $(PYTEST)
+
+test-fast: $(READY)  ## all but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+check: lint types contracts test  ## what CI runs
+
+coverage: $(READY)  ## tests with line coverage of mergenode/; fails below 90 %
+	$(BIN)/python -m coverage erase
+	$(MAKE) test PYTEST="-m coverage run -m pytest"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --fail-under=90
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* demo-output *.egg-info
