@@ -29,9 +29,12 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     with opening(path):
         if not path.exists():
             _create(path)
-        connection = _configured(_connect(str(path), uri=False), path)
+        connection = _connect(str(path), uri=False)
         try:
-            migrate(connection, schema_version(connection, path))
+            # Asked before anything is set: a file that is not ours is left as it is.
+            version = schema_version(connection, path)
+            _configure(connection, path)
+            migrate(connection, version)
         except BaseException:
             connection.close()
             raise
@@ -70,21 +73,16 @@ def _connect(database: str, *, uri: bool) -> sqlite3.Connection:
     )
 
 
-def _configured(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
-    try:
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise FatalError(
-                f"the file system of {path} does not support write-ahead logging (journal mode {mode})",
-                hint="put the state directory on a local file system",
-            )
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
-        connection.execute("PRAGMA trusted_schema = OFF")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _configure(connection: sqlite3.Connection, path: Path) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise FatalError(
+            f"the file system of {path} does not support write-ahead logging (journal mode {mode})",
+            hint="put the state directory on a local file system",
+        )
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+    connection.execute("PRAGMA trusted_schema = OFF")
 
 
 def _create(path: Path) -> None:
@@ -101,7 +99,8 @@ def _create(path: Path) -> None:
         *(fresh.with_name(f"{fresh.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")),
     ):
         leftover.unlink(missing_ok=True)
-    with closing(_configured(_connect(str(fresh), uri=False), fresh)) as connection:
+    with closing(_connect(str(fresh), uri=False)) as connection:
+        _configure(connection, fresh)
         migrate(connection, 0)
     _sync(fresh)
     fresh.rename(path)
