@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_UNWRAPPED = 5000
 _BINARY = 1024
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _MINUTE, _HOUR = 60, 3600
@@ -32,13 +35,25 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def console() -> Console:
-    """Standard output for tables; plain and unwrapped when it is not a terminal."""
+    """Standard output for tables; into a file or pipe one fact stays one line, without trailing blanks."""
     from rich.console import Console
 
     out = Console(highlight=False, markup=False, emoji=False)
-    if not out.is_terminal:
-        out = Console(highlight=False, markup=False, emoji=False, width=200)
-    return out
+    if out.is_terminal:
+        return out
+    return Console(
+        file=cast(IO[str], _Trimmed()), highlight=False, markup=False, emoji=False, width=_UNWRAPPED
+    )
+
+
+class _Trimmed:
+    """Standard output without the blanks that fill table cells up to the end of a line."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -117,7 +117,9 @@ def _print(status: Mapping[str, Any]) -> None:
 def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     running = f"running, pid {status['pid']} on {status['host']}" if status["running"] else "not running"
     method, base, disk = status["method"], status["base"], status["disk"]
-    options = ", ".join(f"{name}={value}" for name, value in method["options"].items()) if method else ""
+    told = method["options"].items() if method else ()
+    # Lists of name patterns fill the screen; --json has them.
+    options = ", ".join(f"{name}={value}" for name, value in told if not isinstance(value, list))
     sizes = [f"{name} {bytes_text(disk[f'{name}_bytes'])}" for name in ("state", "published", "free")]
     return [
         ("node", f"{status['node']} ({running})"),

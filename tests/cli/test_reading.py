@@ -110,6 +110,7 @@ def test_history_by_kind(run, config: Path, history) -> None:
 def test_history_table_has_a_line_per_fact(run, config: Path, history) -> None:
     lines = run("history", "-c", config).stdout.splitlines()
     assert len(lines) == 1 + len(history)
+    assert all(line == line.rstrip() for line in lines)
     assert "inbox/m4" in lines[12] and "same content as m1" in lines[12]
 
 
