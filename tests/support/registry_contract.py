@@ -12,7 +12,7 @@ from mergenode.types import Candidate, Listing
 
 
 class Place(Protocol):
-    """One registry and a hand on what lies behind it. After ``put`` or ``replace`` a checkpoint is complete."""
+    """A registry and a hand on what lies behind it. After ``put`` or ``replace`` it is complete."""
 
     registry: Registry
 

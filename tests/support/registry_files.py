@@ -27,7 +27,7 @@ def shard_names(count: int) -> list[str]:
 
 
 def write_sharded(directory: Path, count: int = 3, missing: tuple[int, ...] = ()) -> Path:
-    """A sharded checkpoint directory with an index; ``missing`` are the numbers of shards that are left out."""
+    """A sharded checkpoint directory with an index; ``missing``: numbers of shards that are left out."""
     directory.mkdir(exist_ok=True)
     shards = shard_names(count)
     weight_map = {f"w{number}": shard for number, shard in enumerate(shards, start=1)}

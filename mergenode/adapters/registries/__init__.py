@@ -42,7 +42,7 @@ def open_folder(
     give_up_seconds: float | None,
     limits: Limits,
 ) -> Registry:
-    """A directory, by path or ``file://`` URL. It need not exist yet: an absent one is unreachable, not wrong."""
+    """A directory, by path or ``file://`` URL. An absent one is unreachable, not wrong."""
     root = folder_path(url)
     return FolderRegistry(
         root,

@@ -1,15 +1,16 @@
-"""When an entry counts as complete: a pure decision from what was seen now, what was seen before, and two clocks.
+"""When an entry counts as complete: decided from what was seen now and before, and two clocks.
 
 The ladder, best evidence first:
 
 1. a commit marker whose files all exist with the promised sizes (attested),
 2. an entry that an earlier listing saw under an in-progress name, renamed since (attested),
-3. nothing changed for a while: over enough listings and seconds of the monotonic clock, or, for entries that lay there
+3. nothing changed for a while: over enough listings and monotonic seconds, or, for entries that lay there
    before this process did, by the newest change time on disk.
 
-Rungs 2 and 3 also ask that every shard an index or a shard's own name speaks of is there, and that every safetensors
-file is as long as its header says. On rung 1 the pusher said that nothing more will come, so validation gives the reason.
-A file whose space was allocated before it was written passes all of that: only the marker's content digest proves more.
+Rungs 2 and 3 also ask that every shard an index or a shard's own name speaks of is there, and that every
+safetensors file is as long as its header says. On rung 1 the pusher said that nothing more will come, so
+validation gives the reason. A file whose space was allocated before it was written passes all of that: only
+the marker's content digest proves more.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _CLOCK_JUMP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FileSeen:
-    """One regular file of an entry: name relative to the entry, sizes in bytes, change time in ns since the epoch.
+    """A regular file: name relative to the entry, sizes in bytes, change time in ns since the epoch.
 
-    ``declared``: bytes the safetensors header asks for, None for other files. ``blake3``: of small promised files.
+    ``declared``: bytes a safetensors header asks for, else None. ``blake3``: of small promised files.
     """
 
     name: str
@@ -38,7 +39,7 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class EntrySeen:
-    """What one listing saw of an entry. ``shards`` is what its index names, ``nested`` weights that lie too deep."""
+    """What a listing saw. ``shards``: named by the index; ``nested``: weights that lie too deep."""
 
     name: str
     files: tuple[FileSeen, ...]
@@ -67,9 +68,9 @@ class Instant:
 class SettleRule:
     """When unmarked entries count as complete.
 
-    ``clock_skew_seconds`` is added where time stamps come from another machine's clock. ``give_up_seconds``: an unchanged
-    entry that lacks something is offered as it is after this long, so that validation rejects it with the reason;
-    None waits for ever.
+    ``clock_skew_seconds`` is added where time stamps come from another machine's clock. ``give_up_seconds``:
+    an unchanged entry that lacks something is offered as it is after this long, so that validation rejects it
+    with the reason; None waits for ever.
     """
 
     seconds: float = 30.0
@@ -95,7 +96,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """``seconds_left``: earliest moment at which waiting alone can help; None when something has to change first."""
+    """``seconds_left``: until waiting alone can help; None when something has to change first."""
 
     why: str
     seconds_left: float | None = None

@@ -1,4 +1,4 @@
-"""What one entry of a registry is: its files, its revision, and what its small files say. No weights are read."""
+"""One entry of a registry: its files, its revision, what its small files say. No weights are read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from mergenode.adapters.registries.walk import Found, Problem, Walked, walk_entr
 from mergenode.errors import RejectReason
 from mergenode.types import Candidate
 
-_PICKLE_HINT = "Save the model as safetensors (`save_pretrained(..., safe_serialization=True)`); pickles are never opened."
+_PICKLE_HINT = (
+    "Save it as safetensors (`save_pretrained(..., safe_serialization=True)`); pickles are never opened."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One inspected entry. ``revision`` changes whenever a file that defines its content does, or its marker."""
+    """An inspected entry. ``revision`` changes with every file that defines its content."""
 
     seen: EntrySeen
     location: str
@@ -162,7 +164,7 @@ def _fingerprint(walked: Walked) -> bytes:
 
 
 def _revision(top: Sequence[Found], marker: Marker | None) -> str:
-    """Digest of the listing (names, sizes, modification times), led by the promised content when there is one.
+    """Digest of the listing (names, sizes, modification times), led by the promised content if any.
 
     The listing stays part of it: files that were damaged under way and copied again are worth another look.
     """

@@ -1,7 +1,7 @@
-"""How many bytes a safetensors file says it has: enough to tell a file that is still growing, not to trust it.
+"""How many bytes a safetensors file says it has: enough to tell that one is still growing.
 
-The header is scanned in pieces, never parsed, so that a listing costs the same few kilobytes of memory whatever a header
-claims. What is wrong with a complete file is the validation's to say.
+The header is scanned in pieces, never parsed, so that a listing costs the same few kilobytes of memory
+whatever a header claims. What is wrong with a complete file is the validation's to say.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _OFFSETS = re.compile(
 def declared_bytes(fd: int, size: int, header_cap: int) -> int | None:
     """Bytes that an open safetensors file of ``size`` bytes declares to have.
 
-    A lower bound when not even the header is there; None when the file cannot be one, so that waiting is pointless.
-    Raises OSError.
+    A lower bound when not even the header is there; None when the file cannot be one, so that waiting is
+    pointless. Raises OSError.
     """
     if size < _LENGTH_BYTES:
         return _LENGTH_BYTES
@@ -43,5 +43,5 @@ def declared_bytes(fd: int, size: int, header_cap: int) -> int | None:
 
 
 def _opens_like_header(fd: int, size: int) -> bool:
-    """A header opens with a brace; a hole that was allocated but not written yet (zeros) may still become one."""
+    """A header opens with a brace; zeros, allocated but not written yet, may still become one."""
     return size == _LENGTH_BYTES or os.pread(fd, 1, _LENGTH_BYTES) in (b"{", b"\0", b"")

@@ -1,4 +1,4 @@
-"""Which kind of file system a path lies on, and whether it tells this machine about changes made elsewhere."""
+"""Which kind of file system a path lies on, and whether it tells about changes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _LOCAL = {
 """File systems whose every change passes through this kernel (`man 2 statfs`, linux/magic.h)."""
 
 _REMOTE = {
-    0x6969: "nfs", 0xFF534D42: "cifs", 0xFE534D42: "smb2", 0x517B: "smb", 0x65735546: "fuse", 0x01021997: "9p",
+    0x6969: "nfs", 0xFF534D42: "cifs", 0xFE534D42: "smb2", 0x517B: "smb", 0x65735546: "fuse",
+    0x01021997: "9p",
     0x0BD00BD0: "lustre", 0x00C36400: "ceph", 0x5346414F: "afs", 0x47504653: "gpfs", 0x7461636F: "ocfs2",
     0x01161970: "gfs2", 0x786F4256: "vboxsf", 0x61756673: "aufs", 0x19830326: "beegfs",
 }  # fmt: skip
-"""File systems that other machines or processes change behind this kernel's back: inotify stays silent there."""
+"""File systems that others change behind this kernel's back: inotify stays silent there."""
 
 _STATFS_BYTES = 512
 _MAGIC_MASK = 0xFFFFFFFF
@@ -53,7 +54,7 @@ def notifies(path: Path) -> bool:
 
 
 def _statfs_magic(path: Path) -> int:
-    """``f_type`` of statfs(2), the structure's first word on the platforms in question; -1 when it cannot be had."""
+    """``f_type`` of statfs(2), the first word of its structure; -1 when it cannot be had."""
     statfs = _statfs()
     if statfs is None:
         return -1

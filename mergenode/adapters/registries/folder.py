@@ -36,20 +36,21 @@ REMOTE_CLOCK_SKEW_SECONDS = 3600.0
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _UNREACHABLE = (
-    errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV, errno.ENXIO,
+    errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENODEV, errno.ENXIO,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Good:
-    """What the last good listing found: a share that went away leaves another, empty directory under the same name."""
+    """The last good listing: a share that goes away leaves another, empty directory under its name."""
 
     identity: tuple[int, int]
     held_entries: bool
 
 
 class FolderRegistry:
-    """Lists a directory of checkpoints. Holds no open files between listings; memory is bounded by what is listed."""
+    """Lists a directory of checkpoints. Memory is bounded by what is listed; nothing stays open."""
 
     def __init__(
         self,
@@ -84,8 +85,8 @@ class FolderRegistry:
         """What is there now: complete, unsettled and refused entries, by name.
 
         Raises:
-            TransientError: REGISTRY_UNREACHABLE when the root is missing, unreadable, or an empty directory where
-                another directory with entries was before.
+            TransientError: REGISTRY_UNREACHABLE when the root is missing, unreadable, or empty where another
+                directory with entries was.
         """
         top = read_top_level(self._root, self._limits.directory_entries)
         rule = SettleRule(
@@ -137,7 +138,7 @@ class FolderRegistry:
         ):
             raise TransientError(
                 TransientReason.REGISTRY_UNREACHABLE,
-                f"{names.printable(str(self._root))}: an empty directory where another one with checkpoints was",
+                f"{names.printable(str(self._root))}: empty, where another directory with checkpoints was",
                 hint="Mount the share again; restart the node if the registry was emptied on purpose.",
             )
         self._good = _Good(top.identity, holds_entries)
@@ -152,33 +153,49 @@ class FolderRegistry:
         path = self._root / name
         try:
             if stat.S_ISLNK(status.st_mode):
-                target = os.path.realpath(path)
-                if not is_inside(target, self._reader.root):
-                    return self._refuse_link(name, status)
-                if str(Path(target).parent) == self._reader.root and Path(target).name in top.entries:
-                    return None  # another name of an entry that is listed itself
-                path = Path(target)
-                status = path.stat()
+                followed = self._follow(name, status, top)
+                if not isinstance(followed, Path):
+                    return followed
+                path, status = followed, followed.stat()
             return self._read(path, name, status)
-        except PermissionError as error:
-            problem = Problem(
-                RejectReason.PATH_UNSAFE,
-                f"{names.printable(str(error.filename or path))}: permission denied",
-                "Give the node's user permission to read it.",
-            )
-            fingerprint = blake3(repr(stamp_of(status)).encode()).digest(16)
-            seen = EntrySeen(names.printable(name), (), status.st_ctime_ns, fingerprint=fingerprint)
-            return Entry(seen, names.printable(str(path)), "", 0, problem)
         except OSError as error:
-            if error.errno in _GONE:
-                return None
-            if error.errno in _UNREACHABLE:
-                raise TransientError(
-                    TransientReason.REGISTRY_UNREACHABLE,
-                    f"{names.printable(str(path))}: {error.strerror}",
-                    hint="Check that the share is mounted and its server answers; listing goes on as soon as it does.",
-                ) from error
+            return self._failed(name, status, error)
+
+    def _failed(self, name: str, status: os.stat_result, error: OSError) -> Entry | Unsettled | None:
+        """An entry that cannot be looked at: gone, forbidden, or unreadable for now."""
+        shown = names.printable(str(error.filename or self._root / name))
+        if error.errno in _GONE:
+            return None
+        if error.errno in _UNREACHABLE:
+            raise TransientError(
+                TransientReason.REGISTRY_UNREACHABLE,
+                f"{shown}: {error.strerror}",
+                hint="Check that the share is mounted and its server answers.",
+            ) from error
+        if not isinstance(error, PermissionError):
             return Unsettled(self._name, names.printable(name), f"cannot be read now: {error.strerror}")
+        hint = "Give the node's user permission to read it."
+        problem = Problem(RejectReason.PATH_UNSAFE, f"{shown}: permission denied", hint)
+        fingerprint = blake3(repr(stamp_of(status)).encode()).digest(16)
+        seen = EntrySeen(names.printable(name), (), status.st_ctime_ns, fingerprint=fingerprint)
+        return Entry(seen, shown, "", 0, problem)
+
+    def _follow(self, name: str, status: os.stat_result, top: TopLevel) -> Path | Refused | None:
+        """Where a link at the top level leads; None when that is nothing of its own."""
+        target = Path(os.path.realpath(self._root / name))
+        is_directory = target.is_dir()
+        if not is_directory and not names.is_weights(name):
+            return None
+        if not is_inside(str(target), self._reader.root) or not (
+            is_directory or names.is_weights(target.name)
+        ):
+            message = (
+                f"{names.printable(str(self._root / name))}: a link out of the registry or to no checkpoint"
+            )
+            hint = "Put the checkpoint itself into the registry, or `mergenode ingest` its path."
+            return self._refuse(name, status, RejectReason.PATH_UNSAFE, message, hint)
+        listed_itself = str(target.parent) == self._reader.root and target.name in top.entries
+        return None if listed_itself else target
 
     def _read(self, path: Path, name: str, status: os.stat_result) -> Entry | Refused | None:
         mode = status.st_mode
@@ -196,11 +213,6 @@ class FolderRegistry:
                 name, status, RejectReason.PATH_UNSAFE, message, "Rename it: printable, valid UTF-8."
             )
         return entry
-
-    def _refuse_link(self, name: str, status: os.stat_result) -> Refused:
-        message = f"{names.printable(str(self._root / name))}: a link that leads out of the registry"
-        hint = "Put the checkpoint itself into the registry, or `mergenode ingest` its path."
-        return self._refuse(name, status, RejectReason.PATH_UNSAFE, message, hint)
 
     def _refuse(
         self, name: str, status: os.stat_result, reason: RejectReason, message: str, hint: str

@@ -1,4 +1,4 @@
-"""The process's one inotify instance: the number of instances per user is small and shared by all of a user's programs."""
+"""The process's one inotify instance: a user has few, shared by all of the user's programs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class InotifyInstance:
         self.forget()
 
     def forget(self) -> None:
-        """Start afresh, as in a forked child: it has its parent's objects but none of the threads behind them."""
+        """Start afresh, as a forked child must: it has its parent's objects but none of the threads."""
         self._lock = threading.Lock()
         self._observer: InotifyObserver | None = None
         self._subscriptions: list[Subscription] = []
@@ -100,7 +100,7 @@ class InotifyInstance:
             observer.add_handler_for_watch(handler, same[0].watch)
             return Subscription(observer, same[0].watch, handler)
         if same:
-            # The directory they watched is gone; as long as its dead reader is scheduled, no new one would start.
+            # Their directory is gone; as long as its dead reader is scheduled, no new one would start.
             observer.unschedule(same[0].watch)
             self._subscriptions = [other for other in self._subscriptions if other not in same]
         watch = observer.schedule(handler, root, recursive=True, event_filter=_EVENTS)

@@ -3,9 +3,9 @@
 ``mergenode.commit.json`` inside a checkpoint directory, ``NAME.safetensors.commit.json`` beside a bare file::
 
     {"schema": "mergenode.commit/1",
-     "content": "blake3:...",                                    optional: digest of the tensors, checked when folded
-     "base": "blake3:...",                                       optional: digest of the base it was tuned from
-     "weight": 1.0,                                              optional: finite, greater than zero
+     "content": "blake3:...",     optional: digest of the tensors, checked when folded
+     "base": "blake3:...",        optional: digest of the base it was tuned from
+     "weight": 1.0,               optional: finite, greater than zero
      "files": {"model.safetensors": {"size": 123}, "config.json": {"size": 9, "blake3": "..."}}}
 
 A marker is a promise by somebody else: it is parsed strictly and never believed without a look at the files.
@@ -35,7 +35,7 @@ DIRECTORY_MARKER = "mergenode.commit.json"
 FILE_MARKER_SUFFIX = ".commit.json"
 MARKER_BYTES = 16 << 20
 SIDE_FILE_BYTES = 4 << 20
-"""Files other than weights carry their own digest up to this size; it is checked at every change of the file."""
+"""Files other than weights carry their own digest up to this size."""
 
 _KEYS = frozenset({"schema", "content", "base", "weight", "files"})
 _FILE_KEYS = frozenset({"size", "blake3"})
@@ -104,7 +104,7 @@ def parse_marker(data: bytes, *, file: str) -> Marker:
 
 
 def read_marker(checkpoint: Path) -> Marker | None:
-    """The marker of a checkpoint directory or bare file, or None when there is none. Symbolic links are not followed.
+    """The marker of a checkpoint directory or bare file, None without one. Links are not followed.
 
     Raises:
         RejectedError: MARKER_INVALID.
@@ -159,9 +159,10 @@ def write_marker(
     Idempotence: the same files give the same marker.
 
     Raises:
-        RejectedError: NO_WEIGHTS or PICKLE_ONLY when there is nothing to commit, MARKER_INVALID for a bad weight, PATH_UNSAFE
-            for file names that a marker cannot hold.
-        TransientError: CHANGED_WHILE_READING when a file changed meanwhile; DISK_FULL, READ_FAILED or WRITE_FAILED.
+        RejectedError: NO_WEIGHTS or PICKLE_ONLY when there is nothing to commit, MARKER_INVALID for a bad
+            weight or digest, PATH_UNSAFE for file names that a marker cannot hold.
+        TransientError: CHANGED_WHILE_READING when a file changed meanwhile; DISK_FULL, READ_FAILED,
+            WRITE_FAILED.
     """
     target = marker_path(checkpoint)
     before = _committed_files(checkpoint)

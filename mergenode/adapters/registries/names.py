@@ -1,4 +1,4 @@
-"""What the names of files say: in progress, weights, settings, formats that are never opened, names that are unsafe."""
+"""What the names of files say: in progress, weights, settings, pickles, unsafe."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def is_pickle(name: str) -> bool:
 
 
 def defines_content(name: str) -> bool:
-    """True for the top-level files of a checkpoint that decide what it contributes: weights, index, configuration."""
+    """True for the files that decide what a checkpoint contributes: weights, index, configuration."""
     return is_weights(name) or is_index(name) or name in CONFIG_NAMES
 
 
 def is_plain(name: str) -> bool:
-    """True for one path component that people can read and every store can keep: printable, valid Unicode, not special."""
+    """True for a path component that every store can keep: printable, valid Unicode, not special."""
     if not name or name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
         return False
     return len(name.encode("utf-8", "surrogateescape")) <= _NAME_BYTES

@@ -1,4 +1,4 @@
-"""What the files of an entry say about themselves: headers, indexes, markers. Bounded reads, nothing is trusted."""
+"""What the files of an entry say about themselves: headers, indexes, markers. Bounded reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Said:
 
 
 class SmallFiles:
-    """Reads the files of one entry, again only when time stamps or inodes changed since the ``previous`` reading."""
+    """Reads the files of one entry, again only when they changed since the ``previous`` reading."""
 
     def __init__(self, limits: Limits, previous: SmallFiles | None = None) -> None:
         self._limits = limits
@@ -48,10 +48,12 @@ class SmallFiles:
     def say(self, found: Found, *, promised: bool = False) -> Said:
         """What one file says; ``promised`` asks for the digest of a small file, too.
 
-        A file that vanished or was swapped meanwhile says nothing: the next listing tells. Raises OSError when the
-        file system fails.
+        A file that vanished or was swapped meanwhile says nothing: the next listing tells. Raises OSError
+        when the file system fails.
         """
-        if not (promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)):
+        if not (
+            promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)
+        ):
             return Said()
         key = (found.name, promised)
         stamp, said = self._previous.get(key, ((), Said()))
@@ -71,7 +73,7 @@ class SmallFiles:
 
 
 def _unopened(found: Found, error: OSError) -> Said:
-    """Never kept: what a file says may change without any change to the file, as permissions of its directory do."""
+    """Never kept: this can change without any change to the file, as permissions of its directory do."""
     if isinstance(error, PermissionError):
         message = f"{names.printable(found.path)}: permission denied"
         return Said(problem=Problem(RejectReason.PATH_UNSAFE, message, _READ_HINT))
@@ -104,7 +106,7 @@ def _content(fd: int, cap: int) -> bytes:
 
 
 def _shards(data: bytes) -> tuple[str, ...]:
-    """Shard names of an index; none when it is not valid or names something unsafe: waiting cannot help that."""
+    """Shard names of an index; none when it is invalid or unsafe: waiting cannot help that."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

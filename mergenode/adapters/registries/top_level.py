@@ -19,7 +19,7 @@ _CHILDREN = 64
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What was seen under an in-progress name: the size of a file, some children (name, inode) of a directory."""
+    """Under an in-progress name: the size of a file, some children (name, inode) of a directory."""
 
     size: int
     children: frozenset[tuple[str, int]]
@@ -62,7 +62,7 @@ def read_top_level(root: Path, max_entries: int) -> TopLevel:
 
 
 def continues(before: Unfinished, status: os.stat_result, path: Path) -> bool:
-    """True when an entry of the same identity is what was in progress before, not a new one that got the same inode."""
+    """True when an entry is what was in progress before, not a new one that got the same inode."""
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size >= before.size
     return not before.children or bool(before.children & _children(path))
@@ -89,7 +89,7 @@ def _take(
 
 
 def _children(directory: Path) -> frozenset[tuple[str, int]]:
-    """Names and inodes of some children, the first by name so that two looks compare; empty when it cannot be listed."""
+    """Names and inodes of the first children by name; empty when it cannot be listed."""
     try:
         with os.scandir(directory) as found:
             children = sorted((item.name, item.inode()) for item in found)

@@ -1,4 +1,4 @@
-"""One bounded look at the files of an entry: names, sizes and times, nothing opened, no link followed out of the root."""
+"""One bounded look at the files of an entry: names, sizes and times, no link followed out of the root."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINK_HINT = "Put the files themselves into the registry, or link only to files 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an entry cannot be accepted as it is. ``certain``: waiting cannot cure it, a half-made copy never looks so."""
+    """Why an entry cannot be accepted as it is. ``certain``: no half-made copy ever looks so."""
 
     reason: RejectReason
     message: str
@@ -56,7 +56,9 @@ class Walked:
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:
-    """Everything that changes when a file does: device, inode, mode, owner, size, modification and change time."""
+    """Everything that changes when a file does: device, inode, mode, owner, size, modification and change
+    time.
+    """
     return (
         status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid,
         status.st_size, status.st_mtime_ns, status.st_ctime_ns,
@@ -69,8 +71,8 @@ def is_inside(path: str, root: str) -> bool:
 
 
 def walk_entry(directory: Path, root: str, cap: int) -> Walked:
-    """List an entry directory, subdirectories included down to ``DEPTH``, at most about ``cap`` files. Hidden names are
-    left out, links are followed only to files below ``root`` (resolved).
+    """List an entry directory, subdirectories included down to ``DEPTH``, at most about ``cap`` files. Hidden
+    names are left out, links are followed only to files below ``root`` (resolved).
 
     Files that vanish meanwhile are left out too. Raises OSError when the directory itself cannot be listed.
     """
@@ -125,7 +127,9 @@ def _level(walked: Walked, fd: int, directory: str, root: str) -> Iterator[str]:
 
 
 def _report_link(walked: Walked, directory: str, name: str, root: str) -> None:
-    """A link that matters and leads out of the root is refused; a dangling one inside it is a file that is not there yet."""
+    """A link that matters and leads out of the root is refused; a dangling one inside it is a file that is
+    not there yet.
+    """
     path = str(Path(directory, name))
     if not (names.defines_content(name) or is_marker(name)) or not Path(path).is_symlink():
         return
@@ -137,7 +141,9 @@ def _report_link(walked: Walked, directory: str, name: str, root: str) -> None:
 
 
 def _descend(walked: Walked, directory: Path, prefix: str, cap: int, depth: int) -> None:
-    """Take in what lies below a subdirectory: it shows that copying goes on, but is never read, so errors are ignored."""
+    """Take in what lies below a subdirectory: it shows that copying goes on, but is never read, so errors are
+    ignored.
+    """
     try:
         fd = os.open(directory / prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

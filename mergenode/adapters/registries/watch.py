@@ -1,6 +1,7 @@
 """Hints that something changed in a directory. They shorten the wait; the listing stays the truth.
 
-Lost events, an overflowing queue or a watch that dies cost time, never a checkpoint: the registry is listed anyway.
+Lost events, an overflowing queue or a watch that dies cost time, never a checkpoint: the registry is listed
+anyway.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DEBOUNCE_SECONDS = 0.25
 
 
 class Throttle:
-    """Calls ``poke`` at once for the first of a burst of signals, then at most once per ``seconds`` while it lasts."""
+    """Passes on the first signal of a burst at once, then at most one per ``seconds`` while it lasts."""
 
     def __init__(self, poke: Callable[[], None], seconds: float = DEBOUNCE_SECONDS) -> None:
         self._poke = poke
@@ -91,18 +92,18 @@ class FolderWatch:
 
     @property
     def active(self) -> bool:
-        """True while changes are reported: not when the root was removed, moved away, or something was mounted over it."""
+        """True while changes are reported: not when the root was removed, moved or mounted over."""
         subscription = self._subscription
         return subscription is not None and subscription.alive and self._identity == _identity(self._root)
 
     def start(self, poke: Callable[[], None]) -> None:
-        """Begin, or begin again after ``active`` turned False. Never raises; a repeated failure is told once."""
+        """Begin, or begin again after ``active`` turned False; a repeated failure is told once."""
         if self.active:
             return
         self.stop()
         throttle = Throttle(poke, self._debounce_seconds)
         identity = _identity(self._root)
-        root = os.path.realpath(self._root)  # inotify would watch a link itself, not the directory behind it
+        root = os.path.realpath(self._root)  # a link itself would be watched
         try:
             subscription = INSTANCE.subscribe(root, _Handler(throttle, root))
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread to be had
@@ -144,7 +145,7 @@ class SilentWatch:
 def open_watch(root: Path, on_message: Callable[[str], None]) -> Watch:
     """A watch on ``root``, not started; a silent one where its file system does not tell about changes.
 
-    ``on_message`` gets one sentence when changes will not be reported. A missing root counts as one that may notify later.
+    ``on_message`` gets one sentence when changes will not be reported. A missing root may notify later.
     """
     kind = file_system(root)
     if kind.notifies or not root.exists():
@@ -154,7 +155,7 @@ def open_watch(root: Path, on_message: Callable[[str], None]) -> Watch:
 
 
 class _Handler(FileSystemEventHandler):
-    """Passes on what concerns finished names; a writer's temporary names would only make the node look too early."""
+    """Passes on what concerns finished names; temporary ones would make the node look too early."""
 
     def __init__(self, throttle: Throttle, root: str) -> None:
         self._throttle = throttle

@@ -45,7 +45,10 @@ def _oracle(data: bytes) -> int:
     indent=st.sampled_from([None, 1]),
 )
 def test_equals_a_full_parse(
-    tmp_path_factory: pytest.TempPathFactory, header: dict[str, object], metadata: dict[str, str], indent: int | None
+    tmp_path_factory: pytest.TempPathFactory,
+    header: dict[str, object],
+    metadata: dict[str, str],
+    indent: int | None,
 ) -> None:
     text = json.dumps({**header, "__metadata__": metadata}, indent=indent).encode()
     data = struct.pack("<Q", len(text)) + text

@@ -32,11 +32,20 @@ def test_pseudo_and_missing_paths_count_as_silent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("magic", "name", "expected"),
     [
-        (0x6969, "nfs", False), (0xFF534D42, "cifs", False), (0xFE534D42, "smb2", False), (0x65735546, "fuse", False),
-        (0x01021997, "9p", False), (0x0BD00BD0, "lustre", False), (0x00C36400, "ceph", False), (0xDEAD, "unknown", False),
-        (-1, "unknown", False), (0xEF53, "ext", True), (0x58465342, "xfs", True), (0x794C7630, "overlay", True),
+        (0x6969, "nfs", False),
+        (0xFF534D42, "cifs", False),
+        (0xFE534D42, "smb2", False),
+        (0x65735546, "fuse", False),
+        (0x01021997, "9p", False),
+        (0x0BD00BD0, "lustre", False),
+        (0x00C36400, "ceph", False),
+        (0xDEAD, "unknown", False),
+        (-1, "unknown", False),
+        (0xEF53, "ext", True),
+        (0x58465342, "xfs", True),
+        (0x794C7630, "overlay", True),
     ],
-)  # fmt: skip
+)
 def test_kinds_by_magic(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, magic: int, name: str, expected: bool
 ) -> None:

@@ -122,7 +122,9 @@ def test_what_lay_there_before_the_node_started_is_complete_at_first_sight(inbox
     assert inbox.names() == ["one"]
 
 
-def test_on_a_remote_file_system_listings_count_not_time_stamps(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_remote_file_system_listings_count_not_time_stamps(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subject, "file_system", lambda path: FileSystem("nfs", notifies=False))
     write_single(inbox.root / "one")
     inbox.settle()
@@ -149,7 +151,7 @@ def test_writing_in_place_with_size_and_mtime_restored_starts_the_wait_again(inb
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\x07")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    # The change time says so even where nothing else does; the hand-moved clock is ahead of it, as a skewed one would be.
+    # Only the change time tells.
     waiting = [inbox.unsettled().name]
     inbox.clock.advance(0.5)
     waiting.append(inbox.unsettled().name)
@@ -165,7 +167,11 @@ def test_an_entry_renamed_in_is_attested_at_once(inbox: Inbox) -> None:
     (inbox.root / "two.partial").rename(inbox.root / "two")
     (inbox.root / "x.safetensors.part").rename(inbox.root / "x.safetensors")
     first = inbox.registry.list()
-    assert [(c.name, c.attested) for c in first.candidates] == [("one", True), ("two", True), ("x.safetensors", True)]
+    assert [(c.name, c.attested) for c in first.candidates] == [
+        ("one", True),
+        ("two", True),
+        ("x.safetensors", True),
+    ]
     assert inbox.registry.list() == first
 
 
@@ -339,7 +345,10 @@ def test_a_checkpoint_one_level_too_deep_is_pointed_out(inbox: Inbox) -> None:
     (inbox.root / "run").mkdir()
     write_single(inbox.root / "run" / "checkpoint-5")
     inbox.settle()
-    assert inbox.unsettled().why == "no weights at its top level, they lie deeper: checkpoint-5/model.safetensors"
+    assert (
+        inbox.unsettled().why
+        == "no weights at its top level, they lie deeper: checkpoint-5/model.safetensors"
+    )
 
 
 def test_a_copy_that_goes_on_in_a_subdirectory_is_waited_for(inbox: Inbox) -> None:
@@ -432,6 +441,7 @@ def test_another_name_of_a_listed_entry_is_not_a_second_contribution(inbox: Inbo
     (inbox.root / "latest").symlink_to("v3")
     (inbox.root / "loop").symlink_to("loop")
     (inbox.root / "self").symlink_to(".")
+    (inbox.root / "notes").symlink_to("/etc/hostname")
     inbox.settle()
     listing = inbox.registry.list()
     assert [candidate.name for candidate in listing.candidates] == ["v3"]
@@ -443,6 +453,24 @@ def test_a_registry_behind_a_link_works(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(inbox.root)
     registry = FolderRegistry(tmp_path / "alias", "alias", clock=inbox.clock)
     assert [candidate.name for candidate in registry.list().candidates] == ["one"]
+
+
+@pytest.mark.parametrize("target", ["blobs/0123", "nowhere", "/etc/hostname"])
+def test_a_link_to_something_that_is_no_weights_file_is_refused(inbox: Inbox, target: str) -> None:
+    (inbox.root / "blobs").mkdir()
+    (inbox.root / "blobs" / "0123").write_bytes(safetensors_bytes())
+    (inbox.root / "x.safetensors").symlink_to(target)
+    assert inbox.refused().reason is RejectReason.PATH_UNSAFE
+
+
+def test_a_broken_index_is_the_validations_to_refuse(inbox: Inbox) -> None:
+    for number, text in enumerate(["{", "[]", '{"weight_map": 3}', '{"weight_map": {"w": 3}}', "[" * 50_000]):
+        directory = write_single(inbox.root / f"m{number}")
+        (directory / "model.safetensors.index.json").write_text(text)
+    unsafe = write_single(inbox.root / "unsafe") / "model.safetensors.index.json"
+    unsafe.write_text('{"weight_map": {"w": "../../etc/passwd"}}')
+    inbox.settle()
+    assert len(inbox.names()) == 6
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "adapter_config.json"])
@@ -541,7 +569,9 @@ def test_an_unreadable_file_is_refused_and_a_failing_one_is_retried(
     assert inbox.names() == ["one"]
 
 
-def test_a_share_that_dies_while_it_is_listed_is_unreachable(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_that_dies_while_it_is_listed_is_unreachable(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inbox.put("one")
     for code in (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT):
         with monkeypatch.context() as patched:

@@ -53,18 +53,43 @@ def test_every_field() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": "mergenode.commit/2"}, {"schema": None}, {"extra": 1}, {"files": {}}, {"files": []}, {"files": None},
-        {"content": "blake3:" + "AB" * 32}, {"content": "sha256:" + "ab" * 32}, {"content": None}, {"base": 7},
+        {"schema": "mergenode.commit/2"},
+        {"schema": None},
+        {"extra": 1},
+        {"files": {}},
+        {"files": []},
+        {"files": None},
+        {"content": "blake3:" + "AB" * 32},
+        {"content": "sha256:" + "ab" * 32},
+        {"content": None},
+        {"base": 7},
         {"content": DIGEST + "\n"},
-        {"weight": 0}, {"weight": -1}, {"weight": True}, {"weight": "1"}, {"weight": None}, {"weight": 10**400},
-        {"files": {"../x": {"size": 1}}}, {"files": {"/etc/x": {"size": 1}}}, {"files": {"a\\b": {"size": 1}}},
-        {"files": {"": {"size": 1}}}, {"files": {"a//b": {"size": 1}}}, {"files": {"./a": {"size": 1}}},
-        {"files": {"a\nb": {"size": 1}}}, {"files": {"x" * 300: {"size": 1}}}, {"files": {"a\x00": {"size": 1}}},
-        {"files": {"a": {"size": -1}}}, {"files": {"a": {"size": 1.0}}}, {"files": {"a": {"size": True}}},
-        {"files": {"a": {"size": 1 << 70}}}, {"files": {"a": {}}}, {"files": {"a": 3}}, {"files": {"a": {"size": 1, "x": 1}}},
-        {"files": {"a": {"size": 1, "blake3": "blake3:" + "0" * 64}}}, {"files": {"a": {"size": 1, "blake3": 5}}},
+        {"weight": 0},
+        {"weight": -1},
+        {"weight": True},
+        {"weight": "1"},
+        {"weight": None},
+        {"weight": 10**400},
+        {"files": {"../x": {"size": 1}}},
+        {"files": {"/etc/x": {"size": 1}}},
+        {"files": {"a\\b": {"size": 1}}},
+        {"files": {"": {"size": 1}}},
+        {"files": {"a//b": {"size": 1}}},
+        {"files": {"./a": {"size": 1}}},
+        {"files": {"a\nb": {"size": 1}}},
+        {"files": {"x" * 300: {"size": 1}}},
+        {"files": {"a\x00": {"size": 1}}},
+        {"files": {"a": {"size": -1}}},
+        {"files": {"a": {"size": 1.0}}},
+        {"files": {"a": {"size": True}}},
+        {"files": {"a": {"size": 1 << 70}}},
+        {"files": {"a": {}}},
+        {"files": {"a": 3}},
+        {"files": {"a": {"size": 1, "x": 1}}},
+        {"files": {"a": {"size": 1, "blake3": "blake3:" + "0" * 64}}},
+        {"files": {"a": {"size": 1, "blake3": 5}}},
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_refused(change: dict[str, Any]) -> None:
     _refused(json.dumps({**GOOD, **change}).encode())
 
@@ -72,7 +97,14 @@ def test_anything_else_is_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b"[" * 200_000, b'{"a":' * 100_000,
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"3",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
         json.dumps(GOOD).encode()[:-5],
         b'{"schema":"mergenode.commit/1","schema":"mergenode.commit/1","files":{"a":{"size":1}}}',
         b'{"schema":"mergenode.commit/1","files":{"a":{"size":1},"a":{"size":2}}}',
@@ -83,7 +115,7 @@ def test_anything_else_is_refused(change: dict[str, Any]) -> None:
         b'{"schema":"mergenode.commit/1","files":{"a":{"size":' + b"9" * 5000 + b"}}}",
         b'{"schema":"mergenode.commit/1","files":{"\\ud800":{"size":1}}}',
     ],
-)  # fmt: skip
+)
 def test_hostile_bytes_are_refused(data: bytes) -> None:
     _refused(data)
 

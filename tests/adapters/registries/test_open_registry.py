@@ -21,7 +21,11 @@ def _opened(url: str, name: str = "") -> FolderRegistry:
 
 def test_paths_and_file_urls_open_folders(tmp_path: Path) -> None:
     write_single(tmp_path / "my inbox")
-    for url in (str(tmp_path / "my inbox"), f"file://{tmp_path}/my%20inbox", f"FILE://localhost{tmp_path}/my inbox"):
+    for url in (
+        str(tmp_path / "my inbox"),
+        f"file://{tmp_path}/my%20inbox",
+        f"FILE://localhost{tmp_path}/my inbox",
+    ):
         registry = _opened(url)
         assert registry.root == tmp_path / "my inbox" and registry.name == "my inbox"
 
@@ -58,7 +62,9 @@ def test_unknown_schemes_name_those_that_exist(url: str) -> None:
     assert ("Did you mean file://" in caught.value.hint) == url.startswith("fil:")
 
 
-@pytest.mark.parametrize("url", ["", "file://server/share", "file://relative", "file:///a?b", "file:///a#b", "file:///a%00"])
+@pytest.mark.parametrize(
+    "url", ["", "file://server/share", "file://relative", "file:///a?b", "file:///a#b", "file:///a%00"]
+)
 def test_urls_that_are_no_local_directory(url: str) -> None:
     with pytest.raises(UsageError):
         open_registry(url, clock=FakeClock())

@@ -6,7 +6,7 @@ import resource
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,10 +51,10 @@ class Watched:
     pokes: Pokes
     messages: list[str]
 
-    def poked_by(self, change: object) -> bool:
-        """Whether a poke follows the change (a function without arguments)."""
+    def poked_by(self, change: Callable[[], object]) -> bool:
+        """Whether a poke follows the change."""
         before = self.pokes.count
-        change()  # type: ignore[operator]  # test helper
+        change()
         return self.pokes.wait_for_more_than(before)
 
 
@@ -78,7 +78,7 @@ def test_what_happens_in_the_root_pokes(watched: Watched) -> None:
     assert watched.poked_by(lambda: file.write_bytes(safetensors_bytes()))
     assert watched.poked_by(lambda: write_marker(file))
     assert watched.poked_by(lambda: file.rename(watched.root / "y.safetensors"))
-    assert watched.poked_by(lambda: (watched.root / "y.safetensors").unlink())
+    assert watched.poked_by((watched.root / "y.safetensors").unlink)
 
 
 def test_what_happens_inside_an_entry_pokes(watched: Watched) -> None:
@@ -99,7 +99,7 @@ def test_names_in_progress_do_not_poke(watched: Watched) -> None:
     watched.watch.start(watched.pokes)
     write_single(watched.root / ".one")
     (watched.root / "x.safetensors.part").write_bytes(b"x")
-    assert watched.poked_by(lambda: (watched.root / "visible").mkdir())
+    assert watched.poked_by((watched.root / "visible").mkdir)
     assert watched.pokes.count == 1, "events come in order, so the earlier ones were read and left out"
 
 
@@ -109,7 +109,7 @@ def test_a_root_behind_a_link_is_watched(watched: Watched, tmp_path: Path) -> No
     watch.start(watched.pokes)
     try:
         assert watch.active
-        assert watched.poked_by(lambda: (watched.root / "one").mkdir())
+        assert watched.poked_by((watched.root / "one").mkdir)
     finally:
         watch.stop()
 
@@ -142,7 +142,7 @@ def test_a_removed_root_ends_the_watch_and_it_can_start_again(watched: Watched) 
     assert not watched.watch.active
     watched.watch.start(watched.pokes)
     assert watched.watch.active
-    assert watched.poked_by(lambda: (watched.root / "one").mkdir())
+    assert watched.poked_by((watched.root / "one").mkdir)
 
 
 def test_a_root_that_was_replaced_is_not_the_one_that_is_watched(watched: Watched, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_root_that_was_replaced_is_not_the_one_that_is_watched(watched: Watche
     assert not watched.watch.active
     watched.watch.start(watched.pokes)
     assert watched.watch.active
-    assert watched.poked_by(lambda: (watched.root / "one").mkdir())
+    assert watched.poked_by((watched.root / "one").mkdir)
 
 
 def test_two_watches_share_one_instance_and_end_apart(watched: Watched, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_two_watches_share_one_instance_and_end_apart(watched: Watched, tmp_path
         other.start(poke)
     assert len(os.listdir("/proc/self/fd")) == descriptors
     others[1].stop()
-    assert watched.poked_by(lambda: (watched.root / "one").mkdir())
+    assert watched.poked_by((watched.root / "one").mkdir)
     assert (pokes[0].count, pokes[1].count) == (0, 0)
     watched.watch.stop()
     (tmp_path / "second" / "two").mkdir()
@@ -241,7 +241,9 @@ def test_missing_roots_and_files_poll(tmp_path: Path) -> None:
         watch.stop()
 
 
-def test_deaf_file_systems_get_no_watch_and_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deaf_file_systems_get_no_watch_and_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subject, "file_system", lambda path: FileSystem("nfs", notifies=False))
     messages: list[str] = []
     watch = open_watch(tmp_path, messages.append)
@@ -285,7 +287,11 @@ def test_a_forked_child_starts_afresh(watched: Watched) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested
         child = os.fork()
     if child == 0:
-        fresh = INSTANCE._observer is None and not INSTANCE._subscriptions and INSTANCE._lock.acquire(blocking=False)
+        fresh = (
+            INSTANCE._observer is None
+            and not INSTANCE._subscriptions
+            and INSTANCE._lock.acquire(blocking=False)
+        )
         os._exit(0 if fresh else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert watched.watch.active
