@@ -16,8 +16,8 @@ from mergenode.types import Candidate, Digest, Listing, Refused
 from tests.support.facts import TIME, digest, folded, initialised, published
 from tests.support.memory_ledger import MemoryLedger
 
-STEPS = 2000
-"""Far more than any drawn schedule needs; reaching it means that the plan goes round in circles."""
+STEPS = 250
+"""More than any drawn schedule needs; reaching it means that the plan goes round in circles."""
 
 
 @dataclass(frozen=True)
