@@ -166,24 +166,20 @@ def write_marker(
     """
     target = marker_path(checkpoint)
     before = _committed_files(checkpoint)
-    digest = content(checkpoint) if callable(content) else content
-    document: dict[str, object] = {"schema": SCHEMA}
-    if digest is not None:
-        document["content"] = digest
-    if base is not None:
-        document["base"] = base
-    if _weight(weight, str(target)) != 1.0:
-        document["weight"] = weight
+    document: dict[str, object] = {
+        "schema": SCHEMA,
+        "content": content(checkpoint) if callable(content) else content,
+    }
+    document |= {"base": base, "weight": None if _weight(weight, str(target)) == 1.0 else weight}
     document["files"] = {name: _promise(checkpoint, name, status) for name, status in before.items()}
-    if {name: _stamp(status) for name, status in before.items()} != {
-        name: _stamp(status) for name, status in _committed_files(checkpoint).items()
-    }:
+    if _stamps(before) != _stamps(_committed_files(checkpoint)):
         raise TransientError(
             TransientReason.CHANGED_WHILE_READING,
             f"{checkpoint}: its files changed while the marker was made",
             hint="Commit when the checkpoint is completely written.",
         )
-    data = json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+    given = {key: value for key, value in document.items() if value is not None}
+    data = json.dumps(given, indent=1, sort_keys=True).encode() + b"\n"
     parse_marker(data, file=str(target))
     with disk_errors(target):
         replace_file(target, data)
@@ -237,8 +233,8 @@ def _promise(checkpoint: Path, name: str, status: os.stat_result) -> dict[str, o
     return promise
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+def _stamps(files: Mapping[str, os.stat_result]) -> dict[str, tuple[int, ...]]:
+    return {name: (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in files.items()}
 
 
 def _files(value: object, file: str) -> dict[str, FilePromise]:
