@@ -17,6 +17,7 @@ from mergenode.adapters.checkpoints.survey import Survey
 from mergenode.adapters.checkpoints.tied import tied_names
 from mergenode.adapters.checkpoints.weights import DEFAULT_LIMITS, open_weights
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.maths.threads import one_thread
 from mergenode.types import Digest, DType, TensorSpec
 
 _SCHEMA = "mergenode.base/1"
@@ -97,8 +98,9 @@ def describe_base(
                 hint="Name the directory of the model that the adapter was trained on.",
             )
         survey = Survey(weights, progress)
-        for name in weights.specs:
-            survey.read(name)
+        with one_thread():
+            for name in weights.specs:
+                survey.read(name)
         weights.assert_unchanged()
         separate = _tying_denied(path, root, limits)
         aliases = {} if separate else tied_names(weights.specs, survey.digests, frozenset(survey.constant))

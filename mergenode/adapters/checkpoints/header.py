@@ -138,10 +138,11 @@ def _metadata(scanner: JsonScanner, file: str, limits: Limits) -> dict[str, str]
         if key in found:
             raise DuplicateKey(f"the metadata key {key[:80]!r} is there twice")
         found[key] = scanner.string(limits.metadata_bytes)
-        if scanner.position - start > limits.metadata_bytes:
+        if scanner.position - start > limits.metadata_bytes or len(found) > limits.metadata_entries:
             raise RejectedError(
                 RejectReason.HEADER_TOO_LARGE,
-                f"{file}: {_METADATA} holds more than {limits.metadata_bytes} bytes",
+                f"{file}: {_METADATA} has more than {limits.metadata_bytes} bytes "
+                f"or {limits.metadata_entries} entries",
             )
     return found
 

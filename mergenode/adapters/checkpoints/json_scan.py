@@ -18,6 +18,7 @@ _INTEGER = re.compile(rb"(?:0|[1-9][0-9]*+)(?![0-9.eE])")
 _LITERAL = re.compile(rb"true|false|null")
 _INTEGER_DIGITS = 20
 _SKIP_DEPTH = 16
+_SKIP_BYTES = 256 << 10
 
 
 class JsonFault(ValueError):
@@ -124,21 +125,27 @@ class JsonScanner:
                 return
             self.expect(b",")
 
-    def skip(self, depth: int = _SKIP_DEPTH) -> None:
-        """Any value, read and forgotten; at most ``depth`` levels deep."""
+    def skip(self, depth: int = _SKIP_DEPTH, max_bytes: int = _SKIP_BYTES) -> None:
+        """Any value, read and forgotten; at most ``depth`` levels deep and ``max_bytes`` long."""
+        self.next_byte()
+        self._skip(depth, self.position + max_bytes)
+
+    def _skip(self, depth: int, limit: int) -> None:
         first = self.next_byte()
         if first in (b"{", b"["):
             if depth == 0:
                 raise self.fault("fewer levels of nesting")
-            self._skip_container(first, depth - 1)
+            self._skip_container(first, depth - 1, limit)
             return
         pattern = _STRING if first == b'"' else _LITERAL if first.isalpha() else _NUMBER
         found = pattern.match(self.text, self.position)
         if found is None:
             raise self.fault("a value")
         self.position = found.end()
+        if self.position > limit:
+            raise JsonFault(f"the value that reaches byte {self.position} is too long")
 
-    def _skip_container(self, opening: bytes, depth: int) -> None:
+    def _skip_container(self, opening: bytes, depth: int, limit: int) -> None:
         closing = b"}" if opening == b"{" else b"]"
         self.position += 1
         if self.next_byte() == closing:
@@ -148,27 +155,28 @@ class JsonScanner:
             if opening == b"{":
                 self.raw_string(len(self.text))
                 self.expect(b":")
-            self.skip(depth)
+            self._skip(depth, limit)
+            if self.position > limit:
+                raise JsonFault(f"the value that reaches byte {self.position} is too long")
             if self.next_byte() == closing:
                 self.position += 1
                 return
             self.expect(b",")
 
 
-def parse_small(text: bytes, *, max_depth: int = 32) -> object:
+def parse_small(text: bytes) -> object:
     """A whole document of a size the caller has capped, with duplicate keys refused.
 
     Raises:
         JsonFault: not JSON, not UTF-8, nested too deeply, or with NaN or Infinity; DuplicateKey for its case.
     """
-    scanner = JsonScanner(text)
-    scanner.skip(max_depth)  # depth and grammar first: the recursive parser below never sees a bomb
-    scanner.end()
     try:
         return json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except JsonFault:
         raise
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise JsonFault("is nested too deeply") from error
+    except ValueError as error:
         raise JsonFault(str(error)) from error
 
 

@@ -16,6 +16,8 @@ class Limits:
     """JSON header of one safetensors file; the format's reference reader has the same cap."""
     metadata_bytes: int = 16 << 20
     """Text inside ``__metadata__`` of one file; some trainers store their whole configuration there."""
+    metadata_entries: int = 16_384
+    """Keys in ``__metadata__`` of one file."""
     tensors: int = 200_000
     """Tensors of one checkpoint, all files together."""
     dimensions: int = 32
@@ -28,7 +30,7 @@ class Limits:
     """Weight files of one checkpoint; each keeps a descriptor open while it is read."""
     directory_entries: int = 100_000
     """Names in a checkpoint directory."""
-    config_bytes: int = 4 << 20
+    config_bytes: int = 1 << 20
     """``config.json`` and ``adapter_config.json``."""
     checkpoint_bytes: int = 16 << 40
     """Weight files of one checkpoint, all together."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from blake3 import blake3
 
 from mergenode.adapters.checkpoints.digest import CHUNK_BYTES, ByteProgress, ContentDigest, digest_of
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.errors import RejectedError, RejectReason
+from mergenode.maths.norms import squared_norm
 from mergenode.types import Digest, DType, TensorSpec
 
 TORCH_DTYPES: Mapping[DType, torch.dtype] = {
@@ -19,7 +19,6 @@ TORCH_DTYPES: Mapping[DType, torch.dtype] = {
     DType.I64: torch.int64, DType.I32: torch.int32, DType.I16: torch.int16, DType.I8: torch.int8,
     DType.U8: torch.uint8, DType.BOOL: torch.bool,
 }  # fmt: skip
-_SLICE_BYTES = 512 << 10  # widened to float64 at a time: at most four times as much
 
 
 class Survey:
@@ -51,7 +50,7 @@ class Survey:
             first = elements[:1].clone() if first is None else first
             constant = constant and bool((elements == first).all())
             if spec.dtype.is_float:
-                squares.extend(self._squares(elements, spec))
+                squares.append(self._square(elements, spec))
             self._done += part.nbytes
             self._progress(self._done, self._total)
         raw = hasher.digest()
@@ -62,18 +61,13 @@ class Survey:
         if spec.dtype.is_float:
             self.squared_norms[name] = math.fsum(squares)
 
-    def _squares(self, elements: torch.Tensor, spec: TensorSpec) -> list[float]:
-        """Squared norms of slices on a fixed grid, in float64."""
-        found: list[float] = []
-        grid = _SLICE_BYTES // spec.dtype.size
-        for begin in range(0, elements.numel(), grid):
-            wide = elements[begin : begin + grid].to(torch.float64).numpy()
-            if not np.isfinite(wide).all():
-                raise RejectedError(
-                    RejectReason.NOT_FINITE,
-                    f"{self._weights.file_of(spec.name)}: tensor {spec.name!r}: has NaN or infinite values",
-                    hint="A merge cannot start from this base: download it again, or repair the tensor.",
-                )
-            # numpy sums pairwise in one thread: the same bits whatever the number of threads
-            found.append(float(np.square(wide).sum()))
-        return found
+    def _square(self, elements: torch.Tensor, spec: TensorSpec) -> float:
+        """Squared norm in float64; a NaN or an infinity shows in it."""
+        square = squared_norm(elements)
+        if not math.isfinite(square):
+            raise RejectedError(
+                RejectReason.NOT_FINITE,
+                f"{self._weights.file_of(spec.name)}: tensor {spec.name!r}: has NaN or infinite values",
+                hint="A merge cannot start from this base: download it again, or repair the tensor.",
+            )
+        return square

@@ -18,6 +18,7 @@ from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.durable import disk_errors, replace_file
 from mergenode.adapters.engines.local import journal
+from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
@@ -27,6 +28,7 @@ from mergenode.adapters.engines.local.report import all_tensors, group_reports, 
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.tensors import SLICE_ELEMENTS, read_slice
 from mergenode.errors import FatalError
+from mergenode.maths.threads import one_thread
 from mergenode.methods.contract import Method
 from mergenode.ports.engine import Exported, Stopped
 from mergenode.ports.observer import Observer, Progress
@@ -210,12 +212,9 @@ def run_observed(
             yield step
 
     work.advanced = advanced
-    previous_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    tune_allocator()
+    with one_thread():
         run_ordered(until_stopped(), threads=threads, budget_bytes=window)
-    finally:
-        torch.set_num_threads(previous_threads)
 
 
 def progress_totals(work: FoldPass | ExportPass, base: BaseModel) -> tuple[int, int]:
