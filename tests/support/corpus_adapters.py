@@ -10,7 +10,15 @@ from typing import Any
 import torch
 
 from mergenode.errors import RejectReason as R
-from tests.support.checkpoints import LORA_CONFIG, Q_PROJ, UP_PROJ, Tensors, lora_pair, lora_tensors, write_adapter
+from tests.support.checkpoints import (
+    LORA_CONFIG,
+    Q_PROJ,
+    UP_PROJ,
+    Tensors,
+    lora_pair,
+    lora_tensors,
+    write_adapter,
+)
 from tests.support.corpus_case import Cases
 
 ADAPTERS = Cases()

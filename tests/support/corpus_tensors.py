@@ -8,7 +8,16 @@ from pathlib import Path
 import torch
 
 from mergenode.errors import RejectReason as R
-from tests.support.checkpoints import CONV, EMBED, Q_PROJ, UP_PROJ, Tensors, finetuned, load_single, write_single
+from tests.support.checkpoints import (
+    CONV,
+    EMBED,
+    Q_PROJ,
+    UP_PROJ,
+    Tensors,
+    finetuned,
+    load_single,
+    write_single,
+)
 from tests.support.corpus_case import Cases
 
 TENSORS = Cases()

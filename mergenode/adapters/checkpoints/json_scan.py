@@ -184,7 +184,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            raise DuplicateKey(f"key {key!r} is there twice")
+            raise DuplicateKey(f"key {key[:80]!r} is there twice")
         found[key] = value
     return found
 
