@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import TypeVar
 
 from mergenode.errors import FatalError
@@ -27,23 +28,24 @@ F = TypeVar("F", bound=Fact)
 
 
 class MemoryLedger:
-    """Implements ``LedgerStore``. Every question reads all facts; every append audits the whole history."""
+    """Implements ``LedgerStore``. Every question reads all facts; nothing is appended that an audit objects to."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self._audit = Audit()
         self._recorded: list[tuple[int, Fact]] = []
 
     def append(self, *facts: Fact) -> int:
-        entries = list(self.entries)
+        audit, entries = deepcopy(self._audit), list(self.entries)
         for fact in facts:
             previous = entries[-1].hash if entries else GENESIS
             sequence, body = len(entries) + 1, encode(fact)
             entries.append(Entry(sequence, body, previous, link(previous, sequence, body)))
-        if findings := _findings(entries):
-            raise FatalError(f"cannot be appended: {'; '.join(findings)}")
+            if findings := audit.examine(entries[-1])[1]:
+                raise FatalError(f"cannot be appended: {'; '.join(findings)}")
         for entry in entries[len(self.entries) :]:
             self._recorded.append((entry.sequence, decode(entry.body, entry.sequence)))
-        self.entries = entries
+        self._audit, self.entries = audit, entries
         return len(entries)
 
     def initialised(self) -> Initialised | None:
@@ -89,7 +91,8 @@ class MemoryLedger:
         return [fact for fact in self._of(Published) if fact.version not in gone]
 
     def verify(self) -> Sequence[str]:
-        return _findings(self.entries)
+        audit = Audit()
+        return [finding for entry in self.entries for finding in audit.examine(entry)[1]]
 
     def close(self) -> None:
         """Nothing is open."""
@@ -104,8 +107,3 @@ class MemoryLedger:
 
 def _key(fact: ContributionFact) -> Key:
     return (fact.registry, fact.name, fact.revision)
-
-
-def _findings(entries: list[Entry]) -> list[str]:
-    audit = Audit()
-    return [finding for entry in entries for finding in audit.examine(entry)[1]]

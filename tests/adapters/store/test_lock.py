@@ -154,6 +154,26 @@ def test_a_forked_child_does_not_keep_the_lock_alive(tmp_path: Path) -> None:
     os.close(tell)
 
 
+def test_a_forked_child_may_lock_what_its_parent_gave_up(tmp_path: Path) -> None:
+    """It keeps neither its parent's descriptor nor its parent's belief that the lock is held."""
+    go, tell = os.pipe()
+    lock = StateLock(tmp_path)
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            os.read(go, 1)
+            open_files = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+            code = 1 if is_refused(tmp_path) or str(tmp_path / "lock") in open_files else 0
+        finally:
+            os._exit(code)
+    lock.close()
+    os.write(tell, b"g")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(go)
+    os.close(tell)
+
+
 def test_a_started_program_does_not_inherit_the_descriptor(tmp_path: Path) -> None:
     with StateLock(tmp_path):
         code = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if "
@@ -242,9 +262,7 @@ def test_a_failed_attempt_leaves_no_descriptor_open(tmp_path: Path) -> None:
     holder.release()
 
 
-def test_a_file_system_without_locks_is_named_as_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_is_named_as_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_locks(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
