@@ -20,8 +20,8 @@ from torch import Tensor
 from mergenode.maths.norms import CHUNK, chunks, exact_total, squared_norm, wide_buffer
 from mergenode.methods.contract import Folded, Incoming, Statistics
 
-SCRATCH_BYTES = 3 * 8 * CHUNK + 2 * 8 * CHUNK
-"""What ``fold_sum`` allocates beyond its result: three fp64 chunks and two of at most fp64."""
+SCRATCH_BYTES = 2 * 8 * CHUNK + 2 * 8 * CHUNK
+"""What ``fold_sum`` allocates beyond its result: two fp64 chunks and two of at most fp64."""
 
 
 def running_sum(statistics: Statistics, base: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def running_sum(statistics: Statistics, base: Tensor) -> Tensor:
 
 
 def fold_sum(statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-    """S + delta and the five sums of the contract. Tensors of the result are new."""
+    """S + delta and the sums of the contract. Tensors of the result are new."""
     if not statistics:
         return _fold_first(incoming)
     return _add(statistics, base, incoming.delta, subtract=False)
@@ -72,7 +72,7 @@ def export_scaled(statistics: Statistics, base: Tensor, scale: float, *, keep_fi
 
 def _fold_first(incoming: Incoming) -> Folded:
     square = squared_norm(incoming.delta)
-    sums = {"delta_sq": square, "kept_sq": square, "merge_sq": square, "dot": 0.0, "before_sq": 0.0}
+    sums = {"delta_sq": square, "kept_sq": square, "merge_sq": square, "dot": 0.0}
     if incoming.tuned is None:
         return Folded({"sum": incoming.delta.clone()}, sums)
     kept = torch.empty_like(incoming.delta).copy_(incoming.tuned)
@@ -86,17 +86,15 @@ def _add(statistics: Statistics, base: Tensor, delta: Tensor, *, subtract: bool)
     flat_base = base.reshape(-1)
     flat_statistics = {name: tensor.reshape(-1) for name, tensor in statistics.items()}
     operation = torch.sub if subtract else torch.add
-    wide = [wide_buffer(moved.numel(), moved.device) for _ in range(3)]
-    parts: list[tuple[float, ...]] = []
+    wide_moved, wide_after = (wide_buffer(moved.numel(), moved.device) for _ in range(2))
+    delta_parts, merge_parts = [], []
     for part in chunks(moved.numel()):
         here = {name: tensor[part] for name, tensor in flat_statistics.items()}
         before = running_sum(here, flat_base[part])
         operation(before, moved[part], out=after[part])
-        d, b, a = (
-            buffer[: len(before)].copy_(chunk)
-            for buffer, chunk in zip(wide, (moved[part], before, after[part]), strict=True)
-        )
-        parts.append(tuple(torch.dot(x, y).item() for x, y in ((d, d), (d, b), (b, b), (a, a))))
-    delta_sq, dot, before_sq, merge_sq = (exact_total([row[i] for row in parts]) for i in range(4))
-    moved_sums = {"delta_sq": delta_sq, "kept_sq": delta_sq, "dot": dot}
-    return Folded({"sum": result}, {**moved_sums, "merge_sq": merge_sq, "before_sq": before_sq})
+        d, a = wide_moved[: len(before)].copy_(moved[part]), wide_after[: len(before)].copy_(after[part])
+        delta_parts.append(torch.dot(d, d).item())
+        merge_parts.append(torch.dot(a, a).item())
+    delta_sq = exact_total(delta_parts)
+    sums = {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": exact_total(merge_parts)}
+    return Folded({"sum": result}, sums)

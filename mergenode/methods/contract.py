@@ -52,9 +52,10 @@ class Method:
 
     fold(spec, statistics, base, incoming) -> Folded
         One contribution enters. ``base`` in accumulator dtype, same shape as ``incoming.delta``. Inputs are never
-        modified. ``sums`` always holds ``delta_sq`` = ||delta||^2, ``kept_sq`` = squared norm of what entered,
-        ``merge_sq`` = squared norm of the new running sum, ``dot`` = <delta, running sum before>,
-        ``before_sq`` = squared norm of the running sum before; a method adds its own.
+        modified. ``sums`` always holds ``delta_sq`` = ||delta||^2, ``kept_sq`` = squared norm of what entered and
+        ``merge_sq`` = squared norm of the new running sum; a method adds its own. ``dot`` = <delta, running sum
+        before> may be left out where everything enters: it then follows from the others and from ``merge_sq`` of the
+        fold before, and an inner product over the whole model is saved.
         A tensor that a contribution does not mention is not folded: its statistics stay, its ``merge_sq`` too.
     advance(totals, sums, weight) -> totals
         Whole-model scalars after the fold, from those before it and the sums over all tensors.

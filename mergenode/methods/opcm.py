@@ -88,7 +88,7 @@ def _fold_projected(
             f"the running sum of {spec.name!r} is not finite",
             hint="The statistics are damaged: run `mergenode verify`, then restore or replay the merge.",
         )
-    sums = {"delta_sq": squared_norm(delta), "dot": inner(delta, before), "before_sq": before_sq}
+    sums = {"delta_sq": squared_norm(delta), "dot": inner(delta, before)}
     if not isfinite(sums["delta_sq"]):
         # Nothing sensible can be projected; the sums tell the caller, who refuses the contribution.
         not_finite = sums["delta_sq"]

@@ -28,7 +28,7 @@ from mergenode.types import Digest, FoldResult
 BATCH = 8
 """Models per pass: bounds open files and buffers, whatever the number of models."""
 
-_NO_SUMS = {"delta_sq": 0.0, "kept_sq": 0.0, "merge_sq": 0.0, "dot": 0.0, "before_sq": 0.0}
+_NO_SUMS = {"delta_sq": 0.0, "kept_sq": 0.0, "merge_sq": 0.0, "dot": 0.0}
 _RATE = 150e6
 """Bytes per second of a cautious estimate; a projection adds its own time."""
 

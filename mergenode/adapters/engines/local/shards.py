@@ -63,6 +63,9 @@ class TensorRecord:
         for parts, observed in zip(self.sums, self.observed, strict=True):
             if parts:
                 sums = {name: fsum(values) for name, values in parts.items()}
+                # |S + d|^2 = |S|^2 + 2 <S, d> + |d|^2
+                sums.setdefault("dot", (sums["merge_sq"] - merge_sq - sums["delta_sq"]) / 2)
+                sums["before_sq"] = merge_sq
                 merge_sq = sums["merge_sq"]
             else:
                 sums = {"delta_sq": 0.0, "kept_sq": 0.0, "dot": 0.0, "before_sq": merge_sq, "merge_sq": merge_sq}
