@@ -56,9 +56,7 @@ class Audit:
             return None, (*findings, error.message)
         if canonical(parse(entry.body)) != entry.body:
             findings.append(f"fact {entry.sequence}: the body is not canonical")
-        findings += [
-            f"fact {entry.sequence}: {objection}" for objection in objections(self._position, fact, self)
-        ]
+        findings += [f"fact {entry.sequence}: {objection}" for objection in objections(self._position, fact, self)]
         self._take_in(entry.sequence, fact)
         return fact, findings
 

@@ -18,9 +18,7 @@ def canonical(value: Any) -> str:
     Raises:
         ValueError: not a JSON value, or a number that is not finite; the message says where.
     """
-    return json.dumps(
-        _plain(value, "$"), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(_plain(value, "$"), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def parse(text: str) -> Any:

@@ -70,6 +70,4 @@ def lineage(
         "content": content,
         "weight": float(weight),
     }
-    return Digest(
-        "blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest()
-    )
+    return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())

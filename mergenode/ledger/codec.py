@@ -76,9 +76,7 @@ def _hints(kind: str) -> Mapping[str, Any]:
 @cache
 def _required(kind: str) -> frozenset[str]:
     return frozenset(
-        field.name
-        for field in fields(KINDS[kind])
-        if field.default is MISSING and field.default_factory is MISSING
+        field.name for field in fields(KINDS[kind]) if field.default is MISSING and field.default_factory is MISSING
     )
 
 

@@ -17,16 +17,10 @@ def test_the_hash_of_the_first_fact_never_changes() -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(
-    first=st.tuples(
-        st.sampled_from([GENESIS, "1" * 64]), st.integers(1, 30), st.text("0123\n{}", max_size=4)
-    ),
-    second=st.tuples(
-        st.sampled_from([GENESIS, "1" * 64]), st.integers(1, 30), st.text("0123\n{}", max_size=4)
-    ),
+    first=st.tuples(st.sampled_from([GENESIS, "1" * 64]), st.integers(1, 30), st.text("0123\n{}", max_size=4)),
+    second=st.tuples(st.sampled_from([GENESIS, "1" * 64]), st.integers(1, 30), st.text("0123\n{}", max_size=4)),
 )
-def test_different_links_have_different_hashes(
-    first: tuple[str, int, str], second: tuple[str, int, str]
-) -> None:
+def test_different_links_have_different_hashes(first: tuple[str, int, str], second: tuple[str, int, str]) -> None:
     assert (link(*first) == link(*second)) == (first == second)
 
 

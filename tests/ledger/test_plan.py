@@ -201,9 +201,7 @@ def test_the_wait_ends_when_the_first_thing_may_be_ready() -> None:
     observed = view(*BOTH, unsettled, facts=facts, waiting=waiting)
     assert next_action(observed).seconds == 3.0
     assert next_action(replace(observed, listings=inbox(*BOTH))).seconds == 5.0
-    assert (
-        next_action(replace(observed, listings=inbox(Unsettled("inbox", "m9", "shards", None)))).seconds == 10
-    )
+    assert next_action(replace(observed, listings=inbox(Unsettled("inbox", "m9", "shards", None)))).seconds == 10
 
 
 def test_a_wait_is_never_so_short_that_the_loop_spins() -> None:
@@ -281,7 +279,5 @@ def test_once_does_not_wait_for_what_may_never_settle() -> None:
 
 
 def test_once_publishes_even_when_something_is_left() -> None:
-    observed = replace(
-        LATE, head=FOLDED_ONCE, policy=Policy(publish_every_contributions=9), idle_seconds=99.0
-    )
+    observed = replace(LATE, head=FOLDED_ONCE, policy=Policy(publish_every_contributions=9), idle_seconds=99.0)
     assert next_action(observed) == Publish(1, 1)

@@ -116,15 +116,10 @@ class ModelNode:
     def _act(self, action: Action) -> None:
         match action:
             case Discover(candidates=found):
-                self.ledger.append(
-                    *(Discovered(**_about(each.key), location=each.location) for each in found)
-                )
+                self.ledger.append(*(Discovered(**_about(each.key), location=each.location) for each in found))
             case Refuse(refused=entries):
                 self.ledger.append(
-                    *(
-                        Rejected(**_about(each.key), reason=each.reason, message=each.message)
-                        for each in entries
-                    )
+                    *(Rejected(**_about(each.key), reason=each.reason, message=each.message) for each in entries)
                 )
             case MarkDuplicate(candidate=candidate, content=content, same_as=name):
                 self.ledger.append(Duplicate(**_about(candidate.key), content=content, same_as=name))

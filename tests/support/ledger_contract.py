@@ -115,9 +115,7 @@ class LedgerContract:
         assert [number for number, _ in ledger.facts(kinds=["rejected", "discovered"])] == [2, 3, 4]
         assert [number for number, _ in ledger.facts(kinds=["discovered", "folded"], newest=2)] == [3, 5]
         assert [number for number, _ in ledger.facts(name="m1")] == [2, 4, 5]
-        assert [number for number, _ in ledger.facts(name="m1", kinds=["folded", "rejected"], newest=1)] == [
-            5
-        ]
+        assert [number for number, _ in ledger.facts(name="m1", kinds=["folded", "rejected"], newest=1)] == [5]
         assert list(ledger.facts(newest=0)) == list(ledger.facts(name="m7")) == []
         assert [number for number, _ in ledger.facts(newest=100)] == [1, 2, 3, 4, 5, 6]
         assert [number for number, _ in ledger.facts(kinds=["folded", "folded"])] == [5]

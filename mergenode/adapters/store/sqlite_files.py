@@ -68,9 +68,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
 
 def _connect(database: str, *, uri: bool) -> sqlite3.Connection:
     """Transactions are written out by the caller; threads are kept apart by the caller's lock."""
-    return sqlite3.connect(
-        database, uri=uri, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    return sqlite3.connect(database, uri=uri, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def _configure(connection: sqlite3.Connection, path: Path) -> None:

@@ -90,8 +90,7 @@ class SqliteLedger(SqliteReader):
             (sequence, fact.kind, *columns(fact), fact.time, body, previous, own),
         )
         self._connection.execute(
-            "INSERT INTO counts (kind, facts) VALUES (?, 1)"
-            " ON CONFLICT (kind) DO UPDATE SET facts = facts + 1",
+            "INSERT INTO counts (kind, facts) VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET facts = facts + 1",
             (fact.kind,),
         )
         if isinstance(fact, Published):

@@ -102,8 +102,7 @@ class SqliteReader:
         while True:
             with self._snapshot():
                 page = self._rows(
-                    "SELECT sequence, body FROM facts WHERE kind = 'folded' AND sequence > ?"
-                    " ORDER BY sequence LIMIT ?",
+                    "SELECT sequence, body FROM facts WHERE kind = 'folded' AND sequence > ? ORDER BY sequence LIMIT ?",
                     after,
                     _FOLDS_PER_PAGE,
                 )
@@ -185,8 +184,6 @@ class SqliteReader:
         )
 
     def _folded(self, content: Digest) -> Folded | None:
-        row = self._one(
-            "SELECT sequence, body FROM facts WHERE kind = 'folded' AND content = ?", stored_text(content)
-        )
+        row = self._one("SELECT sequence, body FROM facts WHERE kind = 'folded' AND content = ?", stored_text(content))
         fact = row and decode(row[1], row[0])
         return fact if isinstance(fact, Folded) else None
