@@ -5,10 +5,12 @@ Every step ends in a durable fact or leaves nothing behind; killed anywhere, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS, model_card, version_json, version_manifest
-from mergenode.errors import FatalError, RejectedError, RejectReason
+from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Initialised, Pruned, Published, Rejected
 from mergenode.ports.clock import Clock
@@ -18,6 +20,9 @@ from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.publisher import Publisher
 from mergenode.types import Candidate, FoldResult, Head
+
+DIVERGED = 10.0
+"""Norm of an update relative to the base from which on no other model explains it: it diverged, or bits flipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +73,26 @@ def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) ->
             f"{candidate.name}: every merged weight equals the base; there is nothing to fold",
             hint="Push the fine-tuned weights; an untouched copy of the base would only dilute the others.",
         )
-    if result.relative_norm > max_relative_norm:
+    _judge_norms(candidate, result, max_relative_norm)
+
+
+def _judge_norms(candidate: Candidate, result: FoldResult, limit: float) -> None:
+    """Relative norms: of the matrices, which tell models apart, and of everything, which a wild vector shows in."""
+    whole = result.groups[0] if result.groups else None
+    overall = whole.delta_norm / whole.base_norm if whole is not None and whole.base_norm > 0 else 0.0
+    relative = result.relative_norm
+    finite = isfinite(result.norm) and isfinite(relative) and isfinite(overall)
+    if not finite or relative > max(limit, DIVERGED) or overall > max(limit, DIVERGED):
+        raise RejectedError(
+            RejectReason.NORM_TOO_LARGE,
+            f"{candidate.name}: its update is {max(relative, overall):.3g} times as large as the base itself",
+            hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
+        )
+    if relative > limit:
         raise RejectedError(
             RejectReason.OTHER_BASE,
-            f"{candidate.name}: its matrices differ from the base by {result.relative_norm:.2f} of the base's own norm "
-            f"(limit {max_relative_norm:g}); fine-tunes of this base stay far below, other models come out above 1",
+            f"{candidate.name}: its matrices differ from the base by {relative:.2f} of the base's own norm "
+            f"(limit {limit:g}); fine-tunes of this base stay far below, other models come out above 1",
             hint="Check that it was fine-tuned from this base; if it was, raise validation.max_relative_norm.",
         )
 
@@ -114,7 +134,7 @@ def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, se
     line.generations.install(fact.generation)
     line.ledger.append(fact)
     line.observer.fact(fact)
-    line.generations.retire(fact.generation)
+    _tidy(line, lambda: line.generations.retire(fact.generation))
     return fact
 
 
@@ -124,24 +144,11 @@ def publish(line: Line, generation: int, version: int) -> Published:
     Durability: on return the version, ``latest`` and the fact are on disk. Idempotence: a version that was renamed
     into place before a kill is recognised by its manifest and only completed.
     """
-    head, origin = line.ledger.head(), _origin(line)
+    head = line.ledger.head()
     if head.generation != generation:
         raise FatalError(f"asked to publish generation {generation}, but generation {head.generation} is committed")
     started = line.clock.monotonic()
-    in_place = line.publisher.visible(version)
-    if in_place is None or in_place.get("lineage") != head.lineage:
-        staging = line.publisher.stage(version)
-        exported = line.engine.export(head, staging, line.observer)
-        newest = [fact for _, fact in line.ledger.facts(kinds=["folded"], newest=LISTED_CONTRIBUTIONS)]
-        manifest = version_manifest(
-            origin=origin,
-            head=head,
-            version=version,
-            dtype=line.publish_dtype,
-            tensors=exported.tensors,
-            contributions=[fact for fact in newest if isinstance(fact, Folded)],
-        )
-        line.publisher.publish(version, manifest, version_json(manifest), model_card(manifest))
+    make_visible(line, head, version)
     line.publisher.point_latest(version)
     fact = Published(
         time=line.clock.now(),
@@ -153,24 +160,64 @@ def publish(line: Line, generation: int, version: int) -> Published:
     )
     line.ledger.append(fact)
     line.observer.fact(fact)
-    prune(line)
+    _tidy(line, lambda: prune(line))
     return fact
 
 
+def make_visible(line: Line, head: Head, version: int) -> None:
+    """Put the committed merge into place as ``version``, unless it lies there already. ``latest`` stays where it is."""
+    in_place = line.publisher.visible(version)
+    if in_place is not None and in_place.get("lineage") == head.lineage:
+        return
+    staging = line.publisher.stage(version)
+    exported = line.engine.export(head, staging, line.observer)
+    newest = [fact for _, fact in line.ledger.facts(kinds=["folded"], newest=LISTED_CONTRIBUTIONS)]
+    manifest = version_manifest(
+        origin=_origin(line),
+        head=head,
+        version=version,
+        dtype=line.publish_dtype,
+        tensors=exported.tensors,
+        contributions=[fact for fact in newest if isinstance(fact, Folded)],
+    )
+    line.publisher.publish(version, manifest, version_json(manifest), model_card(manifest))
+
+
 def prune(line: Line) -> None:
-    """Retention: remove the oldest versions beyond ``keep``, then record it."""
-    removed = tuple(line.publisher.prune(line.keep))
-    if removed:
-        fact = Pruned(time=line.clock.now(), versions=removed)
+    """Retention: remove the oldest versions beyond ``keep``, then record which ones are gone.
+
+    Recorded is what the ledger still names and the disk no longer has, whoever removed it; never the newest.
+    """
+    try:
+        line.publisher.prune(line.keep)
+    finally:
+        record_gone(line)
+
+
+def record_gone(line: Line) -> tuple[int, ...]:
+    """Record ``pruned`` for the versions before the newest whose files are gone; returns their numbers."""
+    older = line.ledger.versions()[:-1]
+    gone = tuple(fact.version for fact in older if not line.publisher.holds(fact.version))
+    if gone:
+        fact = Pruned(time=line.clock.now(), versions=gone)
         line.ledger.append(fact)
         line.observer.fact(fact)
+    return gone
 
 
 def _record(line: Line, fact: ContributionFact) -> ContributionFact:
     line.ledger.append(fact)
     line.observer.fact(fact)
-    line.generations.discard()
+    _tidy(line, line.generations.discard)
     return fact
+
+
+def _tidy(line: Line, remove: Callable[[], object]) -> None:
+    """Remove what no fact needs any more. The outcome is durable already: a failure costs space, nothing else."""
+    try:
+        remove()
+    except TransientError as error:
+        line.observer.message("warning", f"removed at the next chance: {error.message}", hint=error.hint)
 
 
 def _rejected(line: Line, candidate: Candidate, error: RejectedError) -> Rejected:
