@@ -206,14 +206,15 @@ def record_gone(line: Line) -> tuple[int, ...]:
 
 
 def _record(line: Line, fact: ContributionFact) -> ContributionFact:
+    # Nobody would take these shards up again: removed before the fact, no kill leaves them behind.
+    _tidy(line, line.generations.discard)
     line.ledger.append(fact)
     line.observer.fact(fact)
-    _tidy(line, line.generations.discard)
     return fact
 
 
 def _tidy(line: Line, remove: Callable[[], object]) -> None:
-    """Remove what no fact needs any more. The outcome is durable already: a failure costs space, nothing else."""
+    """Remove what no fact needs any more. A failure costs space until the next chance, never the outcome."""
     try:
         remove()
     except TransientError as error:

@@ -58,6 +58,11 @@ class Lifecycle:
                     pass
         return poked
 
+    def close(self) -> None:
+        """Give the two descriptors back. Nobody may poke or wait any more."""
+        os.close(self._reading)
+        os.close(self._writing)
+
     @contextmanager
     def signals(self) -> Iterator[None]:
         """Handle SIGTERM, SIGINT and SIGHUP inside the block; earlier handlers are restored afterwards."""

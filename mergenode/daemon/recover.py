@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mergenode.daemon.contribute import Line, prune
+from mergenode.daemon.contribute import Line, make_visible, prune, record_gone
 from mergenode.errors import FatalError
-from mergenode.ledger.records import Initialised, Pruned
+from mergenode.ledger.records import Initialised, Published
+from mergenode.types import Head
 
 
 def initialise(line: Line, origin: Initialised) -> Initialised:
@@ -38,18 +39,33 @@ def recover(line: Line) -> None:
     head = line.ledger.head()
     for sentence in line.generations.recover(head.generation):
         line.observer.message("info", f"recovery: {sentence}")
-    published = line.ledger.versions()
-    gone = tuple(fact.version for fact in published if line.publisher.visible(fact.version) is None)
+    gone = record_gone(line)
     if gone:
-        fact = Pruned(time=line.clock.now(), versions=gone)
-        line.ledger.append(fact)
-        line.observer.fact(fact)
         line.observer.message(
             "warning",
             f"recovery: the files of version {', '.join(map(str, gone))} are gone",
-            hint="The running merge is not affected; the next fold publishes a new version.",
+            hint="The running merge is not affected.",
         )
-    present = [fact.version for fact in published if fact.version not in gone]
+    versions = line.ledger.versions()
+    if versions and not line.publisher.holds(versions[-1].version):
+        _make_again(line, head, versions[-1])
+    present = [fact.version for fact in versions if line.publisher.holds(fact.version)]
     if present:
         line.publisher.point_latest(present[-1])
         prune(line)
+
+
+def _make_again(line: Line, head: Head, newest: Published) -> None:
+    """The newest version's files are gone. While its statistics are the current ones, the same bytes come again."""
+    if newest.generation != head.generation:
+        text = f"recovery: the files of version {newest.version} are gone; version {newest.version + 1} is due"
+        line.observer.message("warning", text)
+        return
+    make_visible(line, head, newest.version)
+    line.observer.message("warning", f"recovery: the files of version {newest.version} were gone and are made again")
+    if line.publisher.digest(newest.version) != newest.digest:
+        line.observer.message(
+            "warning",
+            f"recovery: version {newest.version} does not come out as it was recorded",
+            hint="Was publish.dtype changed since? `mergenode verify` names the version until the next one is published.",
+        )

@@ -12,11 +12,18 @@ class Publisher(Protocol):
     """Stages a version, then makes it visible whole. A reader never sees half of one."""
 
     def stage(self, version: int) -> str:
-        """An empty private directory for this version; leftovers of an earlier attempt are removed."""
+        """An empty private directory for this version; leftovers of an earlier attempt are removed.
+
+        Raises FatalError when a version that this node did not make is in the way, before any work is done.
+        """
         ...
 
     def visible(self, version: int) -> Mapping[str, Any] | None:
         """The manifest of a version that is already in place, or None."""
+        ...
+
+    def holds(self, version: int) -> bool:
+        """True when this version's files are in place; cheaper than ``visible``, which reads its manifest."""
         ...
 
     def publish(self, version: int, manifest: Mapping[str, Any], content: bytes, card: str) -> None:
@@ -39,7 +46,10 @@ class Publisher(Protocol):
         ...
 
     def prune(self, keep: int) -> Sequence[int]:
-        """Remove the oldest versions beyond ``keep``, never the one behind ``latest``; returns what was removed."""
+        """Remove the oldest versions beyond ``keep``, never the one behind ``latest`` nor a newer one.
+
+        Returns what was removed.
+        """
         ...
 
     def sizes(self) -> tuple[int, int]:

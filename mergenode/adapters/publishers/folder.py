@@ -44,11 +44,23 @@ class FolderPublisher:
 
     def stage(self, version: int) -> str:
         staging = self._staging(version)
+        self._refuse_foreign(version)
         with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             remove_tree(staging)
             staging.mkdir()
         return str(staging)
+
+    def _refuse_foreign(self, version: int) -> None:
+        target = self.folder(version)
+        if target.exists() or target.is_symlink():
+            raise FatalError(
+                f"{target}: already there, and not made by this node's ledger",
+                hint="Point publish.path at a directory of its own, or move that version away.",
+            )
+
+    def holds(self, version: int) -> bool:
+        return (self.folder(version) / MANIFEST).is_file()
 
     def visible(self, version: int) -> Mapping[str, Any] | None:
         try:
@@ -61,11 +73,7 @@ class FolderPublisher:
 
     def publish(self, version: int, manifest: Mapping[str, Any], content: bytes, card: str) -> None:
         staging, target = self._staging(version), self.folder(version)
-        if target.exists() or target.is_symlink():
-            raise FatalError(
-                f"{target}: already there, and not made by this node's ledger",
-                hint="Point publish.path at a directory of its own, or move that version away.",
-            )
+        self._refuse_foreign(version)
         with disk_errors(self.root):
             complete_version(staging, self.base, manifest, card, content)
             rename_directory(staging, target)
@@ -83,7 +91,8 @@ class FolderPublisher:
 
     def prune(self, keep: int) -> Sequence[int]:
         latest = self._latest()
-        versions = sorted(self._versions())
+        # Numbers are given without gaps, so what lies above ``latest`` is not this node's.
+        versions = sorted(version for version in self._versions() if latest is None or version <= latest)
         doomed = [version for version in versions[: max(0, len(versions) - keep)] if version != latest]
         with disk_errors(self.root):
             for version in doomed:
@@ -93,21 +102,27 @@ class FolderPublisher:
         return doomed
 
     def sizes(self) -> tuple[int, int]:
-        return tree_bytes(self.root), free_bytes(self.root)
+        with disk_errors(self.root):
+            return tree_bytes(self.root), free_bytes(self.root)
 
     def _staging(self, version: int) -> Path:
         return self.root / f".v{version:06d}.staging"
 
     def _versions(self) -> list[int]:
         names = [path.name for path in self.root.iterdir()] if self.root.is_dir() else []
-        return [int(name[1:]) for name in names if name[:1] == "v" and name[1:].isdigit()]
+        return [number for name in names if (number := self._number(name)) is not None]
 
     def _latest(self) -> int | None:
         try:
-            name = os.readlink(self.root / LATEST)  # noqa: PTH115 - the text of the link is what counts
+            return self._number(os.readlink(self.root / LATEST))  # noqa: PTH115 - the text of the link is what counts
         except OSError:
             return None
-        return int(name[1:]) if name[:1] == "v" and name[1:].isdigit() else None
+
+    def _number(self, name: str) -> int | None:
+        """The version of this folder name; None for every name that ``folder`` does not give."""
+        digits = name[1:]
+        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+        return number if number is not None and self.folder(number).name == name else None
 
 
 def complete_version(staging: Path, base: Path, manifest: Mapping[str, Any], card: str, content: bytes) -> None:

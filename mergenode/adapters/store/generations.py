@@ -38,19 +38,18 @@ class FolderGenerations:
     def recover(self, current: int) -> list[str]:
         done: list[str] = []
         with disk_errors(self.state):
+            self._remove_strays()
             for path in sorted(self.statistics.iterdir()):
-                generation = _number(path.name)
+                generation = self._number(path)
                 if generation is None:
-                    remove_tree(path)
-                elif generation > current:
+                    continue
+                if generation > current:
                     remove_tree(self.folding)
                     rename_directory(path, self.folding)
                     done.append(f"generation {generation} was finished but not committed: its fold is taken up again")
                 elif generation < current:
                     remove_tree(path)
                     done.append(f"removed the statistics of generation {generation}, superseded by {current}")
-            for stray in self.state.glob(".*.removing"):
-                remove_tree(stray)
         if current and not self.folder(current).is_dir():
             raise FatalError(
                 f"{self.folder(current)}: the statistics of generation {current}, which the ledger names, are missing",
@@ -60,8 +59,9 @@ class FolderGenerations:
 
     def retire(self, current: int) -> None:
         with disk_errors(self.state):
+            self._remove_strays()
             for path in sorted(self.statistics.iterdir()):
-                generation = _number(path.name)
+                generation = self._number(path)
                 if generation is not None and generation < current:
                     remove_tree(path)
 
@@ -70,8 +70,16 @@ class FolderGenerations:
             remove_tree(self.folding)
 
     def sizes(self) -> tuple[int, int]:
-        return tree_bytes(self.statistics) + tree_bytes(self.folding), free_bytes(self.state)
+        with disk_errors(self.state):
+            return tree_bytes(self.statistics) + tree_bytes(self.folding), free_bytes(self.state)
 
+    def _remove_strays(self) -> None:
+        """What an interrupted removal left under its hidden name."""
+        for stray in (*self.statistics.glob(".g*.removing"), *self.state.glob(".folding.removing")):
+            remove_tree(stray)
 
-def _number(name: str) -> int | None:
-    return int(name[1:]) if name[:1] == "g" and name[1:].isdigit() else None
+    def _number(self, path: Path) -> int | None:
+        """The generation of this folder; None for everything that ``folder`` does not name."""
+        digits = path.name[1:]
+        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+        return number if number is not None and self.folder(number) == path else None
