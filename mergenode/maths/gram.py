@@ -20,8 +20,8 @@ from torch import Tensor
 PANEL_ELEMENTS = 1 << 18
 """Elements of one fp64 row panel (2 MiB)."""
 
-COLUMN_BLOCK = 512
-"""Columns that are transformed together: enough for full speed, few enough for small temporaries."""
+REFLECTOR_BLOCK = 48
+"""Householder vectors that are applied together."""
 
 CLUSTER_GAP = 1e-6
 """Eigenvalues closer than this share of the largest are orthogonalised against each other in inverse
@@ -84,10 +84,24 @@ class TridiagonalSpectrum(NamedTuple):
         return found
 
     def _turn_back(self, vectors: Tensor) -> None:
-        """vectors = Q vectors. Q leaves the first coordinate alone; its reflectors act on the others."""
+        """vectors = Q vectors, in place. Q leaves the first coordinate alone; its reflectors act on the
+        others.
+
+        Reflectors are applied a block at a time in the compact form I - W T W^T (Schreiber and Van Loan
+        1989) with T^-1 = diag(1 / scale) + striu(W^T W). LAPACK's own routine would need a copy of the
+        reflectors here.
+        """
         lower, scales = torch.from_numpy(self.reflectors)[1:, :-1], torch.from_numpy(self.scales)
-        for columns in vectors.split(COLUMN_BLOCK, dim=1):
-            columns[1:] = torch.ormqr(lower, scales, columns[1:])
+        moved = vectors[1:]
+        for start in reversed(range(0, len(scales), REFLECTOR_BLOCK)):
+            scale = scales[start : start + REFLECTOR_BLOCK]
+            block = lower[start:, start : start + len(scale)].tril(-1)
+            block.diagonal().fill_(1.0)
+            block *= scale != 0  # LAPACK's way to say that nothing had to be reflected
+            inverse = (block.mT @ block).triu_(1)
+            inverse.diagonal().copy_(torch.where(scale != 0, scale, 1.0).reciprocal_())
+            inner = torch.linalg.solve_triangular(inverse, block.mT @ moved[start:], upper=True)
+            moved[start:].addmm_(block, inner, alpha=-1)
 
     def _by_inverse_iteration(self, count: int) -> NDArray[np.float64]:
         """Ascending order, Fortran layout. Cost 100 n flops per vector, little more for small clusters."""
@@ -119,8 +133,8 @@ class TridiagonalSpectrum(NamedTuple):
 def _reverse_columns(matrix: Tensor) -> None:
     """In place, a block at a time: a copy would be the largest temporary of the whole projection."""
     count = matrix.shape[1]
-    for start in range(0, count // 2, COLUMN_BLOCK):
-        stop = min(start + COLUMN_BLOCK, count // 2)
+    for start in range(0, count // 2, REFLECTOR_BLOCK):
+        stop = min(start + REFLECTOR_BLOCK, count // 2)
         front, back = matrix[:, start:stop], matrix[:, count - stop : count - start]
         saved = front.flip(1)
         front.copy_(back.flip(1))

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mergenode.maths.gram import COLUMN_BLOCK, PANEL_ELEMENTS
+from mergenode.maths.gram import REFLECTOR_BLOCK, PANEL_ELEMENTS
 from mergenode.maths.norms import inner, squared_norm
 from mergenode.maths.rank import check_alpha, covering_rank, effective_rank, leading_rank, numerical_rank
 from mergenode.maths.subspaces import Subspaces, leading_subspaces
@@ -100,7 +100,7 @@ def working_bytes(m: int, n: int, itemsize: int) -> int:
     """
     short, long = min(m, n), max(m, n)
     square, thin = 8 * short * short, itemsize * long * short
-    panels = 3 * 8 * max(64 * short, PANEL_ELEMENTS) + 3 * 8 * COLUMN_BLOCK * short + (4 << 20)
+    panels = 3 * 8 * max(64 * short, PANEL_ELEMENTS) + 3 * 8 * REFLECTOR_BLOCK * short + (4 << 20)
     return max(2 * square, square + thin + thin, 3 * thin + square // 2) + panels
 
 

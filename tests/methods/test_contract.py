@@ -1,0 +1,263 @@
+"""What every method in METHODS has to do. A new method is picked up from the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import pytest
+import torch
+
+from mergenode.maths.norms import CHUNK
+from mergenode.methods import METHODS, build_method
+from mergenode.methods.contract import Incoming, Method, Statistics
+from mergenode.types import DType, TensorSpec
+from tests.support.method_runs import Merge, incoming, merge_all, random_models, spec_of, weight, widened
+
+CONFIGURATIONS = [(name, {}) for name in METHODS] + [
+    ("opcm", {"variant": variant}) for variant in ("block_orthogonal", "diagonal", "paper")
+]
+RELATIVE = 1e-6
+
+
+@pytest.fixture(params=CONFIGURATIONS, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
+def method(request: pytest.FixtureRequest) -> Method:
+    name, options = request.param
+    return build_method(name, options)
+
+
+def identical(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_it_says_where_it_comes_from(method: Method) -> None:
+    assert "arXiv" in method.reference
+    assert METHODS[method.name]
+    assert method.state_factor == 1.0
+
+
+def test_its_options_build_it_again(method: Method) -> None:
+    again = build_method(method.name, method.options)
+    assert again.options == method.options
+    base, tuned = random_models(3)
+    assert identical(merge_all(method, base, tuned).export(), merge_all(again, base, tuned).export())
+
+
+def test_an_empty_merge_is_the_base(method: Method) -> None:
+    base, _ = random_models(0)
+    assert identical(Merge(method, base).export(), base)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_zero_delta_leaves_the_running_sum_unchanged(method: Method, dense: bool) -> None:
+    base, tuned = random_models(2)
+    merge = merge_all(method, base, tuned)
+    before = merge.sums
+    merge.fold(base, dense=dense)
+    assert identical(merge.sums, before)
+    for sums in merge.last_sums.values():
+        assert (sums["delta_sq"], sums["kept_sq"], sums["dot"]) == (0.0, 0.0, 0.0)
+        assert sums["merge_sq"] == pytest.approx(sums["before_sq"], rel=1e-12)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_only_zero_deltas_export_the_base(method: Method, dense: bool) -> None:
+    base, _ = random_models(0)
+    merge = Merge(method, base)
+    for _ in range(3):
+        merge.fold(base, dense=dense)
+        assert identical(merge.export(), base)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_shapes_dtypes_and_inputs_survive(method: Method, dtype: torch.dtype) -> None:
+    base, tuned = random_models(3, dtype=dtype)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    copies = [{name: tensor.clone() for name, tensor in model.items()} for model in (base, *tuned)]
+    merge = merge_all(method, base, tuned)
+    exported = merge.export()
+    for name, tensor in base.items():
+        assert exported[name].shape == tensor.shape
+        assert exported[name].dtype == wide
+        assert exported[name].isfinite().all()
+        for statistic in merge.statistics[name].values():
+            assert statistic.shape == tensor.shape
+            assert statistic.dtype == wide
+    assert all(identical(model, copy) for model, copy in zip((base, *tuned), copies, strict=True))
+
+
+def test_fold_and_export_never_write_to_their_inputs(method: Method) -> None:
+    for name, shape in (("layer.weight", (12, 9)), ("layer.bias", (12,))):
+        base, spec = weight(*shape, seed=1), TensorSpec(name, DType.F32, shape)
+        statistics: Statistics = {}
+        totals: Mapping[str, float] = {}
+        for seed in (2, 3, 4):
+            arrived = Incoming(weight(*shape, seed=seed), weight(*shape, seed=seed) + base)
+            watched = [base, arrived.delta, arrived.tuned, *statistics.values()]
+            copies = [tensor.clone() for tensor in watched if tensor is not None]
+            folded = method.fold(spec, statistics, base, arrived)
+            totals = method.advance(totals, folded.sums, 1.0)
+            method.export(spec, folded.statistics, base, totals)
+            assert all(torch.equal(a, b) for a, b in zip(watched, copies, strict=True) if a is not None)
+            for new in folded.statistics.values():
+                assert all(new.data_ptr() != old.data_ptr() for old in watched if old is not None)
+            statistics = folded.statistics
+
+
+def test_it_is_deterministic(method: Method) -> None:
+    base, tuned = random_models(4)
+    first, second = merge_all(method, base, tuned), merge_all(method, base, tuned)
+    assert identical(first.export(), second.export())
+    assert first.totals == second.totals
+    assert first.last_sums == second.last_sums
+    assert first.observed == second.observed
+
+
+def test_sums_mean_what_the_contract_says(method: Method) -> None:
+    base, tuned = random_models(3)
+    merge = merge_all(method, base, tuned[:2])
+    before = {name: tensor.double() for name, tensor in merge.sums.items()}
+    merge.fold(tuned[2])
+    for name, after in merge.sums.items():
+        delta = (widened(tuned[2][name]) - widened(base[name])).double()
+        entered = after.double() - before[name]
+        expected = {
+            "delta_sq": delta.square().sum(),
+            "kept_sq": entered.square().sum(),
+            "merge_sq": after.double().square().sum(),
+            "dot": (delta * before[name]).sum(),
+            "before_sq": before[name].square().sum(),
+        }
+        for key, value in expected.items():
+            scale = RELATIVE * float(expected["delta_sq"] + expected["before_sq"])
+            assert merge.last_sums[name][key] == pytest.approx(float(value), rel=1e-9, abs=scale)
+
+
+def test_slices_of_an_elementwise_method_are_slices_of_the_whole(method: Method) -> None:
+    """Statistics and exports bit for bit, sums up to the order of fp64 additions. The cuts are off any SIMD grid."""
+    size = CHUNK + 4099
+    cuts = [0, 1, 8, 1003, 65536, CHUNK + 7, size]
+    spec = TensorSpec("layer.bias", DType.F32, (size,))
+    assert method.elementwise(spec)
+    base = weight(size, seed=1)
+    parts: list[Statistics] = [{} for _ in cuts[1:]]
+    whole: Statistics = {}
+    totals: Mapping[str, float] = {}
+    for seed, dense in ((2, True), (3, True), (4, False)):
+        tuned = base + weight(size, seed=seed, scale=0.01)
+        arrived = incoming(base, tuned, dense=dense)
+        folded = method.fold(spec, whole, base, arrived)
+        pieces = []
+        for index, (start, stop) in enumerate(pairwise(cuts)):
+            some = Incoming(
+                arrived.delta[start:stop], arrived.tuned[start:stop] if arrived.tuned is not None else None
+            )
+            pieces.append(method.fold(spec, parts[index], base[start:stop], some))
+        whole, parts = folded.statistics, [piece.statistics for piece in pieces]
+        totals = method.advance(totals, folded.sums, 1.0)
+        for name, tensor in whole.items():
+            assert torch.equal(tensor, torch.cat([part[name] for part in parts]))
+        for key, value in folded.sums.items():
+            scale = 1e-12 * (folded.sums["delta_sq"] + folded.sums["before_sq"])
+            assert sum(piece.sums[key] for piece in pieces) == pytest.approx(value, rel=1e-11, abs=scale)
+        exported = method.export(spec, whole, base, totals)
+        slices = [
+            method.export(spec, part, base[start:stop], totals)
+            for part, (start, stop) in zip(parts, pairwise(cuts), strict=True)
+        ]
+        assert torch.equal(exported, torch.cat(slices))
+
+
+def test_export_is_elementwise_for_every_tensor(method: Method) -> None:
+    assert method.export_elementwise
+    base, tuned = random_models(3)
+    merge = merge_all(method, base, tuned)
+    name = "block.0.up.weight"
+    spec, flat = spec_of(name, base[name]), base[name].flatten()
+    statistics = {key: tensor.flatten() for key, tensor in merge.statistics[name].items()}
+    whole = merge.export()[name].flatten()
+    for start, stop in pairwise([0, 3, 100, flat.numel()]):
+        part = {key: tensor[start:stop] for key, tensor in statistics.items()}
+        assert torch.equal(method.export(spec, part, flat[start:stop], merge.totals), whole[start:stop])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["block.0.up.weight", "block.0.up.bias"])
+def test_values_that_are_not_finite_show_in_the_sums(method: Method, name: str, bad: float) -> None:
+    """The engine refuses a contribution by its sums; a method must not fail before it can."""
+    base, tuned = random_models(3)
+    merge = merge_all(method, base, tuned[:2])
+    delta = weight(*base[name].shape, seed=5)
+    delta.view(-1)[7] = bad
+    folded = method.fold(spec_of(name, base[name]), merge.statistics[name], base[name], Incoming(delta))
+    for key in ("delta_sq", "merge_sq"):
+        assert not folded.sums[key] < float("inf")
+
+
+def test_adapters_enter_like_dense_contributions(method: Method) -> None:
+    base, tuned = random_models(3)
+    dense, adapters = merge_all(method, base, tuned), Merge(method, base)
+    for model in tuned:
+        adapters.fold(model, dense=False)
+    assert dense.totals == pytest.approx(adapters.totals, rel=1e-6)
+    for name, tensor in dense.export().items():
+        assert torch.allclose(tensor, adapters.export()[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_tensor_that_is_not_mentioned_keeps_its_statistics_usable(method: Method) -> None:
+    """Its statistics stay in the form of one contribution while the model counts two."""
+    base, tuned = random_models(2)
+    merge = merge_all(method, base, tuned[:1])
+    name = "block.0.up.bias"
+    totals = method.advance(merge.totals, {"delta_sq": 1.0, "merge_sq": 2.0}, 1.0)
+    exported = method.export(spec_of(name, base[name]), merge.statistics[name], base[name], totals)
+    direction = exported - base[name]
+    expected = tuned[0][name] - base[name]
+    assert torch.nn.functional.cosine_similarity(direction, expected, dim=0) > 1 - 1e-6
+    assert not torch.equal(exported, tuned[0][name])
+
+
+def test_two_merges_combine_to_the_pooled_one(method: Method) -> None:
+    if method.combine is None:
+        assert not method.combinable
+        return
+    base, tuned = random_models(5)
+    pooled = merge_all(method, base, tuned)
+    for split in (0, 1, 2, 4):
+        left, right = merge_all(method, base, tuned[:split]), merge_all(method, base, tuned[split:])
+        for name, tensor in base.items():
+            combined = method.combine(
+                spec_of(name, tensor), left.statistics.get(name, {}), right.statistics[name], tensor
+            )
+            whole = method.export(spec_of(name, tensor), combined, tensor, pooled.totals)
+            assert torch.allclose(whole, pooled.export()[name], rtol=1e-6, atol=1e-6)
+
+
+def test_what_was_retracted_was_never_there(method: Method) -> None:
+    if method.retract is None:
+        assert not method.retractable
+        return
+    base, tuned = random_models(4)
+    for gone in range(4):
+        merge = merge_all(method, base, tuned)
+        never = merge_all(method, base, tuned[:gone] + tuned[gone + 1 :])
+        for name, tensor in base.items():
+            arrived = incoming(tensor, tuned[gone][name])
+            left = method.retract(spec_of(name, tensor), merge.statistics[name], tensor, arrived)
+            without = method.export(spec_of(name, tensor), left.statistics, tensor, never.totals)
+            assert torch.allclose(without, never.export()[name], rtol=1e-6, atol=1e-6)
+            assert left.sums["merge_sq"] == pytest.approx(never.last_sums[name]["merge_sq"], rel=1e-5)
+
+
+def test_order_does_not_matter_where_it_is_said_not_to(method: Method) -> None:
+    if not method.commutative:
+        return
+    base, tuned = random_models(4)
+    forwards, backwards = merge_all(method, base, tuned).export(), merge_all(method, base, tuned[::-1]).export()
+    for name, tensor in forwards.items():
+        assert torch.allclose(tensor, backwards[name], rtol=1e-6, atol=1e-6)
+
+
+def test_working_memory_is_stated_for_every_tensor(method: Method) -> None:
+    for name, tensor in random_models(0)[0].items():
+        assert method.working_bytes(spec_of(name, tensor)) > 0

@@ -1,0 +1,47 @@
+"""The table of methods, and what a user sees who writes a name wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from mergenode.errors import UsageError
+from mergenode.methods import METHODS, build_method
+
+
+def test_every_name_in_the_table_is_the_name_of_its_method() -> None:
+    assert {name: factory().name for name, factory in METHODS.items()} == {name: name for name in METHODS}
+
+
+def test_defaults_apply_to_what_is_left_out() -> None:
+    method = build_method("opcm", {"variant": "paper"})
+    assert method.options["variant"] == "paper"
+    assert method.options["alpha"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message", "hint"),
+    [
+        ("opmc", {}, "'opmc'", "Did you mean 'opcm'?"),
+        ("zzz", {}, "'zzz'", "The methods are: opcm, task_arithmetic, average."),
+        ("opcm", {"alhpa": 0.4}, "no option 'alhpa'", "Did you mean 'alpha'?"),
+        ("opcm", {"q": 1}, "no option 'q'", "The options are: alpha, variant, exclude, include."),
+        ("average", {"alpha": 0.4}, "no option 'alpha'", "It takes no options."),
+        ("opcm", {"variant": "blok"}, "'variant' is 'blok'", "Did you mean 'block'?"),
+        ("opcm", {"variant": 7}, "'variant' is 7", "The variants are: block, "),
+        ("opcm", {"alpha": 1.0}, "'alpha' is 1.0", "below 1"),
+        ("opcm", {"alpha": -0.1}, "'alpha' is -0.1", "below 1"),
+        ("opcm", {"alpha": float("nan")}, "'alpha' is nan", "below 1"),
+        ("opcm", {"alpha": "0.5"}, "'alpha' is '0.5'", "below 1"),
+        ("opcm", {"alpha": True}, "'alpha' is True", "below 1"),
+        ("opcm", {"exclude": "*embed*"}, "'exclude' is '*embed*'", "a list"),
+        ("opcm", {"include": [3]}, "'include' holds 3", "strings"),
+        ("opcm", {"include": [""]}, "'include' holds ''", "strings"),
+    ],
+)
+def test_mistakes_are_named_with_the_way_out(
+    name: str, options: dict[str, object], message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        build_method(name, options)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
