@@ -25,7 +25,6 @@ from mergenode.types import TensorSpec
 
 _TARGET_HINT = "Offer an adapter that was trained on the base this node was started with."
 _SAVE_HINT = "Save the adapter again; its settings and its tensors come from two runs."
-_WEIGHTS = ("weight", "in_proj_weight")
 
 
 class AdaptedModules:
@@ -71,7 +70,7 @@ class AdaptedModules:
         """The base tensor that a module's pair adapts."""
         assert module.left is not None
         name = self.prefix.apply(module.module)
-        wanted = next((self.base.specs[f"{name}.{leaf}"] for leaf in _WEIGHTS if f"{name}.{leaf}" in self.base.specs), None)
+        wanted = self.base.specs.get(f"{name}.weight")
         if wanted is None or not wanted.dtype.is_float:
             raise self._refuse(
                 RejectReason.ADAPTER_TARGET_UNKNOWN,
@@ -87,11 +86,11 @@ class AdaptedModules:
                 "Adapt the embedding, or start the node from a base whose embeddings are untied.",
             )
         targets = self.config.target_modules
-        if targets is not None and not _is_target(module.pattern_name, targets):
+        if targets is not None and not _is_target(module.module, targets):
             raise self._refuse(
                 RejectReason.ADAPTER_TARGET_UNKNOWN,
                 module.left,
-                f"module {module.pattern_name!r} is not among target_modules of {self.config.shown}",
+                f"module {module.module!r} is not among target_modules of {self.config.shown}",
                 _SAVE_HINT,
             )
         return wanted
@@ -111,7 +110,7 @@ class AdaptedModules:
                 )
             if len(spec.shape) < 2:
                 raise self._shape(spec, "needs at least two dimensions")
-        rank = self.config.rank_of(module.pattern_name)
+        rank = self.config.rank_of(module.module)
         if right.shape[0] != rank:
             raise self._shape(right, f"the rank of this module is {rank} by {self.config.shown}")
         if left.shape[1] != rank:
@@ -156,11 +155,11 @@ class AdaptedModules:
         return same and prod(left[2:]) == 1 and right[1:] == wanted.shape[1:] and left[0] == wanted.shape[0]
 
     def _scale(self, module: ModuleFactors) -> float:
-        scale = self.config.scale_of(module.pattern_name)
+        scale = self.config.scale_of(module.module)
         if not isfinite(scale):
             raise RejectedError(
                 RejectReason.ADAPTER_CONFIG_INVALID,
-                f"{self.config.shown}: the scale of module {module.pattern_name!r} is not finite",
+                f"{self.config.shown}: the scale of module {module.module!r} is not finite",
             )
         return scale
 

@@ -27,9 +27,7 @@ class ModuleFactors:
     """The tensors of one adapted module, by their names in the file."""
 
     module: str
-    """Name of the module in the base."""
-    pattern_name: str
-    """The name that the patterns of the configuration are matched against."""
+    """Its name inside the model, as patterns of the configuration are matched against."""
     left: str | None = None
     right: str | None = None
     bias: str | None = None
@@ -79,9 +77,15 @@ def _valid_tail(part: str, tail: str) -> bool:
 
 
 def _add_factor(found: AdapterTensors, factor: re.Match[str], name: str, weights: WeightFiles) -> None:
-    # The output projection of an attention block is adapted inside the wrapper of the block, with its settings.
-    module = factor["module"].replace(".base_layer.", ".")
-    entry = found.modules.setdefault(module, ModuleFactors(module, factor["module"].partition(".base_layer.")[0]))
+    if ".base_layer." in factor["module"]:
+        # huggingface/peft pull request 3774: versions differ on how often they add this delta
+        raise RejectedError(
+            RejectReason.ADAPTER_UNSUPPORTED,
+            f"{weights.file_of(name)}: tensor {name!r} adapts a module inside an adapted one (torch's "
+            "MultiheadAttention), which versions of peft scale differently",
+            hint=_VARIANT_HINT,
+        )
+    entry = found.modules.setdefault(factor["module"], ModuleFactors(factor["module"]))
     embedding = factor["part"].startswith("lora_embedding")
     slot = "bias" if factor["tail"].endswith(".bias") else "right" if factor["part"].endswith("_A") else "left"
     other_kind = (entry.left or entry.right) and entry.embedding != embedding

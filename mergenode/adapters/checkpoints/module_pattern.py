@@ -14,6 +14,7 @@ _MAX_REPEATS = 2
 _LITERAL = re.compile(r"\^?[\w.-]+", re.ASCII)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _REPEAT = re.compile(r"[*+?{]")
+_SET_OPERATION = re.compile(r"\[\^?\[|--|&&|~~|\|\|")
 _REPEATED_GROUP = re.compile(r"\)[*+?{]")
 
 
@@ -47,6 +48,8 @@ def _check_admitted(key: str) -> None:
     if any(found.group(1).isdigit() for found in _ESCAPED.finditer(key)):
         raise UnsafePattern("back references are not admitted")
     bare = _ESCAPED.sub("x", key)
+    if _SET_OPERATION.search(bare):
+        raise UnsafePattern("nested classes and class operations are not admitted")
     plain_groups = bare.replace("(?:", "(")
     if "(?" in plain_groups:
         raise UnsafePattern("look-arounds, named groups and flags are not admitted")

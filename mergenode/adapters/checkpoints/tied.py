@@ -44,7 +44,7 @@ def tied_names(
         plain = [name for name in names if not _numbered(name)]
         numbered = [name for name in names if _numbered(name)]
         tied = sorted(plain + numbered if len(numbered) == 1 else plain, key=_preference)
-        aliases.update(dict.fromkeys(tied[1:], tied[0]))
+        aliases.update({alias: tied[0] for alias in tied[1:]})
     return aliases
 
 
