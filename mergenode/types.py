@@ -138,7 +138,7 @@ class GroupReport:
     parameters: int
     delta_norm: float
     kept_norm: float
-    merge_norm: float
+    merge_norm: float | None
     base_norm: float
     cosine: float | None = None
     share_kept: float | None = None

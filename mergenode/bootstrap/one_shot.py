@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from mergenode.adapters.checkpoints.base import BaseModel, describe_base
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors, remove_tree, rename_directory
+from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
 from mergenode.adapters.engines.local.one_shot import MergePlan, OneShot
 from mergenode.adapters.publishers.folder import complete_version
@@ -42,38 +44,39 @@ def merge_once(
 ) -> dict[str, Any]:
     """Merge and make the result visible as ``request.output``. Returns its manifest.
 
-    ``approve`` sees the plan before anything is read beyond headers; it may raise to call the merge off.
+    ``approve`` sees the plan when the base and every model's header were read and nothing was written; it may raise
+    to call the merge off.
     Durability: the output exists whole and synced, or not at all.
 
     Raises:
         RejectedError: a model cannot be merged; the message names its path.
         UsageError, FatalError: wrong output, options, or not enough disk or memory.
     """
-    output = request.output
+    output = Path(os.path.abspath(request.output))  # noqa: PTH100 - "." has no name, and a link must stay visible
     if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         raise UsageError(f"{output}: already exists", hint="Choose a new --output; nothing is ever overwritten.")
     method = build_method(request.method, request.options)
-    with disk_errors(output.parent):
-        output.parent.mkdir(parents=True, exist_ok=True)
     staging = output.parent / f".{output.name}.merging"
     scratch = output.parent / f".{output.name}.statistics"
+    tune_allocator()
+    base = _base(request.base, observer)
+    engine = LocalEngine(
+        base_path=request.base,
+        base=base,
+        method=method,
+        folding=scratch / "folding",
+        generations=scratch / "statistics",
+        resources=request.resources,
+        publish_dtype=request.dtype,
+    )
+    work = OneShot(engine=engine, models=request.models, staging=staging, scratch=scratch)
+    approve(work.plan())
     try:
         with disk_errors(output.parent):
+            output.parent.mkdir(parents=True, exist_ok=True)
             remove_tree(staging)
             remove_tree(scratch)
             staging.mkdir()
-        base = _base(request.base, observer)
-        engine = LocalEngine(
-            base_path=request.base,
-            base=base,
-            method=method,
-            folding=scratch / "folding",
-            generations=scratch / "statistics",
-            resources=request.resources,
-            publish_dtype=request.dtype,
-        )
-        work = OneShot(engine=engine, models=request.models, staging=staging, scratch=scratch)
-        approve(work.plan())
         work.run(observer)
         manifest = _manifest(request, base, dict(method.options), work)
         with disk_errors(output.parent):
@@ -96,6 +99,7 @@ def _base(path: Path, observer: Observer) -> BaseModel:
 
 
 def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], work: OneShot) -> dict[str, Any]:
+    origin = Initialised(time="", ledger_id="", base=base.digest, method=request.method, options=options)
     head = Head(totals=work.totals)
     facts: list[Folded] = []
     seen: dict[Digest, Path] = {}
@@ -109,9 +113,8 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
             )
         seen[result.content] = path
         judge(candidate, result, request.max_relative_norm)
-        head = _after(head, candidate, result, base, request.method, options)
+        head = _after(head, candidate, result, origin)
         facts.append(_fact(candidate, result, head))
-    origin = Initialised(time="", ledger_id="", base=base.digest, method=request.method, options=options)
     return version_manifest(
         origin=origin,
         head=head,
@@ -122,11 +125,14 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
     )
 
 
-def _after(
-    head: Head, candidate: Candidate, result: FoldResult, base: BaseModel, method: str, options: Mapping[str, Any]
-) -> Head:
+def _after(head: Head, candidate: Candidate, result: FoldResult, origin: Initialised) -> Head:
     chained = lineage(
-        head.lineage, base=base.digest, method=method, options=options, content=result.content, weight=candidate.weight
+        head.lineage,
+        base=origin.base,
+        method=origin.method,
+        options=origin.options,
+        content=result.content,
+        weight=candidate.weight,
     )
     return Head(
         generation=head.generation + 1,

@@ -37,6 +37,9 @@ def fold_sum(statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded
     """S + delta and the sums of the contract. Tensors of the result are new."""
     if not statistics:
         return _fold_first(incoming)
+    if not incoming.observe:
+        square = squared_norm(incoming.delta)
+        return Folded({"sum": running_sum(statistics, base) + incoming.delta}, {"delta_sq": square, "kept_sq": square})
     return _add(statistics, base, incoming.delta, subtract=False)
 
 

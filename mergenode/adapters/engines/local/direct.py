@@ -67,8 +67,12 @@ class DirectPass(ExportPass):
             base = raw.to(device=self.device, dtype=accumulator_dtype(spec))
             for number, (source, entry, parts) in enumerate(zip(self.sources, entries, box.pop("parts"), strict=True)):
                 if entry is not None:
-                    shape = spec.shape if whole else None
-                    folded = fold_slice(self.method, spec, statistics, base, (source, entry, parts), bounds, shape)
+                    # Only the merge that is published is looked at, not the states on the way to it.
+                    last = not any(entries[number + 1 :])
+                    folded = fold_slice(
+                        self.method, spec, statistics, base, (source, entry, parts), bounds,
+                        spec.shape if whole else None, observe=last,
+                    )  # fmt: skip
                     statistics = dict(folded.statistics)
                     results[number] = folded._replace(statistics={})
         exported = export_slice(self.method, spec, target, raw, statistics, self.totals, whole=whole)

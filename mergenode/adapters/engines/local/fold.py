@@ -169,6 +169,7 @@ class FoldPass:
 def fold_slice(
     method: Method, spec: TensorSpec, statistics: dict[str, Tensor], base: Tensor,
     arriving: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
+    *, observe: bool = True,
 ) -> Folded:  # fmt: skip
     """One contribution enters one slice. ``shape``: the tensor's shape when the whole tensor is folded at once."""
     source, entry, parts = arriving
@@ -177,7 +178,7 @@ def fold_slice(
         base = base.view(shape)
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
         arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned)
-    folded = method.fold(spec, statistics, base, arrived)
-    if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums["merge_sq"])):
+    folded = method.fold(spec, statistics, base, arrived._replace(observe=observe))
+    if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums.get("merge_sq", 0.0))):
         reject_values(spec, source, entry, arrived.delta, bounds)
     return folded

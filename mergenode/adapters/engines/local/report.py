@@ -13,6 +13,8 @@ from mergenode.types import GroupReport
 WHOLE = "*"
 """Name of the group that is the whole model."""
 
+_OF_THE_MERGE = ("merge_sq", "before_sq", "dot")
+
 Tensors = Mapping[str, Mapping[str, Any]]
 """Per tensor: ``{"statistics": digests, "folds": [{"sums": ..., "observed": ...} per contribution]}``."""
 
@@ -23,12 +25,15 @@ def all_tensors(records: Mapping[int, Mapping[str, Any]]) -> dict[str, Mapping[s
 
 
 def whole_sums(tensors: Tensors, fold: int) -> dict[str, float]:
-    """Sums over all tensors of one contribution's fold, correctly rounded, so that the order does not matter."""
+    """Sums over all tensors of one contribution's fold, correctly rounded, so that the order does not matter.
+
+    What describes the running merge is left out when it was not observed for one of the tensors.
+    """
     parts: dict[str, list[float]] = {}
     for tensor in tensors.values():
         for name, value in tensor["folds"][fold]["sums"].items():
             parts.setdefault(name, []).append(value)
-    return {name: fsum(values) for name, values in parts.items()}
+    return {name: fsum(values) for name, values in parts.items() if name not in _OF_THE_MERGE or len(values) == len(tensors)}
 
 
 def relative_norm(base: BaseModel, tensors: Tensors, fold: int) -> float:
@@ -54,7 +59,7 @@ def _report(group: str, names: Iterable[str], base: BaseModel, tensors: Tensors,
     names = list(names)
     sums = whole_sums({name: tensors[name] for name in names}, fold)
     delta, kept = sqrt(sums.get("delta_sq", 0.0)), sqrt(sums.get("kept_sq", 0.0))
-    before = sqrt(sums.get("before_sq", 0.0))
+    before = sqrt(sums.get("before_sq", 0.0)) if "dot" in sums else 0.0
     ranks = [
         (base.specs[name].numel, observed["effective_rank"], observed["full_rank"])
         for name in names
@@ -66,9 +71,9 @@ def _report(group: str, names: Iterable[str], base: BaseModel, tensors: Tensors,
         parameters=sum(base.specs[name].numel for name in names),
         delta_norm=delta,
         kept_norm=kept,
-        merge_norm=sqrt(sums.get("merge_sq", 0.0)),
+        merge_norm=sqrt(sums["merge_sq"]) if "merge_sq" in sums else None,
         base_norm=sqrt(fsum(base.squared_norms[name] for name in names)),
-        cosine=sums.get("dot", 0.0) / (delta * before) if delta and before else None,
+        cosine=sums["dot"] / (delta * before) if delta and before else None,
         share_kept=kept / delta if delta else None,
         effective_rank=sum(n * rank for n, rank, _ in ranks) / size if size else None,
         capacity_taken=sum(n * rank / full for n, rank, full in ranks) / size if size else None,

@@ -59,16 +59,20 @@ class TensorRecord:
 
     def finish(self) -> list[dict[str, Any]]:
         """Per contribution: sums over the slices; a contribution that does not touch the tensor keeps its norm."""
-        merge_sq, out = self.before_sq, []
+        merge_sq: float | None = self.before_sq
+        out: list[dict[str, Any]] = []
         for parts, observed in zip(self.sums, self.observed, strict=True):
-            if parts:
-                sums = {name: fsum(values) for name, values in parts.items()}
-                # |S + d|^2 = |S|^2 + 2 <S, d> + |d|^2
-                sums.setdefault("dot", (sums["merge_sq"] - merge_sq - sums["delta_sq"]) / 2)
+            sums = {name: fsum(values) for name, values in parts.items()}
+            if not parts:
+                sums = {"delta_sq": 0.0, "kept_sq": 0.0, "dot": 0.0}
+                if merge_sq is not None:
+                    sums["merge_sq"] = merge_sq
+            if merge_sq is not None:
                 sums["before_sq"] = merge_sq
-                merge_sq = sums["merge_sq"]
-            else:
-                sums = {"delta_sq": 0.0, "kept_sq": 0.0, "dot": 0.0, "before_sq": merge_sq, "merge_sq": merge_sq}
+                if "dot" not in sums and "merge_sq" in sums:
+                    # |S + d|^2 = |S|^2 + 2 <S, d> + |d|^2
+                    sums["dot"] = (sums["merge_sq"] - merge_sq - sums["delta_sq"]) / 2
+            merge_sq = sums.get("merge_sq")
             out.append({"sums": sums, "observed": observed})
         return out
 
