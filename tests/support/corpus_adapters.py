@@ -103,22 +103,35 @@ _settings(R.ADAPTER_UNSUPPORTED, "adapter_of_the_future", "use_telepathy", use_t
 _tensors(R.ADAPTER_INCOMPLETE, "adapter_half_a_pair", KEY, lambda tensors: tensors.pop(f"{KEY}.lora_B.weight"))
 _tensors(R.ADAPTER_INCOMPLETE, "adapter_other_half_a_pair", KEY, lambda tensors: tensors.pop(f"{KEY}.lora_A.weight"))
 _tensors(R.ADAPTER_INCOMPLETE, "adapter_of_nothing", "", lambda tensors: tensors.clear())
-_tensors(R.ADAPTER_INCOMPLETE, "adapter_forgets_a_saved_module", "model.norm", lambda tensors: None, modules_to_save=["norm"])
+_tensors(
+    R.ADAPTER_INCOMPLETE, "adapter_forgets_a_saved_module", "model.norm", lambda tensors: None, modules_to_save=["norm"]
+)
 _tensors(R.SHAPE_MISMATCH, "adapter_of_another_rank", "lora_A", lambda tensors: None, r=8)
 _tensors(R.SHAPE_MISMATCH, "adapter_ranks_differ", KEY, _set(f"{KEY}.lora_B.weight", torch.ones(32, 3)))
 _tensors(R.SHAPE_MISMATCH, "adapter_of_another_width", KEY, _set(f"{KEY}.lora_A.weight", torch.ones(4, 48)))
 _tensors(R.SHAPE_MISMATCH, "adapter_of_vectors", KEY, _set(f"{KEY}.lora_A.weight", torch.ones(4)))
-_tensors(R.DTYPE_MISMATCH, "adapter_of_integers", KEY, _set(f"{KEY}.lora_A.weight", torch.ones(4, 32, dtype=torch.int8)))
+_tensors(
+    R.DTYPE_MISMATCH, "adapter_of_integers", KEY, _set(f"{KEY}.lora_A.weight", torch.ones(4, 32, dtype=torch.int8))
+)
 _tensors(
     R.ADAPTER_TARGET_UNKNOWN, "adapter_of_an_unknown_module", "model.layers.9.self_attn.q_proj",
     lambda tensors: tensors.update(lora_pair("model.layers.9.self_attn.q_proj", 32, 32)),
 )  # fmt: skip
 _tensors(
-    R.ADAPTER_TARGET_UNKNOWN, "adapter_outside_of_its_targets", "q_proj", lambda tensors: None, target_modules=["up_proj"]
+    R.ADAPTER_TARGET_UNKNOWN,
+    "adapter_outside_of_its_targets",
+    "q_proj",
+    lambda tensors: None,
+    target_modules=["up_proj"],
 )
-_tensors(R.ADAPTER_UNSUPPORTED, "adapter_with_magnitudes", "magnitude", _set(f"{KEY}.lora_magnitude_vector", torch.ones(32)))
 _tensors(
-    R.ADAPTER_UNSUPPORTED, "two_adapters_in_one_file", f"{KEY}.lora_A", _set(f"{KEY}.lora_A.other.weight", torch.ones(4, 32))
+    R.ADAPTER_UNSUPPORTED, "adapter_with_magnitudes", "magnitude", _set(f"{KEY}.lora_magnitude_vector", torch.ones(32))
+)
+_tensors(
+    R.ADAPTER_UNSUPPORTED,
+    "two_adapters_in_one_file",
+    f"{KEY}.lora_A",
+    _set(f"{KEY}.lora_A.other.weight", torch.ones(4, 32)),
 )
 _tensors(
     R.ADAPTER_UNSUPPORTED, "adapter_on_a_tied_head", "lm_head",
@@ -128,8 +141,12 @@ _tensors(
     R.ADAPTER_UNSUPPORTED, "adapter_replaces_what_it_changes", f"{UP_PROJ}.weight",
     _set(f"base_model.model.{UP_PROJ}.weight", torch.ones(64, 32)),
 )  # fmt: skip
-_tensors(R.TENSOR_UNEXPECTED, "adapter_bias_without_the_flag", "lora_B.bias", _set(f"{KEY}.lora_B.bias", torch.ones(32)))
-_tensors(R.TENSOR_UNEXPECTED, "adapter_with_a_classifier", "score", _set("base_model.model.score.weight", torch.ones(2, 32)))
+_tensors(
+    R.TENSOR_UNEXPECTED, "adapter_bias_without_the_flag", "lora_B.bias", _set(f"{KEY}.lora_B.bias", torch.ones(32))
+)
+_tensors(
+    R.TENSOR_UNEXPECTED, "adapter_with_a_classifier", "score", _set("base_model.model.score.weight", torch.ones(2, 32))
+)
 _tensors(
     R.TIED_WEIGHTS_DIFFER, "adapter_unties_the_head", "lm_head.weight",
     _set("base_model.model.lm_head.weight", torch.ones(48, 32)), modules_to_save=["lm_head"],

@@ -39,7 +39,12 @@ def _header(reason: R, name: str, text: bytes, *named: str, data: bytes = b"") -
 
 
 def _edited(
-    reason: R, name: str, edit: Callable[[Header, bytes], tuple[Any, bytes]], tensor: str = TENSOR, *, settles: bool = False
+    reason: R,
+    name: str,
+    edit: Callable[[Header, bytes], tuple[Any, bytes]],
+    tensor: str = TENSOR,
+    *,
+    settles: bool = False,
 ) -> None:
     """The base's own file with its header (and data) edited."""
 

@@ -63,9 +63,17 @@ _edited(R.OTHER_BASE, "other_size", "model.", _widened)
 _edited(R.TENSOR_MISSING, "tensor_missing", f"{UP_PROJ}.weight", lambda tensors: tensors.pop(f"{UP_PROJ}.weight"))
 _edited(R.TENSOR_MISSING, "scalar_missing", "model.scale", lambda tensors: tensors.pop("model.scale"))
 _edited(
-    R.TENSOR_UNEXPECTED, "classifier_added", "score.weight", lambda tensors: tensors.update({"score.weight": torch.ones(2, 32)})
+    R.TENSOR_UNEXPECTED,
+    "classifier_added",
+    "score.weight",
+    lambda tensors: tensors.update({"score.weight": torch.ones(2, 32)}),
 )
-_edited(R.TENSOR_UNEXPECTED, "bias_added", "up_proj.bias", lambda tensors: tensors.update({f"{UP_PROJ}.bias": torch.ones(64)}))
+_edited(
+    R.TENSOR_UNEXPECTED,
+    "bias_added",
+    "up_proj.bias",
+    lambda tensors: tensors.update({f"{UP_PROJ}.bias": torch.ones(64)}),
+)
 _edited(
     R.TENSOR_UNEXPECTED,
     "adapter_as_a_model",
@@ -74,13 +82,21 @@ _edited(
 )
 _edited(R.SHAPE_MISMATCH, "vocabulary_resized", f"{EMBED}.weight", _resized_vocabulary)
 _edited(R.SHAPE_MISMATCH, "matrix_transposed", f"{UP_PROJ}.weight", _set(f"{UP_PROJ}.weight", lambda value: value.T))
-_edited(R.SHAPE_MISMATCH, "matrix_flattened", f"{CONV}.weight", _set(f"{CONV}.weight", lambda value: value.reshape(8, 36)))
+_edited(
+    R.SHAPE_MISMATCH, "matrix_flattened", f"{CONV}.weight", _set(f"{CONV}.weight", lambda value: value.reshape(8, 36))
+)
 _edited(R.SHAPE_MISMATCH, "scalar_as_a_vector", "model.scale", _set("model.scale", lambda value: value.reshape(1)))
 _edited(
-    R.SHAPE_MISMATCH, "buffer_of_another_length", "model.position_ids", _set("model.position_ids", lambda value: value[:, :8])
+    R.SHAPE_MISMATCH,
+    "buffer_of_another_length",
+    "model.position_ids",
+    _set("model.position_ids", lambda value: value[:, :8]),
 )
 _edited(
-    R.DTYPE_MISMATCH, "quantised_to_integers", f"{Q_PROJ}.weight", _set(f"{Q_PROJ}.weight", lambda value: value.to(torch.int8))
+    R.DTYPE_MISMATCH,
+    "quantised_to_integers",
+    f"{Q_PROJ}.weight",
+    _set(f"{Q_PROJ}.weight", lambda value: value.to(torch.int8)),
 )
 _edited(
     R.DTYPE_MISMATCH, "buffer_as_floats", "model.position_ids", _set("model.position_ids", lambda value: value.float())
@@ -93,5 +109,8 @@ _edited(
     _set("lm_head.weight", lambda value: value.index_fill(0, torch.tensor([47]), 3.0)),
 )
 _edited(
-    R.TIED_WEIGHTS_DIFFER, "tied_head_of_another_type", "lm_head.weight", _set("lm_head.weight", lambda value: value.float())
+    R.TIED_WEIGHTS_DIFFER,
+    "tied_head_of_another_type",
+    "lm_head.weight",
+    _set("lm_head.weight", lambda value: value.float()),
 )

@@ -69,7 +69,12 @@ _full(R.NOT_FINITE, "one_nan_in_a_matrix", f"{UP_PROJ}.weight", _last(f"{UP_PROJ
 _full(R.NOT_FINITE, "one_nan_in_a_vector", "model.norm.weight", _last("model.norm.weight", float("nan")))
 _full(R.NOT_FINITE, "one_infinity", f"{Q_PROJ}.weight", _last(f"{Q_PROJ}.weight", float("inf")))
 _full(R.NOT_FINITE, "one_negative_infinity", f"{Q_PROJ}.bias", _last(f"{Q_PROJ}.bias", -float("inf")))
-_full(R.NOT_FINITE, "scalar_nan", "model.scale", lambda tensors: tensors.update({"model.scale": torch.tensor(float("nan"))}))
+_full(
+    R.NOT_FINITE,
+    "scalar_nan",
+    "model.scale",
+    lambda tensors: tensors.update({"model.scale": torch.tensor(float("nan"))}),
+)
 _full(R.NORM_TOO_LARGE, "diverged", "", _scaled(1e6))
 _full(R.NORM_TOO_LARGE, "one_flipped_exponent_bit", "", _last(f"{UP_PROJ}.weight", 2.0**120))
 _adapter(R.NOT_FINITE, "adapter_nan", KEY, _last(f"{KEY}.lora_A.weight", float("nan")))

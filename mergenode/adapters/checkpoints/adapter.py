@@ -11,7 +11,7 @@ Formulas (peft ``tuners/lora/layer.py``, get_delta_weight; LoRA: arXiv:2106.0968
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite, prod
+from math import prod
 
 from mergenode.adapters.checkpoints.adapter_config import AdapterConfig
 from mergenode.adapters.checkpoints.adapter_keys import AdapterTensors, ModuleFactors, sort_tensors
@@ -42,7 +42,7 @@ class AdaptedModules:
 
         Raises:
             RejectedError: ADAPTER_TARGET_UNKNOWN, ADAPTER_UNSUPPORTED, SHAPE_MISMATCH, DTYPE_MISMATCH,
-                ADAPTER_CONFIG_INVALID (scale not finite); the message names file and tensor.
+                TENSOR_UNEXPECTED; the message names file and tensor.
         """
         modules = self.tensors.modules.values()
         placed = {module.module: self._target(module) for module in modules}
@@ -106,7 +106,7 @@ class AdaptedModules:
         for spec in (left, right):
             if not spec.dtype.is_float:
                 raise self._refuse(
-                    RejectReason.DTYPE_MISMATCH, spec.name, f"has element type {spec.dtype}, needs a float type", _SAVE_HINT
+                    RejectReason.DTYPE_MISMATCH, spec.name, f"is {spec.dtype}, needs a float type", _SAVE_HINT
                 )
             if len(spec.shape) < 2:
                 raise self._shape(spec, "needs at least two dimensions")
@@ -121,7 +121,7 @@ class AdaptedModules:
         assert module.left is not None
         assert module.right is not None
         out, inner = self._outer(module)
-        scale = self._scale(module)
+        scale = self.config.scale_of(module.module)
         rank = self.weights.specs[module.right].shape[0]
         if len(wanted.shape) == 2:
             self._check_flat(module)
@@ -135,7 +135,7 @@ class AdaptedModules:
             transposed, fits = False, self._convolution_fits(module, wanted)
         if not fits:
             left, right = self.weights.specs[module.left], self.weights.specs[module.right]
-            raise self._shape(left, f"with {list(right.shape)} it makes no delta of {wanted.name!r} {list(wanted.shape)}")
+            raise self._shape(left, f"with {list(right.shape)} no delta of {wanted.name!r} {list(wanted.shape)}")
         if transposed:
             return LowRank(module.right, True, module.left, True, scale, rank)
         return LowRank(module.left, False, module.right, False, scale, rank)
@@ -154,15 +154,6 @@ class AdaptedModules:
         same = len(left) == len(right) == len(wanted.shape) > 2
         return same and prod(left[2:]) == 1 and right[1:] == wanted.shape[1:] and left[0] == wanted.shape[0]
 
-    def _scale(self, module: ModuleFactors) -> float:
-        scale = self.config.scale_of(module.module)
-        if not isfinite(scale):
-            raise RejectedError(
-                RejectReason.ADAPTER_CONFIG_INVALID,
-                f"{self.config.shown}: the scale of module {module.module!r} is not finite",
-            )
-        return scale
-
     def _additive(self, module: ModuleFactors, weight: TensorSpec) -> Mapping[str, Entry]:
         """The trained addition to the bias of an adapted module (lora_bias), scaled like the pair."""
         assert module.bias is not None
@@ -179,10 +170,12 @@ class AdaptedModules:
             )
         if spec.shape != wanted.shape or not spec.dtype.is_float:
             raise self._shape(spec, f"{name!r} has {list(wanted.shape)}")
-        return {name: Additive(module.bias, spec, self._scale(module))}
+        return {name: Additive(module.bias, spec, self.config.scale_of(module.module))}
 
     def _shape(self, spec: TensorSpec, fault: str) -> RejectedError:
-        return self._refuse(RejectReason.SHAPE_MISMATCH, spec.name, f"has shape {list(spec.shape)}; {fault}", _SAVE_HINT)
+        return self._refuse(
+            RejectReason.SHAPE_MISMATCH, spec.name, f"has shape {list(spec.shape)}; {fault}", _SAVE_HINT
+        )
 
     def _refuse(self, reason: RejectReason, tensor: str, fault: str, hint: str) -> RejectedError:
         return RejectedError(reason, f"{self.weights.file_of(tensor)}: tensor {tensor!r}: {fault}", hint=hint)

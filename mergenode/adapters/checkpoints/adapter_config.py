@@ -43,9 +43,7 @@ _WHY = {
 }
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "true", "false")
 _CONFIG_HINT = "Save the adapter again with peft's save_pretrained."
-_MERGE_HINT = (
-    "Merge the adapter into the base model (peft: merge_and_unload) and offer the full checkpoint instead."
-)
+_MERGE_HINT = "Merge the adapter into the base model (peft: merge_and_unload) and offer the full checkpoint instead."
 _INIT_HINT = (
     "This initialisation changes the base weights. Convert the adapter to a plain LoRA "
     "(peft: save_pretrained(..., path_initial_model_for_weight_conversion=...))."
@@ -75,7 +73,7 @@ class AdapterConfig:
         return next((rank for pattern, rank in self.rank_patterns if pattern.matches(module)), self.rank)
 
     def scale_of(self, module: str) -> float:
-        """The factor of ``B @ A``: alpha / r, rank-stabilised alpha / sqrt(r)."""
+        """The factor of ``B @ A``: alpha / r, rank-stabilised alpha / sqrt(r). Finite, because alpha is and r >= 1."""
         alpha = next((alpha for pattern, alpha in self.alpha_patterns if pattern.matches(module)), self.alpha)
         rank = self.rank_of(module)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
@@ -133,7 +131,9 @@ def parse_adapter_config(settings: Mapping[str, object], *, shown: str, limits: 
         use_rslora=flags["use_rslora"],
         fan_in_fan_out=flags["fan_in_fan_out"],
         lora_bias=flags["lora_bias"],
-        target_modules=None if targets is None or isinstance(targets, str) else _names(targets, "target_modules", shown),
+        target_modules=None
+        if targets is None or isinstance(targets, str)
+        else _names(targets, "target_modules", shown),
         modules_to_save=_names(settings.get("modules_to_save") or [], "modules_to_save", shown),
         canonical=json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(),
     )
@@ -167,7 +167,9 @@ def _rank(value: object, key: str, shown: str, limits: Limits) -> int:
         raise _invalid(shown, f"{key} is {value!r}, needs an integer >= 1")
     if value > limits.adapter_rank:
         raise RejectedError(
-            RejectReason.TOO_LARGE, f"{shown}: {key} is {value}, at most {limits.adapter_rank} is read", hint=_MERGE_HINT
+            RejectReason.TOO_LARGE,
+            f"{shown}: {key} is {value}, at most {limits.adapter_rank} is read",
+            hint=_MERGE_HINT,
         )
     return value
 

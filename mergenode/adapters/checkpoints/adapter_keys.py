@@ -18,7 +18,9 @@ _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)(?P<tail>(?:\.[^.]+)*)")
 _TAILS = {"lora_A": ("weight",), "lora_B": ("weight", "bias")}
 _SAVED = re.compile(r"\.modules_to_save\.(?:[^.]+\.(?=[^.]+$|weight$|bias$))?")
-_FOREIGN = re.compile(r"(?:^|\.)(?:lora_\w+|token_adapter|trainable_tokens\w*|original_module|prompt_embeddings)(?:\.|$)")
+_FOREIGN = re.compile(
+    r"(?:^|\.)(?:lora_\w+|token_adapter|trainable_tokens\w*|original_module|prompt_embeddings)(?:\.|$)"
+)
 _VARIANT_HINT = "Merge the adapter into the base model (peft: merge_and_unload) and offer the full checkpoint."
 
 
@@ -104,7 +106,7 @@ def _claim(whole: dict[str, str], target: str, name: str, weights: WeightFiles) 
 def _two_adapters(name: str, weights: WeightFiles) -> RejectedError:
     return RejectedError(
         RejectReason.ADAPTER_UNSUPPORTED,
-        f"{weights.file_of(name)}: tensor {name!r}: the same part of this module is there twice (two adapters in one file?)",
+        f"{weights.file_of(name)}: tensor {name!r}: this part of the module is there twice (two adapters in one file?)",
         hint="Offer each adapter in a directory of its own.",
     )
 

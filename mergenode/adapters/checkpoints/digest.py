@@ -98,7 +98,8 @@ def content_digest(
 def fingerprint(path: Path, *, root: Path | None = None, limits: Limits = DEFAULT_LIMITS) -> str:
     """A cheap key for "these files have not been touched": blake3 over names, sizes and modification times.
 
-    Covers the weight files and ``config.json``, and reads headers only. Equal fingerprints mean equal content as far as the file system can tell.
+    Covers the weight files and ``config.json``, and reads headers only. Equal fingerprints mean equal content as far
+    as the file system can tell.
     """
     hasher = blake3(b"mergenode/fingerprint/1\n")
     with open_weights(path, root=root, limits=limits) as weights:

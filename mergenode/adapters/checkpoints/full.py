@@ -77,9 +77,7 @@ def _choose(floats: list[str], found: Mapping[str, str], base: BaseModel) -> dic
     return chosen
 
 
-def _check_lineage(
-    floats: list[str], chosen: Mapping[str, str], weights: WeightFiles, base: BaseModel
-) -> None:
+def _check_lineage(floats: list[str], chosen: Mapping[str, str], weights: WeightFiles, base: BaseModel) -> None:
     """When most tensors are not there in the base's shape, say so instead of naming the first of them."""
     fits = sum(name in chosen and weights.specs[chosen[name]].shape == base.specs[name].shape for name in floats)
     if floats and 2 * fits < len(floats):

@@ -123,9 +123,7 @@ def _parse(text: bytes, file: str, limits: Limits) -> tuple[list[_Entry], dict[s
             entries[name] = _entry(scanner, name, file, limits)
         scanner.end()
     except JsonFault as error:
-        reason = (
-            RejectReason.HEADER_DUPLICATE_KEY if isinstance(error, DuplicateKey) else RejectReason.HEADER_INVALID
-        )
+        reason = RejectReason.HEADER_DUPLICATE_KEY if isinstance(error, DuplicateKey) else RejectReason.HEADER_INVALID
         where = f"{file}: tensor {name!r}" if name else file
         raise RejectedError(reason, f"{where}: header: {error}", hint=_HEADER_HINT) from error
     return list(entries.values()), metadata or {}
@@ -141,8 +139,7 @@ def _metadata(scanner: JsonScanner, file: str, limits: Limits) -> dict[str, str]
         if scanner.position - start > limits.metadata_bytes or len(found) > limits.metadata_entries:
             raise RejectedError(
                 RejectReason.HEADER_TOO_LARGE,
-                f"{file}: {_METADATA} has more than {limits.metadata_bytes} bytes "
-                f"or {limits.metadata_entries} entries",
+                f"{file}: {_METADATA} has more than {limits.metadata_bytes} bytes or {limits.metadata_entries} entries",
             )
     return found
 
@@ -181,7 +178,7 @@ def _dtype(text: str, name: str, file: str) -> DType:
 
 
 def _check_name(name: str, file: str, limits: Limits) -> None:
-    """Names are used as dictionary keys, in reports and in other tools' paths: nothing unprintable, nothing that climbs."""
+    """Names end up in reports and in other tools' paths: nothing unprintable, nothing that climbs."""
     parts = name.replace("\\", "/").split("/")
     if not name or len(name) > limits.name_characters:
         fault = f"has {len(name)} characters, 1 to {limits.name_characters} are allowed"

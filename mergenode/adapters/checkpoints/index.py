@@ -42,9 +42,7 @@ def _weight_map(scanner: JsonScanner, file: str, limits: Limits) -> dict[str, st
         if tensor in found:
             raise DuplicateKey(f"tensor {tensor!r} is there twice")
         if len(found) == limits.tensors:
-            raise RejectedError(
-                RejectReason.TOO_MANY_TENSORS, f"{file}: names more than {limits.tensors} tensors"
-            )
+            raise RejectedError(RejectReason.TOO_MANY_TENSORS, f"{file}: names more than {limits.tensors} tensors")
         shard = scanner.string(1024)
         if shard not in shards:
             _check_shard_name(shard, tensor, file)

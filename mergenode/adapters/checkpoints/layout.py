@@ -46,9 +46,7 @@ class Layout:
     ignored: tuple[str, ...] = ()
 
 
-def choose_layout(
-    path: Path, names: tuple[str, ...], read_index: Callable[[str], dict[str, str]]
-) -> Layout:
+def choose_layout(path: Path, names: tuple[str, ...], read_index: Callable[[str], dict[str, str]]) -> Layout:
     """Decide by the names in the directory ``path`` alone; ``read_index`` parses an index by its name.
 
     Raises:
@@ -93,9 +91,7 @@ def _adapter(path: Path, visible: list[str], weights: list[str]) -> Layout:
     return Layout((ADAPTER_WEIGHTS,), adapter=True)
 
 
-def _indexed(
-    path: Path, indices: list[str], weights: list[str], read_index: Callable[[str], dict[str, str]]
-) -> Layout:
+def _indexed(path: Path, indices: list[str], weights: list[str], read_index: Callable[[str], dict[str, str]]) -> Layout:
     index = _MODEL_INDEX if _MODEL_INDEX in indices else indices[0]
     if len(indices) > 1 and index != _MODEL_INDEX:
         raise RejectedError(

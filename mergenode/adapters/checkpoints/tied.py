@@ -53,7 +53,9 @@ def implied_primaries(name: str, spec: TensorSpec, candidates: Mapping[str, Tens
     if not any(name == known or name.endswith(f".{known}") for known in _IMPLIED):
         return []
     same_shape = [
-        other for other, found in candidates.items() if other != name and found.shape == spec.shape and len(spec.shape) == 2
+        other
+        for other, found in candidates.items()
+        if other != name and found.shape == spec.shape and len(spec.shape) == 2
     ]
     embeddings = [other for other in same_shape if _is_embedding(other)]
     return sorted(embeddings or same_shape, key=_preference)

@@ -33,9 +33,7 @@ def holds_base_values(weights: WeightFiles, source: str, base: BaseModel, name: 
     return digest_of(hasher.digest()) == base.tensor_digests[name]
 
 
-def check_alias(
-    weights: WeightFiles, alias: str, primary: str, primary_source: str | None, base: BaseModel
-) -> None:
+def check_alias(weights: WeightFiles, alias: str, primary: str, primary_source: str | None, base: BaseModel) -> None:
     """A second name of a tied weight must carry the same values as the first.
 
     Args:

@@ -188,7 +188,10 @@ def test_convolution(tmp_path: Path, kernel: tuple[int, ...]) -> None:
 
 
 def test_a_grouped_convolution_is_refused(tmp_path: Path, base: BaseModel) -> None:
-    tensors = {f"{PREFIX}{CONV}.lora_A.weight": torch.ones(4, 8, 3, 3), f"{PREFIX}{CONV}.lora_B.weight": torch.ones(8, 4, 1, 1)}
+    tensors = {
+        f"{PREFIX}{CONV}.lora_A.weight": torch.ones(4, 8, 3, 3),
+        f"{PREFIX}{CONV}.lora_B.weight": torch.ones(8, 4, 1, 1),
+    }
     with pytest.raises(RejectedError, match=r"conv\.lora_B") as caught:
         open_contribution(write_adapter(tmp_path / "x", tensors, target_modules=["conv"]), base)
     assert caught.value.reason is RejectReason.SHAPE_MISMATCH
@@ -219,7 +222,9 @@ def test_trained_biases_are_replaced(
         assert torch.equal(found, tuned.double() - base_values[f"{Q_PROJ}.bias"].double())
 
 
-@pytest.mark.parametrize("key", ["model.norm.weight", "model.norm.modules_to_save.weight", "model.norm.modules_to_save.default.weight"])
+@pytest.mark.parametrize(
+    "key", ["model.norm.weight", "model.norm.modules_to_save.weight", "model.norm.modules_to_save.default.weight"]
+)
 def test_saved_modules_are_replaced(tmp_path: Path, base: BaseModel, base_values: Tensors, key: str) -> None:
     tuned = torch.randn(32)
     path = write_adapter(tmp_path / "x", lora_tensors() | {PREFIX + key: tuned}, modules_to_save=["norm", "classifier"])
@@ -245,7 +250,9 @@ def test_whole_tensors_nobody_announced_are_told(tmp_path: Path, base: BaseModel
 
 
 def test_targets_by_pattern_or_not_at_all(tmp_path: Path, base: BaseModel, base_values: Tensors) -> None:
-    for number, targets in enumerate(("all-linear", r".*\.(q|up)_proj", None, ["model.layers.0.self_attn.q_proj", "up_proj"])):
+    for number, targets in enumerate(
+        ("all-linear", r".*\.(q|up)_proj", None, ["model.layers.0.self_attn.q_proj", "up_proj"])
+    ):
         path = write_adapter(tmp_path / f"{number}", lora_tensors(), target_modules=targets)
         assert len(_deltas(path, base, base_values)) == 2
 

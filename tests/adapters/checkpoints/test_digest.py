@@ -87,7 +87,9 @@ def test_settings_that_change_the_meaning_of_an_adapter_matter(tmp_path: Path) -
 
 
 TENSORS = st.dictionaries(
-    st.text(min_size=1, max_size=5), st.tuples(st.sampled_from(DType), st.lists(st.integers(0, 9), max_size=3)), max_size=5
+    st.text(min_size=1, max_size=5),
+    st.tuples(st.sampled_from(DType), st.lists(st.integers(0, 9), max_size=3)),
+    max_size=5,
 )
 
 

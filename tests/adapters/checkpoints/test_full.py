@@ -29,7 +29,9 @@ EMBEDDING = f"{EMBED}.weight"
 def _check(contribution: Contribution, base: Tensors, tuned: Mapping[str, torch.Tensor]) -> None:
     """Deltas of all float tensors, aliases apart, are tuned - base exactly."""
     found = deltas(contribution, base)
-    assert set(found) == {name for name, value in base.items() if value.is_floating_point() and name != "lm_head.weight"}
+    assert set(found) == {
+        name for name, value in base.items() if value.is_floating_point() and name != "lm_head.weight"
+    }
     for name, delta in found.items():
         assert torch.equal(delta, tuned[name].double() - base[name].double()), name
 
@@ -52,7 +54,9 @@ def test_every_layout(tmp_path: Path, base: BaseModel, base_values: Tensors, lay
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_other_float_types(tmp_path: Path, base: BaseModel, base_values: Tensors, dtype: torch.dtype) -> None:
-    tuned = {name: value.to(dtype) if value.is_floating_point() else value for name, value in finetuned(base_values).items()}
+    tuned = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in finetuned(base_values).items()
+    }
     with open_contribution(write_single(tmp_path / "x", tuned), base) as contribution:
         _check(contribution, base_values, tuned)
         entry = contribution.entries[f"{Q_PROJ}.weight"]
@@ -65,7 +69,9 @@ def test_a_tied_weight_comes_once_whichever_name_is_stored(
 ) -> None:
     tuned = finetuned(base_values)
     for stored in (("lm_head.weight",), (EMBEDDING,), ("lm_head.weight", EMBEDDING)):
-        part = {name: value for name, value in tuned.items() if name in stored or name not in (EMBEDDING, "lm_head.weight")}
+        part = {
+            name: value for name, value in tuned.items() if name in stored or name not in (EMBEDDING, "lm_head.weight")
+        }
         with open_contribution(write_single(tmp_path / "-".join(stored), part), base) as contribution:
             _check(contribution, base_values, tuned)
             assert "lm_head.weight" not in contribution.entries
@@ -133,3 +139,37 @@ def test_missing_vocabulary_rows_say_how_to_mend_it(tmp_path: Path, base: BaseMo
     with pytest.raises(RejectedError, match=r"\[40, 32\].*\[48, 32\]") as caught:
         open_contribution(write_single(tmp_path / "x", tuned), base)
     assert "vocabulary" in caught.value.hint
+
+
+def test_a_configuration_may_be_absent_but_not_something_else(
+    tmp_path: Path, base: BaseModel, base_values: Tensors
+) -> None:
+    path = write_single(tmp_path / "x", finetuned(base_values))
+    (path / "config.json").unlink()
+    open_contribution(path, base).close()
+    (path / "config.json").write_text("[1]")
+    with pytest.raises(RejectedError, match=r"x/config\.json") as caught:
+        open_contribution(path, base)
+    assert caught.value.reason is RejectReason.CONFIG_INVALID
+
+
+def test_quantised_weights_with_a_float_scale_are_refused(
+    tmp_path: Path, base: BaseModel, base_values: Tensors
+) -> None:
+    tuned = finetuned(base_values)
+    tuned[f"{Q_PROJ}.weight"] = tuned[f"{Q_PROJ}.weight"].to(torch.int8)
+    tuned[f"{Q_PROJ}.weight_scale"] = torch.ones(32)
+    with pytest.raises(RejectedError, match="q_proj"):
+        open_contribution(write_single(tmp_path / "x", tuned), base)
+
+
+def test_a_head_equal_to_another_embedding_of_its_shape(tmp_path: Path, base_values: Tensors) -> None:
+    """Two embeddings of one shape: the unstored head may be tied to either of them."""
+    values = {name: value for name, value in base_values.items() if name != "lm_head.weight"}
+    values["model.embed_other.weight"] = base_values[EMBEDDING] + 1
+    base = describe_base(write_single(tmp_path / "base", values))
+    tuned = finetuned(values)
+    for name in (EMBEDDING, "model.embed_other.weight"):
+        with_head = tuned | {"lm_head.weight": tuned[name].clone()}
+        with open_contribution(write_single(tmp_path / name, with_head), base) as contribution:
+            assert set(contribution.entries) == {key for key in values if values[key].is_floating_point()}

@@ -59,7 +59,12 @@ def test_reads_what_the_library_writes(
     tmp_path: Path, tensors: dict[str, tuple[str, list[int]]], metadata: dict[str, str]
 ) -> None:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(save({name: torch.zeros(shape, dtype=DTYPES[dtype]) for name, (dtype, shape) in tensors.items()}, metadata or None))
+    path.write_bytes(
+        save(
+            {name: torch.zeros(shape, dtype=DTYPES[dtype]) for name, (dtype, shape) in tensors.items()},
+            metadata or None,
+        )
+    )
     header = _read(path)
     found = {placed.spec.name: (placed.spec.dtype.value, list(placed.spec.shape)) for placed in header.tensors}
     assert found == tensors
@@ -75,7 +80,9 @@ def test_places_are_where_the_bytes_are(tmp_path: Path) -> None:
         raw = GOOD[placed.offset : placed.offset + placed.spec.nbytes]
         expected = tensors[placed.spec.name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         assert raw == expected
-        assert placed.spec.dtype is DType(next(key for key, value in DTYPES.items() if value is tensors[placed.spec.name].dtype))
+        assert placed.spec.dtype is DType(
+            next(key for key, value in DTYPES.items() if value is tensors[placed.spec.name].dtype)
+        )
 
 
 def _library_accepts(path: Path) -> bool:
@@ -127,7 +134,6 @@ def test_any_header_text_is_refused_or_read(tmp_path: Path, text: bytes) -> None
         return
     assert _library_accepts(path)
     assert [placed.spec.name for placed in header.tensors] == ["a"]
-
 
 
 def test_caps(tmp_path: Path) -> None:

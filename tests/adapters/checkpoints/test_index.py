@@ -18,7 +18,9 @@ def _parse(value: object, limits: Limits | None = None) -> dict[str, str]:
     return parse_index(text, file="x.index.json", limits=limits or Limits())
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=30), st.sampled_from(["a.safetensors", "b.safetensors"]), min_size=1))
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=30), st.sampled_from(["a.safetensors", "b.safetensors"]), min_size=1)
+)
 @settings(deadline=None, max_examples=100)
 def test_reads_what_was_written(weight_map: dict[str, str]) -> None:
     assert _parse({"metadata": {"total_size": 12, "deep": [[{"a": None}]]}, "weight_map": weight_map}) == weight_map
@@ -42,7 +44,9 @@ def test_shard_names_are_plain(shard: str) -> None:
     assert caught.value.reason is RejectReason.SHARD_NAME_UNSAFE
 
 
-@pytest.mark.parametrize("value", [{}, {"weight_map": {}}, {"weight_map": []}, {"weight_map": {"a": 1}}, [], b"", b"{}{}"])
+@pytest.mark.parametrize(
+    "value", [{}, {"weight_map": {}}, {"weight_map": []}, {"weight_map": {"a": 1}}, [], b"", b"{}{}"]
+)
 def test_needs_a_weight_map(value: object) -> None:
     with pytest.raises(RejectedError) as caught:
         _parse(value)

@@ -83,7 +83,6 @@ def test_the_same_weights_as_peft_merges(tmp_path: Path, name: str) -> None:
     assert not found
 
 
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -95,7 +94,9 @@ def test_the_same_weights_as_peft_merges(tmp_path: Path, name: str) -> None:
 )
 def test_what_is_not_a_plain_delta_is_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     model = Model()
-    base = describe_base(write_single(tmp_path / "base", {key: value.clone() for key, value in model.state_dict().items()}))
+    base = describe_base(
+        write_single(tmp_path / "base", {key: value.clone() for key, value in model.state_dict().items()})
+    )
     adapted = peft.get_peft_model(model, peft.LoraConfig(**{"r": 4, "target_modules": ["q_proj"]} | settings))
     adapted.save_pretrained(tmp_path / "adapter")
     with pytest.raises(RejectedError) as caught:

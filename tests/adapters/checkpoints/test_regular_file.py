@@ -130,9 +130,7 @@ def test_read_errors_are_transient(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_short_reads_are_continued(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.preadv
-    monkeypatch.setattr(
-        regular_file.os, "preadv", lambda fd, buffers, offset: real(fd, [buffers[0][:1]], offset)
-    )
+    monkeypatch.setattr(regular_file.os, "preadv", lambda fd, buffers, offset: real(fd, [buffers[0][:1]], offset))
     fd = open_regular(root / "inner" / "file", root=root, shown="file")
     assert read_exactly(fd, 0, 7, "file") == b"content"
     os.close(fd)
