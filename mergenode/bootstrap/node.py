@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -26,6 +26,7 @@ from mergenode.daemon.loop import Loop
 from mergenode.ledger.actions import Stop
 from mergenode.ledger.view import Policy
 from mergenode.ports.clock import Clock
+from mergenode.ports.engine import Stopped
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.registry import Registry
@@ -87,35 +88,33 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     metrics = PrometheusObserver(metrics_registry, names, clock)
     observer = FanOut([LogObserver(clock), metrics, live])
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
-    with lifecycle.signals(), open_state(settings) as ledger:
+    with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
         for kind in ("folded", "published"):
             metrics.restore(fact for _, fact in ledger.facts(kinds=[kind], newest=1))
-        with (
-            _serving(settings, ledger, metrics_registry, live, observer),
-            open_loop(settings, ledger, observer, lifecycle, once=once) as loop,
-        ):
-            live.state_loaded()
-            stop = loop.run()
+        with _serving(settings, metrics_registry, live, observer):
+            try:
+                with open_loop(settings, ledger, observer, lifecycle, once=once) as loop:
+                    live.state_loaded()
+                    stop = loop.run()
+            except Stopped as stopped:  # while starting: the base was being read, or a lost version made again
+                stop = Stop(f"asked to stop, {stopped}", complete=False)
     observer.message("info" if stop.complete else "warning", f"stopped: {stop.why}")
     return stop
 
 
 @contextmanager
-def _serving(
-    settings: Settings, ledger: LedgerStore, metrics: CollectorRegistry, live: LiveStatus, observer: Observer
-) -> Iterator[None]:
+def _serving(settings: Settings, metrics: CollectorRegistry, live: LiveStatus, observer: Observer) -> Iterator[None]:
     if settings.http.address is None:
         yield
         return
-    reader = open_reader(settings.node.state / LEDGER)
-    server = HttpServer(create_app(settings.node.name, reader, metrics, live), *settings.http.address)
-    host, port = server.start()
-    observer.message("info", f"metrics, probes and status on http://{host}:{port}/")
-    try:
-        yield
-    finally:
-        server.stop()
-        reader.close()
+    with closing(open_reader(settings.node.state / LEDGER)) as reader:
+        server = HttpServer(create_app(settings.node.name, reader, metrics, live), *settings.http.address)
+        host, port = server.start()
+        observer.message("info", f"metrics, probes and status on http://{host}:{port}/")
+        try:
+            yield
+        finally:
+            server.stop()
 
 
 def policy_of(settings: Settings) -> Policy:

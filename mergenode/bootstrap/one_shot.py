@@ -163,4 +163,3 @@ def _fact(candidate: Candidate, result: FoldResult, head: Head) -> Folded:
         groups=tuple(asdict(group) for group in result.groups),
         warnings=result.warnings,
     )
-

@@ -13,6 +13,7 @@ from mergenode.adapters.checkpoints.base_cache import base_of
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.publishers.folder import FolderPublisher
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.lock import StateLock
@@ -25,8 +26,9 @@ from mergenode.ledger.records import Initialised
 from mergenode.methods import build_method
 from mergenode.methods.contract import Method
 from mergenode.ports.clock import Clock
+from mergenode.ports.engine import Stopped
 from mergenode.ports.ledger_store import LedgerStore
-from mergenode.ports.observer import Observer
+from mergenode.ports.observer import Observer, Progress
 from mergenode.settings import Settings
 from mergenode.types import DType
 
@@ -84,7 +86,8 @@ def base_model(settings: Settings, observer: Observer) -> BaseModel:
     except MergenodeError as error:
         if isinstance(error, FatalError):
             raise
-        raise FatalError(f"base: {error.message}", hint=error.hint or "Point `base` at a readable checkpoint.") from error
+        hint = error.hint or "Point `base` at a readable checkpoint."
+        raise FatalError(f"base: {error.message}", hint=hint) from error
 
 
 @contextmanager
@@ -99,6 +102,19 @@ def open_state(settings: Settings) -> Iterator[SqliteLedger]:
             yield ledger
         finally:
             ledger.close()
+
+
+class _Interruptible(FanOut):
+    """An observer whose watched work is put down when the node is asked to stop: nothing of it would be kept."""
+
+    def __init__(self, observer: Observer, stop: Callable[[], bool]) -> None:
+        super().__init__([observer])
+        self._stop = stop
+
+    def progress(self, progress: Progress) -> None:
+        super().progress(progress)
+        if self._stop():
+            raise Stopped(f"while reading {progress.subject}")
 
 
 def engine_of(
@@ -131,7 +147,8 @@ def build_parts(
     """Everything that works on a locked state directory. Raises FatalError when base or method cannot be used."""
     generations = FolderGenerations(settings.node.state)
     generations.prepare()
-    engine = engine_of(settings, generations, observer, lifecycle.abandon)
+    reading = _Interruptible(observer, lambda: lifecycle.draining)
+    engine = engine_of(settings, generations, reading, lifecycle.abandon)
     dtype = engine.publish_dtype
     line = Line(
         engine=engine,
@@ -144,7 +161,9 @@ def build_parts(
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
     )
-    return Parts(settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations)
+    return Parts(
+        settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations
+    )
 
 
 def start(parts: Parts) -> None:

@@ -100,9 +100,11 @@ def _fold_again(
     engine: LocalEngine, generations: FolderGenerations, fact: Folded, head: Head, observer: Observer
 ) -> tuple[str, Head]:
     """Fold one contribution again; what differs (or an empty text), and the head after it."""
-    candidate = Candidate(fact.registry, fact.name, fact.revision, fact.location, weight=fact.weight)
+    # Forced: what was asked for by its path may be a link, and what the ledger names was accepted once.
+    candidate = Candidate(fact.registry, fact.name, fact.revision, fact.location, weight=fact.weight, forced=True)
     if not Path(fact.location).exists():
-        return f"replay: {fact.name} is no longer at {fact.location}; the replay ends before generation {fact.generation}", head
+        where = f"the replay ends before generation {fact.generation}"
+        return f"replay: {fact.name} is no longer at {fact.location}; {where}", head
     try:
         result = engine.fold(candidate, head, observer)
     except MergenodeError as error:

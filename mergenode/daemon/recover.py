@@ -67,5 +67,5 @@ def _make_again(line: Line, head: Head, newest: Published) -> None:
         line.observer.message(
             "warning",
             f"recovery: version {newest.version} does not come out as it was recorded",
-            hint="Was publish.dtype changed since? `mergenode verify` names the version until the next one is published.",
+            hint="Was publish.dtype changed since? `mergenode verify` names it until the next version is published.",
         )

@@ -38,8 +38,8 @@ class View:
     ``contents``: for content digests that listed candidates promise and that are in the merge, the name each
     was folded as. ``waiting``: seconds until a revision may be tried again; ``publish_wait_seconds`` and
     ``node_wait_seconds``: the same for publishing and for every write of this node. Zero or absent: now.
-    ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: since the last action
-    other than ``Wait`` succeeded. ``draining``: asked to stop. ``once``: stop when all is done.
+    ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: waited since the last
+    action other than ``Wait`` succeeded. ``draining``: asked to stop. ``once``: stop when all is done.
     """
 
     head: Head
