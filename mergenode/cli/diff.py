@@ -73,7 +73,7 @@ def diff(config: Path, first: str, second: str, as_json: bool) -> None:
 
 def _folder(published: Path, given: str) -> Path:
     number = given.removeprefix("v")
-    path = published / f"v{int(number):06d}" if number.isdigit() else Path(given)
+    path = published / f"v{int(number):06d}" if number.isascii() and number.isdigit() else Path(given)
     if not path.exists():
         kept = ", ".join(sorted(entry.name for entry in published.glob("v*"))) if published.is_dir() else ""
         raise UsageError(f"{path}: no such version", hint=f"Versions on disk: {kept or 'none'}.")

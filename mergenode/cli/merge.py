@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergenode.cli.output import bytes_text, console, json_option, number_text, percent_text, print_json, seconds_text, table
+from mergenode.cli.output import (
+    bytes_text,
+    console,
+    json_option,
+    number_text,
+    percent_text,
+    print_json,
+    seconds_text,
+    table,
+)
 from mergenode.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +87,7 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
         _print_result(manifest, request.output)
 
 
-class _PlanOnly(Exception):  # noqa: N818 - not an error: the user asked for the plan alone
+class _PlanOnly(Exception):
     pass
 
 
@@ -109,7 +118,7 @@ def _threads(text: str) -> int:
 
     if text == "auto":
         return len(os.sched_getaffinity(0))
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise UsageError(f"--threads {text!r} is neither auto nor a number from 1 on")
     return int(text)
 
