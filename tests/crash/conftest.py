@@ -1,0 +1,50 @@
+"""One pair of runners and one story for all fault tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.crash_runners import Runners
+from tests.support.crash_story import Story
+from tests.support.crash_world import World, make_world
+
+MEMORY = Path("/dev/shm")
+"""Thousands of fsyncs cost nothing here. What is killed is the process, not the machine."""
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory on a file system in memory where there is one."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path_factory.mktemp("crash")
+        return
+    path = Path(tempfile.mkdtemp(prefix="mergenode-crash-", dir=MEMORY))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def runners() -> Iterator[Runners]:
+    started = Runners(2)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def world(scratch: Path) -> World:
+    return make_world(scratch / "world")
+
+
+@pytest.fixture(scope="session")
+def story(scratch: Path, runners: Runners, world: World) -> Story:
+    """The undisturbed story, told once."""
+    (scratch / "sites").mkdir()
+    told = Story(scratch / "sites", world, runners)
+    told.tell()
+    return told
