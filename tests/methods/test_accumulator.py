@@ -38,9 +38,7 @@ def test_tiny_tuned_values_beside_a_large_base(name: str, dtype: torch.dtype) ->
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.lists(
-        st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.floats(-1e30, 1e30)), min_size=1
-    )
+    st.lists(st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.floats(-1e30, 1e30)), min_size=1)
 )
 def test_any_float32_comes_back(pairs: list[tuple[float, float]]) -> None:
     tuned = torch.tensor([pair[0] for pair in pairs])

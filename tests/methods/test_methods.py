@@ -38,9 +38,7 @@ def test_defaults_apply_to_what_is_left_out() -> None:
         ("opcm", {"include": [""]}, "'include' holds ''", "strings"),
     ],
 )
-def test_mistakes_are_named_with_the_way_out(
-    name: str, options: dict[str, object], message: str, hint: str
-) -> None:
+def test_mistakes_are_named_with_the_way_out(name: str, options: dict[str, object], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         build_method(name, options)
     assert message in caught.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from math import sqrt
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.linalg import LinAlgError
 
 from mergenode.errors import FatalError
-from mergenode.maths import projection
 from mergenode.methods import build_method, opcm
 from mergenode.methods.contract import Incoming
 from mergenode.types import DType, TensorSpec
@@ -64,7 +65,7 @@ def test_weights_enter_norms_and_sums() -> None:
 def test_norms_are_those_of_the_whole_model() -> None:
     base, tuned = random_models(3)
     merge = merge_all(build_method("opcm", {}), base, tuned)
-    norms = [sqrt(sum((m[n].double() - base[n].double()).square().sum().item() for n in base)) for m in tuned]
+    norms = [sqrt(sum((m[n] - base[n]).double().square().sum().item() for n in base)) for m in tuned]
     assert merge.totals["norm_sum"] == pytest.approx(sum(norms), rel=1e-12)
     assert merge.totals["merge_sq"] == pytest.approx(
         sum(tensor.double().square().sum().item() for tensor in merge.sums.values()), rel=1e-12
@@ -95,7 +96,7 @@ def test_damaged_statistics_end_the_node_with_a_hint() -> None:
 
 def test_a_sum_without_decomposition_ends_the_node_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
-        raise projection.LinAlgError("no convergence")
+        raise LinAlgError("no convergence")
 
     monkeypatch.setitem(opcm.__globals__, "project", refuse)
     spec = TensorSpec("layer.weight", DType.F32, (4, 4))
@@ -104,7 +105,7 @@ def test_a_sum_without_decomposition_ends_the_node_with_a_hint(monkeypatch: pyte
 
 
 MEASURE = """
-import re, sys
+import json, re, sys
 import torch
 torch.set_num_threads(1)
 from mergenode.maths import subspaces
@@ -115,11 +116,9 @@ from mergenode.types import DType, TensorSpec
 def kilobytes(key):
     return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
 
-rows, columns, variant, alpha, fallback = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4]), sys.argv[5]
-subspaces.CERTIFICATE = -1.0 if fallback == "fallback" else subspaces.CERTIFICATE
-method = build_method("opcm", {"alpha": alpha, "variant": variant})
-
-def fold(m, n):
+def fold(m, n, variant, alpha, certificate):
+    subspaces.CERTIFICATE = certificate
+    method = build_method("opcm", {"alpha": alpha, "variant": variant})
     draw = torch.Generator().manual_seed(0)
     base, tuned, delta = (torch.randn(m, n, generator=draw) for _ in range(3))
     spec = TensorSpec("layer.weight", DType.F32, (m, n))
@@ -127,37 +126,41 @@ def fold(m, n):
     before = kilobytes("VmRSS")
     folded = method.fold(spec, {"first": tuned}, base, Incoming(delta))
     used = (kilobytes("VmHWM") - before) * 1024 - folded.statistics["sum"].nbytes
-    return used, method.working_bytes(spec)
+    return used, method.working_bytes(spec), folded.observed["fallback"]
 
-fold(400, 400)  # libraries allocate their own buffers once
-print(*fold(rows, columns))
+fold(400, 400, "paper", 0.5, 3e-6)  # libraries allocate their own buffers once
+for case in json.loads(sys.argv[1]):
+    print(*fold(*case))
 """
+
+CASES = [
+    (1280, 1280, "block", 0.5, 3e-6),
+    (1280, 1280, "block", 0.95, 3e-6),
+    (1280, 1280, "paper", 0.5, 3e-6),
+    (3072, 768, "diagonal", 0.5, 3e-6),
+    (640, 2560, "diagonal", 0.5, -1.0),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("shape", "variant", "alpha", "route"),
-    [
-        ((1280, 1280), "block", 0.5, "gram"),
-        ((1280, 1280), "block", 0.95, "gram"),
-        ((1280, 1280), "paper", 0.5, "gram"),
-        ((3072, 768), "diagonal", 0.5, "gram"),
-        ((640, 2560), "diagonal", 0.5, "fallback"),
-    ],
-)
-def test_working_memory_stays_below_what_is_stated(
-    shape: tuple[int, int], variant: str, alpha: float, route: str
-) -> None:
+def test_working_memory_stays_below_what_is_stated() -> None:
+    """Peak resident memory of one process per case list; every large block is mapped, so freeing it shows."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("peak memory is read from /proc")
-    arguments = [*map(str, shape), variant, str(alpha), route]
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "PYTHONPATH": str(REPOSITORY),
+    }
     run = subprocess.run(
-        [sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", MEASURE, json.dumps(CASES)], capture_output=True, text=True, check=True, env=environment
     )
-    used, stated = map(int, run.stdout.split())
-    assert used <= stated
-    assert used > 0.25 * stated or variant.startswith("block")
+    for case, line in zip(CASES, run.stdout.splitlines(), strict=True):
+        used, stated, fallback = map(float, line.split())
+        assert used <= stated, case
+        assert used > 0.2 * stated, case  # the bound says something
+        assert bool(fallback) == (case[-1] < 0)
 
 
 @pytest.mark.parametrize("shape", [(4096, 4096), (11008, 4096), (1024, 4096), (896, 4864)])

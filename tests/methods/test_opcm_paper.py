@@ -62,9 +62,7 @@ def test_algorithm_1_first_model_is_taken_verbatim(variant: str) -> None:
 def test_algorithm_1_lines_13_to_15_norm_of_the_merge_is_the_mean_norm(variant: str, count: int) -> None:
     base, tuned = random_models(count)
     merged = merge_all(build_method("opcm", {"variant": variant}), base, tuned).export()
-    norms = [
-        sqrt(sum(squared_norm(model[name].double() - base[name].double()) for name in base)) for model in tuned
-    ]
+    norms = [sqrt(sum(squared_norm(model[name].double() - base[name].double()) for name in base)) for model in tuned]
     moved = sqrt(sum(squared_norm(merged[name].double() - base[name].double()) for name in base))
     assert moved == pytest.approx(np.mean(norms), rel=1e-6)
 

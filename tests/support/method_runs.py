@@ -66,15 +66,11 @@ class Merge:
     @property
     def sums(self) -> Model:
         """The running sum S of every tensor."""
-        return {
-            name: running_sum(self.statistics.get(name, {}), widened(base)) for name, base in self.base.items()
-        }
+        return {name: running_sum(self.statistics.get(name, {}), widened(base)) for name, base in self.base.items()}
 
     def export(self) -> Model:
         return {
-            name: self.method.export(
-                spec_of(name, base), self.statistics.get(name, {}), widened(base), self.totals
-            )
+            name: self.method.export(spec_of(name, base), self.statistics.get(name, {}), widened(base), self.totals)
             for name, base in self.base.items()
         }
 
