@@ -13,7 +13,7 @@ from mergenode.adapters.checkpoints.digest import ByteProgress, no_progress
 from mergenode.adapters.checkpoints.json_scan import JsonFault, parse_small
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import read_small, trusted_root
-from mergenode.adapters.checkpoints.survey import Survey
+from mergenode.adapters.checkpoints.survey import survey_of
 from mergenode.adapters.checkpoints.tied import tied_names
 from mergenode.adapters.checkpoints.weights import DEFAULT_LIMITS, open_weights
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason

@@ -71,3 +71,11 @@ class Survey:
                 hint="A merge cannot start from this base: download it again, or repair the tensor.",
             )
         return square
+
+
+def survey_of(weights: WeightFiles, progress: ByteProgress) -> Survey:
+    """Read every tensor once. Raises RejectedError: NOT_FINITE; TransientError: as ``WeightFiles.read_into``."""
+    survey = Survey(weights, progress)
+    for name in weights.specs:
+        survey.read(name)
+    return survey
