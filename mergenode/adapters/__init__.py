@@ -1,1 +1,1 @@
-"""Everything that touches the outside: files, databases, sockets, vendor libraries. Strangers to each other per port."""
+"""Everything that touches the outside: files, databases, sockets, vendor libraries. Strangers per port."""

@@ -82,7 +82,7 @@ def rename_directory(source: Path, target: Path) -> None:
 
 def point_symlink(link: Path, target: str) -> None:
     """Make ``link`` point at ``target`` (a relative name), atomically and durably."""
-    if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 - the text of the link is compared
+    if link.is_symlink() and os.readlink(link) == target:
         return
     temporary = link.with_name(f".{link.name}.new")
     temporary.unlink(missing_ok=True)

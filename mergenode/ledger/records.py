@@ -1,4 +1,4 @@
-"""The facts a node records. A fact is a value; the chain over them lives in ``chain``, what follows from them in ``plan``.
+"""The facts a node records. A fact is a value; the chain over them is in ``chain``, what follows in ``plan``.
 
 Facts are never changed or deleted. Times are UTC, ISO 8601, seconds; they are told by the caller, never read here.
 """

@@ -19,7 +19,7 @@ from torch import Tensor
 from mergenode.types import TensorSpec
 
 Statistics = Mapping[str, Tensor]
-"""Named tensors of one weight, accumulator dtype (float32; float64 for float64 weights). Empty = no contribution yet."""
+"""Named tensors of one weight, accumulator dtype (float32; float64 for float64 weights). Empty: nothing folded."""
 
 Sums = Mapping[str, float]
 """Additive scalars of one weight (or slice): squared norms, inner products. Summed in fp64 over the whole model."""

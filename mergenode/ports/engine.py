@@ -9,7 +9,7 @@ from mergenode.ports.observer import Observer
 from mergenode.types import Candidate, Digest, FoldResult, Head
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the work was asked to stop and can be taken up again
+class Stopped(Exception):
     """Work was put down between two steps because the node is stopping. Finished shards are kept."""
 
 

@@ -97,10 +97,8 @@ def describe_base(
                 f"{path}: is an adapter, not a base model",
                 hint="Name the directory of the model that the adapter was trained on.",
             )
-        survey = Survey(weights, progress)
         with one_thread():
-            for name in weights.specs:
-                survey.read(name)
+            survey = survey_of(weights, progress)
         weights.assert_unchanged()
         separate = _tying_denied(path, root, limits)
         aliases = {} if separate else tied_names(weights.specs, survey.digests, frozenset(survey.constant))

@@ -114,7 +114,7 @@ class FolderPublisher:
 
     def _latest(self) -> int | None:
         try:
-            return self._number(os.readlink(self.root / LATEST))  # noqa: PTH115 - the text of the link is what counts
+            return self._number(os.readlink(self.root / LATEST))
         except OSError:
             return None
 

@@ -23,3 +23,12 @@ def tune_allocator() -> bool:
         return False
     settings = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _RETURN_BYTES), (_M_TRIM_THRESHOLD, _KEEP_BYTES))
     return all([mallopt(option, value) for option, value in settings])
+
+
+def return_freed_memory() -> bool:
+    """Give memory that was freed, but kept for reuse, back to the system. Returns False where there is no such call."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return False
+    return bool(trim(0))

@@ -69,7 +69,8 @@ def compare(
         group = groups.setdefault(layer_group(name), GroupChange(layer_group(name)))
         for start, stop in slices(spec, whole=False):
             b, x, y = (
-                read_slice(files, files.specs[name], start, stop)[0].to(torch.float32) for files in (base, first, second)
+                read_slice(files, files.specs[name], start, stop)[0].to(torch.float32)
+                for files in (base, first, second)
             )
             sums = squared_norm(x - b), squared_norm(y - b), squared_norm(y - x), inner(x - b, y - b)
             for change in (groups["*"], group):

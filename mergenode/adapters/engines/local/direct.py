@@ -41,7 +41,8 @@ class DirectPass(ExportPass):
             elements = bounds[1] - bounds[0]
             working = self.method.working_bytes(spec) if whole else 3 * elements * wide
             yield Step(
-                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 5 * wide) + working,
+                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 5 * wide)
+                + working,
                 read=partial(self._read_all, spec, entries, bounds),
                 compute=partial(self._merge, spec, target, entries, bounds, whole),
                 write=partial(self._land, writer, target, final, last and final),

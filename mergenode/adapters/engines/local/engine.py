@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
-from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes
+from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes, set_aside
 from mergenode.adapters.engines.local.pipeline import Step, run_ordered
 from mergenode.adapters.engines.local.report import all_tensors, group_reports, relative_norm, whole_sums
 from mergenode.adapters.engines.local.shards import shard_layout
@@ -65,8 +65,9 @@ class LocalEngine:
     generations: Path
     resources: Resources
     publish_dtype: DType | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False
+    _set_aside: int = field(default_factory=set_aside)
 
     def generation_folder(self, generation: int) -> Path:
         return self.generations / f"g{generation:08d}"
@@ -77,7 +78,7 @@ class LocalEngine:
         Raises FatalError when the limit cannot hold a fold of this base: before anything is accepted.
         """
         with self.open_base() as files:
-            return self.window(self._fold_pass(files, [], None), sources=1) + resident_bytes()
+            return self.window(self._fold_pass(files, [], None), sources=1) + self.process_bytes()
 
     def fold(self, candidate: Candidate, head: Head, observer: Observer) -> FoldResult:
         with disk_errors(self.folding), self.open_base() as files:
@@ -110,7 +111,7 @@ class LocalEngine:
                 device=self.resources.torch_device(),
             )
             try:
-                window = plan_window(self.resources.memory_limit, 0, None, resident=resident_bytes())
+                window = self.spare_window()
                 self._run(work.steps(), work, window, ("publish", f"v{head.version + 1:06d}"), observer)
             finally:
                 if statistics is not None:
@@ -155,7 +156,15 @@ class LocalEngine:
     def window(self, work: FoldPass, sources: int) -> int:
         """Bytes that the steps of a fold may hold in flight under the memory limit."""
         need, spec = largest_need(self.base, work, sources)
-        return plan_window(self.resources.memory_limit, need, spec, resident=resident_bytes())
+        return plan_window(self.resources.memory_limit, need, spec, process=self.process_bytes())
+
+    def spare_window(self) -> int:
+        """Bytes in flight of a pass whose steps are small whatever the model: an export."""
+        return plan_window(self.resources.memory_limit, 0, None, process=self.process_bytes())
+
+    def process_bytes(self) -> int:
+        """What is not work in flight: set aside at the start, more when the process has outgrown that."""
+        return max(self._set_aside, resident_bytes())
 
     def _run(
         self, steps: Any, work: FoldPass | ExportPass, window: int, subject: tuple[str, str], observer: Observer

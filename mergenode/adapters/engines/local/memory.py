@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.engines.local.allocator import return_freed_memory
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.tensors import slices
@@ -14,14 +16,23 @@ from mergenode.types import TensorSpec
 DEFAULT_WINDOW_BYTES = 256 << 20
 """More work in flight than this does not make a fold faster."""
 
-_MARGIN_BYTES = 48 << 20
-"""What the process may still need besides the work in flight: metadata, the ledger, the HTTP port."""
+MARGIN_BYTES = 48 << 20
+"""What the process may still need besides the work in flight: metadata, the ledger, the HTTP port, code not yet used."""
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process now, in bytes."""
+    """Resident memory of this process now, in bytes, without what was freed and only kept for reuse."""
+    return_freed_memory()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return pages * resource.getpagesize()
+
+
+def set_aside() -> int:
+    """Bytes that a process which has just started sets aside for itself; the rest of the limit is for the work.
+
+    Measured once: a node that grows within the margin goes on folding what it could fold at its start.
+    """
+    return resident_bytes() + MARGIN_BYTES
 
 
 def largest_need(base: BaseModel, fold: FoldPass, sources: int) -> tuple[int, TensorSpec | None]:
@@ -36,19 +47,19 @@ def largest_need(base: BaseModel, fold: FoldPass, sources: int) -> tuple[int, Te
     return largest
 
 
-def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, resident: int) -> int:
-    """Bytes of work that may be in flight.
+def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process: int) -> int:
+    """Bytes of work that may be in flight beside the ``process`` bytes of everything else.
 
     Raises:
         FatalError: the limit cannot hold the largest step; the message names the tensor and the limit it takes.
     """
-    available = limit_bytes - resident - _MARGIN_BYTES
+    available = limit_bytes - process
     if need > available and spec is not None:
         mib = 1 << 20
         raise FatalError(
             f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the fold of {spec.name!r} {list(spec.shape)}: "
-            f"it needs {need // mib} MiB beside the {(resident + _MARGIN_BYTES) // mib} MiB of the process",
-            hint=f"Set engine.memory_limit to at least {-(-(need + resident + _MARGIN_BYTES) // mib) + 1}MiB, "
+            f"it needs {need // mib} MiB beside the {process // mib} MiB of the process",
+            hint=f"Set engine.memory_limit to at least {-(-(need + process) // mib) + 1}MiB, "
             "or exclude the tensor from projection (method.exclude).",
         )
     return min(available, max(need, DEFAULT_WINDOW_BYTES))

@@ -18,7 +18,6 @@ from mergenode.adapters.engines.local.engine import LocalEngine, finish_content,
 from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
-from mergenode.adapters.engines.local.memory import plan_window, resident_bytes
 from mergenode.adapters.engines.local.report import Tensors, all_tensors, group_reports, relative_norm, whole_sums
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.errors import FatalError, RejectedError
@@ -139,7 +138,7 @@ class OneShot:
                     for contribution, (path, weight) in zip(sources, self.models, strict=True)
                 ],
             )
-            window = plan_window(self.engine.resources.memory_limit, 0, None, resident=resident_bytes())
+            window = self.engine.spare_window()
             self._run(work, window, observer)
             self._complete(work, files)
             totals: dict[str, float] = {}
@@ -160,7 +159,7 @@ class OneShot:
             statistics = StatisticsFiles(previous, records)
             try:
                 work = ExportPass(**self._export_fields(files), statistics=statistics)
-                window = plan_window(self.engine.resources.memory_limit, 0, None, resident=resident_bytes())
+                window = self.engine.spare_window()
                 self._run(work, window, observer)
             finally:
                 statistics.close()
@@ -233,7 +232,9 @@ class OneShot:
         activity = "fold" if isinstance(work, FoldPass) else "publish"
         subject = (activity, f"{len(self.models)} models")
         resources = self.engine.resources
-        run_observed(work.steps(), work, self.engine.base, window, subject, observer, resources.threads, self.engine.stop)
+        run_observed(
+            work.steps(), work, self.engine.base, window, subject, observer, resources.threads, self.engine.stop
+        )
 
     def _complete(self, work: ExportPass, files: WeightFiles) -> None:
         if len(files.files) > 1:

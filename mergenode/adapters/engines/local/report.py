@@ -33,7 +33,9 @@ def whole_sums(tensors: Tensors, fold: int) -> dict[str, float]:
     for tensor in tensors.values():
         for name, value in tensor["folds"][fold]["sums"].items():
             parts.setdefault(name, []).append(value)
-    return {name: fsum(values) for name, values in parts.items() if name not in _OF_THE_MERGE or len(values) == len(tensors)}
+    return {
+        name: fsum(values) for name, values in parts.items() if name not in _OF_THE_MERGE or len(values) == len(tensors)
+    }
 
 
 def relative_norm(base: BaseModel, tensors: Tensors, fold: int) -> float:

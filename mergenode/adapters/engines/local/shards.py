@@ -132,7 +132,12 @@ def carry_shard(
         before = previous[1]["tensors"][spec.name] if previous else None
         record = TensorRecord(sources, merge_sq_of(before))
         tensors[spec.name] = {"statistics": before["statistics"] if before else {}, "folds": record.finish()}
-    record_json = {"bytes": nbytes, "linked": True, "contributions": [{} for _ in range(sources)], "tensors": tensors}
+    record_json: dict[str, Any] = {
+        "bytes": nbytes,
+        "linked": True,
+        "contributions": [{} for _ in range(sources)],
+        "tensors": tensors,
+    }
     write_record(folder, index, record_json)
     return record_json
 
@@ -140,5 +145,3 @@ def carry_shard(
 def merge_sq_of(tensor_record: Mapping[str, Any] | None) -> float:
     """Squared norm of the running sum of a tensor, after the last fold that its record describes."""
     return float(tensor_record["folds"][-1]["sums"]["merge_sq"]) if tensor_record else 0.0
-
-

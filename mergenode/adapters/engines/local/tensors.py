@@ -41,13 +41,13 @@ def accumulator_dtype(spec: TensorSpec) -> torch.dtype:
 
 def as_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, not copied."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def read_slice(files: Readable, spec: TensorSpec, start: int, stop: int) -> tuple[Tensor, memoryview]:
     """Elements ``start`` to ``stop`` of the flattened tensor, in its own dtype, with the bytes they were made from."""
     raw = torch.empty((stop - start) * spec.dtype.size, dtype=torch.uint8)
-    buffer = memoryview(raw.numpy())
+    buffer = raw.numpy().data
     if buffer.nbytes:
         files.read_into(spec.name, start * spec.dtype.size, buffer)
     return raw.view(TORCH_DTYPES[spec.dtype]), buffer
