@@ -23,7 +23,7 @@ from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes, set_aside
-from mergenode.adapters.engines.local.pipeline import Step, run_ordered
+from mergenode.adapters.engines.local.pipeline import run_ordered
 from mergenode.adapters.engines.local.report import all_tensors, group_reports, relative_norm, whole_sums
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.tensors import SLICE_ELEMENTS, read_slice
