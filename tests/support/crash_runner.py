@@ -114,7 +114,7 @@ def child(job: dict[str, Any], report: int) -> int:
     except MergenodeError as error:
         code = REFUSED
         found.update(error=type(error).__name__, message=error.message, hint=error.hint)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the test has to hear of it
         code = DEFECT
         found.update(error=type(error).__name__, message=repr(error))
     tell(exit=code, ops=tap.log, reads=tap.read_log, fired=tap.fired, **found)

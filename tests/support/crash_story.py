@@ -18,7 +18,7 @@ from tests.support.crash_checks import (
     outcomes_of,
 )
 from tests.support.crash_runners import Answer, Runners
-from tests.support.crash_world import Site, World, configure, make_site
+from tests.support.crash_world import REGISTRIES, Site, World, configure, make_site
 
 PARTS: dict[str, tuple[str, ...]] = {
     "first": (),
@@ -28,7 +28,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Registries that a node of this part watches. ``first``: a new state directory, and a request."""
 
-MOST_STARTS = 12
+WHOLE = "whole"
+"""Everything at once, from an empty state directory."""
 
 
 @dataclass
@@ -49,10 +50,12 @@ class Story:
         """A fresh site at the beginning of a part."""
         self._number += 1
         site = Site(self.scratch / f"site-{self._number}")
+        if part == WHOLE:
+            return make_site(site.root, self.world, REGISTRIES, **options)
         names = list(PARTS)
-        before = names[names.index(part) - 1] if part != names[0] else None
-        if before is None:
+        if part == names[0]:
             return make_site(site.root, self.world, PARTS[part], **options)
+        before = names[names.index(part) - 1]
         shutil.copytree(self.scratch / f"after-{before}", site.root, symlinks=True)
         (site.root / "log").unlink()
         configure(site, self.world, PARTS[part], **options)
@@ -63,18 +66,22 @@ class Story:
 
     def tell(self) -> None:
         """Run the story undisturbed, with every version kept, and remember what it made of each part."""
-        everything = make_site(self.scratch / "everything", self.world, (), keep=99)
-        kept = make_site(self.scratch / "kept", self.world, ())
+        everything, kept = (make_site(self.scratch / name, self.world) for name in ("everything", "kept"))
         for part, registries in PARTS.items():
-            for site, keep in ((everything, 99), (kept, 2)):
-                configure(site, self.world, registries, keep=keep)
-                answer = self.start(site, None, "run", "verify")
-                assert answer["status"] == 0 and answer["problems"] == [], answer
-            folders = [path for path in everything.published.iterdir() if path.name.startswith("v")]
-            truth = Undisturbed({path.name: files_of(path) for path in folders}, outcomes_of(everything))
-            assert not (faults := faults_at_end(kept, truth)), faults
-            self.truths[part] = truth
+            self._tell(part, registries, everything, kept)
             shutil.copytree(kept.root, self.scratch / f"after-{part}", symlinks=True)
+        everything, kept = (make_site(self.scratch / name, self.world) for name in ("everything-2", "kept-2"))
+        self._tell(WHOLE, tuple(REGISTRIES), everything, kept)
+
+    def _tell(self, part: str, registries: tuple[str, ...], everything: Site, kept: Site) -> None:
+        for site, keep in ((everything, 99), (kept, 2)):
+            configure(site, self.world, registries, keep=keep)
+            answer = self.start(site, None, "run", "verify")
+            assert answer["status"] == 0 and answer["problems"] == [], answer
+        folders = [path for path in everything.published.iterdir() if path.name.startswith("v")]
+        truth = Undisturbed({path.name: files_of(path) for path in folders}, outcomes_of(everything))
+        assert not (faults := faults_at_end(kept, truth)), faults
+        self.truths[part] = truth
 
     def steps(self, part: str, **fields: Any) -> list[str]:
         """Every durable operation of an undisturbed node in this part, in order; ``/`` marks one that has a half."""

@@ -71,7 +71,7 @@ class Tap:
         label = self._label(name)
         self.count += 1
         self.log.append(label + (" /" if half else ""))
-        if self.count == self.plan.kill_at and not self.plan.half:
+        if self.count == self.plan.kill_at and (half is None or not self.plan.half):
             self.die(label)
         if label in self.plan.fail:
             self.fired.append(label)

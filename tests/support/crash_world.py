@@ -77,8 +77,9 @@ def write_adapter(path: Path, seed: int) -> Path:
     path.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     stem = "base_model.model.layers.1.proj"
-    factors = {f"{stem}.lora_A.weight": rng.standard_normal((2, 8)), f"{stem}.lora_B.weight": rng.standard_normal((8, 2))}
-    save_file({k: (0.1 * v).astype(np.float32) for k, v in factors.items()}, path / "adapter_model.safetensors")
+    shapes = {f"{stem}.lora_A.weight": (2, 8), f"{stem}.lora_B.weight": (8, 2)}
+    factors = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    save_file(factors, path / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["proj"], "bias": "none"}
     (path / "adapter_config.json").write_text(json.dumps(config))
     pin(path)
