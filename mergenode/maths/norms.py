@@ -75,3 +75,15 @@ def squared_norm(tensor: Tensor) -> float:
         x = wide[: part.stop - part.start].copy_(flat[part])
         parts.append(torch.dot(x, x).item())
     return exact_total(parts)
+
+
+def shown_squared_norm(tensor: Tensor) -> float:
+    """||tensor||^2 for people to look at: fp32 inside a chunk, fp64 across chunks.
+
+    Accurate to about 1e-6 relative, at a third of the cost of ``squared_norm``; deterministic. Never for a number that
+    a published weight depends on. Wider tensors than fp32 are computed exactly.
+    """
+    if tensor.dtype is not torch.float32:
+        return squared_norm(tensor)
+    flat = tensor.reshape(-1)
+    return exact_total([torch.dot(flat[part], flat[part]).item() for part in chunks(flat.numel())])

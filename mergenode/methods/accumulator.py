@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mergenode.maths.norms import CHUNK, chunks, exact_total, squared_norm, wide_buffer
+from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_squared_norm, squared_norm, wide_buffer
 from mergenode.methods.contract import Folded, Incoming, Statistics
 
 SCRATCH_BYTES = 2 * 8 * CHUNK + 2 * 8 * CHUNK
@@ -34,11 +34,11 @@ def running_sum(statistics: Statistics, base: Tensor) -> Tensor:
 
 
 def fold_sum(statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-    """S + delta and the sums of the contract. Tensors of the result are new."""
+    """S + delta and the sums of the contract. Tensors of the result are new, or those of ``incoming``."""
     if not statistics:
         return _fold_first(incoming)
     if not incoming.observe:
-        square = squared_norm(incoming.delta)
+        square = shown_squared_norm(incoming.delta)
         return Folded({"sum": running_sum(statistics, base) + incoming.delta}, {"delta_sq": square, "kept_sq": square})
     return _add(statistics, base, incoming.delta, subtract=False)
 
@@ -74,12 +74,13 @@ def export_scaled(statistics: Statistics, base: Tensor, scale: float, *, keep_fi
 
 
 def _fold_first(incoming: Incoming) -> Folded:
-    square = squared_norm(incoming.delta)
+    square = squared_norm(incoming.delta) if incoming.observe else shown_squared_norm(incoming.delta)
     sums = {"delta_sq": square, "kept_sq": square, "merge_sq": square, "dot": 0.0}
     if incoming.tuned is None:
         return Folded({"sum": incoming.delta.clone()}, sums)
-    kept = torch.empty_like(incoming.delta).copy_(incoming.tuned)
-    return Folded({"first": kept}, sums)
+    if not incoming.observe:
+        return Folded({"first": incoming.tuned}, sums)  # nobody keeps it beyond the next fold
+    return Folded({"first": torch.empty_like(incoming.delta).copy_(incoming.tuned)}, sums)
 
 
 def _add(statistics: Statistics, base: Tensor, delta: Tensor, *, subtract: bool) -> Folded:
