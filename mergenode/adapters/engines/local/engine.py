@@ -24,7 +24,7 @@ from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes, set_aside
 from mergenode.adapters.engines.local.pipeline import run_ordered
-from mergenode.adapters.engines.local.report import all_tensors, group_reports, relative_norm, whole_sums
+from mergenode.adapters.engines.local.report import all_tensors, finite_sums, group_reports, relative_norm
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.tensors import SLICE_ELEMENTS, read_slice
 from mergenode.errors import FatalError
@@ -175,7 +175,7 @@ class LocalEngine:
         self, work: FoldPass, content: Digest, contribution: Contribution, candidate: Candidate, head: Head
     ) -> FoldResult:
         tensors = all_tensors(work.records)
-        sums = whole_sums(tensors, 0)
+        sums = finite_sums(tensors, 0, candidate.name)
         totals = dict(self.method.advance(head.totals, sums, candidate.weight))
         identity = {
             "content": content,
@@ -188,7 +188,7 @@ class LocalEngine:
             kind=contribution.kind,
             statistics=statistics,
             totals=totals,
-            norm=sums.get("delta_sq", 0.0) ** 0.5,
+            norm=sums["delta_sq"] ** 0.5,
             relative_norm=relative_norm(self.base, tensors, 0),
             groups=group_reports(self.base, tensors, 0),
             bytes_read=work.bytes_read,
@@ -222,8 +222,11 @@ def run_observed(
 
     work.advanced = advanced
     tune_allocator()
-    with one_thread():
-        run_ordered(until_stopped(), threads=threads, budget_bytes=window)
+    try:
+        with one_thread():
+            run_ordered(until_stopped(), threads=threads, budget_bytes=window)
+    finally:
+        work.close()
 
 
 def progress_totals(work: FoldPass | ExportPass, base: BaseModel) -> tuple[int, int]:

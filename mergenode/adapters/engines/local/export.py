@@ -105,6 +105,12 @@ class ExportPass:
     digests: dict[str, Digest] = field(default_factory=dict)
     bytes_read: int = 0
     bytes_written: int = 0
+    writers: list[SafetensorsWriter] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Give back what files that were not finished hold open. Idempotent."""
+        while self.writers:
+            self.writers.pop().close()
 
     def steps(self) -> Iterator[Step]:
         for file, output in output_files(self.base_files).items():
@@ -118,6 +124,7 @@ class ExportPass:
                 metadata=self.metadata,
                 durable=self.durable,
             )
+            self.writers.append(writer)
             if not members:
                 writer.finish()
             for spec, target in zip(members, outputs, strict=True):

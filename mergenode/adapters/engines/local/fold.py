@@ -19,6 +19,7 @@ from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.engines.local.incoming import Source, incoming, reject_values
 from mergenode.adapters.engines.local.journal import finished_shard, load_record, shard_file
 from mergenode.adapters.engines.local.pipeline import Step
+from mergenode.adapters.engines.local.report import refuse_overflow
 from mergenode.adapters.engines.local.shards import (
     ShardBuilder,
     TensorRecord,
@@ -48,6 +49,12 @@ class FoldPass:
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     bytes_read: int = 0
     bytes_written: int = 0
+    open_shards: dict[int, ExitStack] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Give back what shards that were not finished hold open. Idempotent."""
+        while self.open_shards:
+            self.open_shards.popitem()[1].close()
 
     def steps(self) -> Iterator[Step]:
         """The work that is left, in order. Finished shards are taken over, untouched ones linked."""
@@ -65,7 +72,7 @@ class FoldPass:
                 yield from self._shard(index, specs, before)
 
     def _shard(self, index: int, specs: list[TensorSpec], before: tuple[Path, dict[str, Any]] | None) -> Iterator[Step]:
-        open_files = ExitStack()
+        open_files = self.open_shards[index] = ExitStack()
         builder = ShardBuilder(self.folder, index, specs, durable=self.durable)
         open_files.callback(builder.writer.close)
         old: WeightFiles | None = None
@@ -75,11 +82,11 @@ class FoldPass:
             tensor_before = before[1]["tensors"][spec.name] if before else None
             builder.records[spec.name] = TensorRecord(len(self.sources), merge_sq_of(tensor_before))
             statistics = list(tensor_before["statistics"]) if tensor_before else []
-            yield from self._tensor(builder, spec, old, statistics, last=spec is specs[-1], files=open_files)
+            yield from self._tensor(builder, spec, old, statistics, last=spec is specs[-1])
 
     def _tensor(
         self, builder: ShardBuilder, spec: TensorSpec, old: WeightFiles | None, statistics: list[str],
-        *, last: bool, files: ExitStack,
+        *, last: bool,
     ) -> Iterator[Step]:  # fmt: skip
         entries = [source.entry(spec.name) for source in self.sources]
         sliced = self.method.elementwise(spec) or not any(entries)
@@ -90,10 +97,8 @@ class FoldPass:
                 need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced),
                 read=partial(self._read, spec, entries, old, statistics, bounds),
                 compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape),
-                write=partial(
-                    self._write, builder, spec, sliced, final, files if last and final else None
-                ),
-            )  # fmt: skip
+                write=partial(self._write, builder, spec, sliced, final, last and final),
+            )
 
     def need_bytes(self, spec: TensorSpec, bounds: tuple[int, int], sources: int, *, whole: bool) -> int:
         """Bytes a step holds at its peak: raw inputs, base, delta, old and new statistics, the method's own."""
@@ -145,7 +150,7 @@ class FoldPass:
         return {name: tensor.cpu() for name, tensor in statistics.items()}, results
 
     def _write(
-        self, builder: ShardBuilder, spec: TensorSpec, sliced: bool, final: bool, files: ExitStack | None,
+        self, builder: ShardBuilder, spec: TensorSpec, sliced: bool, final: bool, last: bool,
         result: tuple[dict[str, Tensor], list[Folded | None]],
     ) -> None:  # fmt: skip
         statistics, results = result
@@ -153,13 +158,20 @@ class FoldPass:
         for number, folded in enumerate(results):
             if folded is not None:
                 builder.records[spec.name].add(number, folded.sums, folded.observed)
+        if final:
+            self._check_norms(builder.records[spec.name], spec)
         self.advanced(int(final), sum(tensor.nbytes for tensor in statistics.values()))
-        if files is None:
+        if not last:
             return
         contributions = [self._digests_of_shard(source, list(builder.records)) for source in self.sources]
         self.records[builder.index] = builder.finish(contributions)
         self.bytes_written += builder.writer.bytes_written
-        files.close()
+        self.open_shards.pop(builder.index).close()
+
+    def _check_norms(self, record: TensorRecord, spec: TensorSpec) -> None:
+        """Slices whose norms are finite may still add up to one that is not. Raises RejectedError."""
+        for source, folded in zip(self.sources, record.finish(), strict=True):
+            refuse_overflow(folded["sums"], f"{source.label}: the update of {spec.name!r}")
 
     def _digests_of_shard(self, source: Source, names: list[str]) -> dict[str, str]:
         parts = [part for name in names if (entry := source.entry(name)) for part in source.sources_of(entry)]

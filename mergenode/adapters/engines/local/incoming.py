@@ -15,6 +15,8 @@ from mergenode.errors import RejectedError, RejectReason
 from mergenode.methods.contract import Incoming
 from mergenode.types import TensorSpec
 
+_DIVERGED = "The training run diverged: push an earlier checkpoint of the run."
+
 
 @dataclass(slots=True)
 class Source:
@@ -92,21 +94,31 @@ def _product(
 
 
 def reject_values(spec: TensorSpec, source: Source, entry: Entry, delta: Tensor, bounds: tuple[int, int]) -> NoReturn:
-    """Say which values made a norm non-finite: NaN or infinity, or finite ones too large to be squared."""
-    name = source.sources_of(entry)[0]
-    where = f"{source.label}: tensor {name!r} ({source.contribution.weights.file_of(name)})"
-    bad = ~torch.isfinite(delta.reshape(-1))
-    count = int(bad.sum())
-    if not count:
+    """Say which values made a norm non-finite: NaN or infinity, or finite ones too large for their sums or squares."""
+    files = source.contribution.weights
+    names = source.sources_of(entry)
+    for name in names:
+        stored = files.specs[name]
+        first, last = (0, stored.numel) if isinstance(entry, LowRank) else bounds
+        values, _ = read_slice(files, stored, first, last)
+        bad = (~torch.isfinite(values)).nonzero()
+        if len(bad):
+            offset = int(bad[0])
+            raise RejectedError(
+                RejectReason.NOT_FINITE,
+                f"{source.label}: tensor {name!r} ({files.file_of(name)}): {len(bad)} of the elements {first}..{last} "
+                f"are not finite, the first ({float(values[offset])}) at flat index {first + offset}",
+                hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
+            )
+    where = f"{source.label}: tensor {names[0]!r} ({files.file_of(names[0])}): every value is finite, but the update"
+    if not bool(torch.isfinite(delta).all()):
         raise RejectedError(
-            RejectReason.NORM_TOO_LARGE,
-            f"{where}: the update of {spec.name!r} is so large that its norm overflows",
-            hint="The training run diverged: push an earlier checkpoint of the run.",
+            RejectReason.NOT_FINITE,
+            f"{where} of {spec.name!r} overflows {str(delta.dtype).removeprefix('torch.')}",
+            hint=_DIVERGED,
         )
-    offset = int(bad.nonzero()[0])
     raise RejectedError(
-        RejectReason.NOT_FINITE,
-        f"{where}: {count} of the elements {bounds[0]}..{bounds[1]} are not finite, "
-        f"the first ({float(delta.reshape(-1)[offset])}) at flat index {bounds[0] + offset}",
-        hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
+        RejectReason.NORM_TOO_LARGE,
+        f"{where} of {spec.name!r} is so large that its norm overflows",
+        hint=_DIVERGED,
     )

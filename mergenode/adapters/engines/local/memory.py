@@ -17,7 +17,7 @@ DEFAULT_WINDOW_BYTES = 256 << 20
 """More work in flight than this does not make a fold faster."""
 
 MARGIN_BYTES = 48 << 20
-"""What the process may still need besides the work in flight: metadata, the ledger, the HTTP port, code not yet used."""
+"""What the process may still need besides the work in flight: metadata, the ledger, HTTP, code not yet used."""
 
 
 def resident_bytes() -> int:

@@ -18,7 +18,14 @@ from mergenode.adapters.engines.local.engine import LocalEngine, finish_content,
 from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
-from mergenode.adapters.engines.local.report import Tensors, all_tensors, group_reports, relative_norm, whole_sums
+from mergenode.adapters.engines.local.report import (
+    NO_SUMS,
+    Tensors,
+    all_tensors,
+    finite_sums,
+    group_reports,
+    relative_norm,
+)
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.errors import FatalError, RejectedError
 from mergenode.ports.observer import Observer
@@ -27,7 +34,6 @@ from mergenode.types import Digest, FoldResult
 BATCH = 8
 """Models per pass: bounds open files and buffers, whatever the number of models."""
 
-_NO_SUMS = {"delta_sq": 0.0, "kept_sq": 0.0, "merge_sq": 0.0, "dot": 0.0}
 _RATE = 150e6
 """Bytes per second of a cautious estimate; a projection adds its own time."""
 
@@ -126,7 +132,7 @@ class OneShot:
 
     def _direct(self, observer: Observer) -> None:
         for _, weight in self.models:
-            self.totals = dict(self.engine.method.advance(self.totals, _NO_SUMS, weight))
+            self.totals = dict(self.engine.method.advance(self.totals, NO_SUMS, weight))
         with ExitStack() as stack:
             files = stack.enter_context(self.engine.open_base())
             sources = [stack.enter_context(self._open(path)) for path, _ in self.models]
@@ -193,7 +199,7 @@ class OneShot:
         """Record what the fold of one model found out; returns the totals after it."""
         source.contribution.weights.assert_unchanged()
         content = finish_content(source)
-        sums = whole_sums(tensors, number)
+        sums = finite_sums(tensors, number, source.label)
         after = dict(self.engine.method.advance(totals, sums, source.weight))
         self.results.append(
             FoldResult(
@@ -201,7 +207,7 @@ class OneShot:
                 kind=source.contribution.kind,
                 statistics=content,
                 totals=after,
-                norm=sums.get("delta_sq", 0.0) ** 0.5,
+                norm=sums["delta_sq"] ** 0.5,
                 relative_norm=relative_norm(self.engine.base, tensors, number),
                 groups=group_reports(self.engine.base, tensors, number),
                 warnings=source.contribution.warnings,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import fsum, sqrt
+from math import fsum, isfinite, sqrt
 from typing import Any
 
 from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.errors import RejectedError, RejectReason
 from mergenode.ledger.groups import layer_group
+from mergenode.maths.norms import exact_total
 from mergenode.types import GroupReport
 
 WHOLE = "*"
@@ -15,6 +17,7 @@ WHOLE = "*"
 
 _OF_THE_MERGE = ("merge_sq", "before_sq", "dot")
 
+NO_SUMS = {"delta_sq": 0.0, "kept_sq": 0.0, "merge_sq": 0.0, "dot": 0.0, "before_sq": 0.0}
 Tensors = Mapping[str, Mapping[str, Any]]
 """Per tensor: ``{"statistics": digests, "folds": [{"sums": ..., "observed": ...} per contribution]}``."""
 
@@ -34,8 +37,30 @@ def whole_sums(tensors: Tensors, fold: int) -> dict[str, float]:
         for name, value in tensor["folds"][fold]["sums"].items():
             parts.setdefault(name, []).append(value)
     return {
-        name: fsum(values) for name, values in parts.items() if name not in _OF_THE_MERGE or len(values) == len(tensors)
+        name: exact_total(values)
+        for name, values in parts.items()
+        if name not in _OF_THE_MERGE or len(values) == len(tensors)
     }
+
+
+def finite_sums(tensors: Tensors, fold: int, label: str) -> dict[str, float]:
+    """``whole_sums`` of a contribution, zeros for a model that has nothing to merge.
+
+    Raises RejectedError: NORM_TOO_LARGE when norms that are finite add up to one that is not.
+    """
+    sums = whole_sums(tensors, fold) if tensors else dict(NO_SUMS)
+    refuse_overflow(sums, f"{label}: its update")
+    return sums
+
+
+def refuse_overflow(sums: Mapping[str, float], what: str) -> None:
+    """Raises RejectedError (NORM_TOO_LARGE) when a sum of squares or products does not fit into float64."""
+    if not all(isfinite(value) for value in sums.values()):
+        raise RejectedError(
+            RejectReason.NORM_TOO_LARGE,
+            f"{what} is so large that its norm overflows",
+            hint="The training run diverged: push an earlier checkpoint of the run.",
+        )
 
 
 def relative_norm(base: BaseModel, tensors: Tensors, fold: int) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter, header_reserve
 from mergenode.adapters.engines.local.journal import shard_file, write_record
 from mergenode.adapters.engines.local.tensors import DTYPES, accumulator_dtype, as_bytes
+from mergenode.maths.norms import exact_total
 from mergenode.types import TensorSpec
 
 SHARD_BYTES = 64 << 20
@@ -62,7 +62,7 @@ class TensorRecord:
         merge_sq: float | None = self.before_sq
         out: list[dict[str, Any]] = []
         for parts, observed in zip(self.sums, self.observed, strict=True):
-            sums = {name: fsum(values) for name, values in parts.items()}
+            sums = {name: exact_total(values) for name, values in parts.items()}
             if not parts:
                 sums = {"delta_sq": 0.0, "kept_sq": 0.0, "dot": 0.0}
                 if merge_sq is not None:
