@@ -91,10 +91,11 @@ class FoldPass:
         entries = [source.entry(spec.name) for source in self.sources]
         sliced = self.method.elementwise(spec) or not any(entries)
         ranges = slices(spec, whole=not sliced)
+        factors = self.factor_bytes(spec)
         for bounds in ranges:
             final = bounds == ranges[-1]
             yield Step(
-                need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced),
+                need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced) + factors,
                 read=partial(self._read, spec, entries, old, statistics, bounds),
                 compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape),
                 write=partial(self._write, builder, spec, sliced, final, last and final),
@@ -108,6 +109,10 @@ class FoldPass:
         inputs = elements * (spec.dtype.size + sources * 4 + int(wide * factor))
         working = self.method.working_bytes(spec) if whole else 3 * elements * wide
         return inputs + int(elements * wide * (3 + factor)) + working
+
+    def factor_bytes(self, spec: TensorSpec) -> int:
+        """What the factors of low-rank contributions to this tensor take beside ``need_bytes``."""
+        return sum(source.factor_bytes(source.entry(spec.name)) for source in self.sources)
 
     def _read(
         self, spec: TensorSpec, entries: list[Entry | None], old: WeightFiles | None, statistics: list[str],

@@ -49,6 +49,13 @@ class Source:
             self.digests[entry.source] = self.hashers.pop(entry.source).hexdigest()
         return {entry.source: tensor}
 
+    def factor_bytes(self, entry: Entry | None) -> int:
+        """Bytes that the factors of a low-rank product occupy, as stored and widened to fp32; nothing for the others."""
+        if not isinstance(entry, LowRank):
+            return 0
+        stored = [self.contribution.weights.specs[name] for name in (entry.left, entry.right)]
+        return sum(spec.nbytes + 4 * spec.numel for spec in stored)
+
     def _factor(self, name: str) -> Tensor:
         """A whole factor of a low-rank product; kept for the slices of the same tensor that follow."""
         if name not in self._factors:
@@ -81,15 +88,15 @@ def _product(
 ) -> Tensor:
     """Rows of ``left @ right`` that cover the slice, flattened and cut to it."""
     dtype = accumulator_dtype(spec)
-    left = parts.pop(entry.left).to(device=base.device, dtype=dtype)
-    right = parts.pop(entry.right).to(device=base.device, dtype=dtype)
+    left, right = parts.pop(entry.left), parts.pop(entry.right)
     left = left.reshape(left.shape[0], -1) if left.ndim != 2 else left
     right = right.reshape(right.shape[0], -1) if right.ndim != 2 else right
     left = left.T if entry.left_transposed else left
-    right = right.T if entry.right_transposed else right
+    right = (right.T if entry.right_transposed else right).to(device=base.device, dtype=dtype)
     row = max(1, right.shape[1])
     first, last = bounds[0] // row, -(-bounds[1] // row)
-    product = torch.matmul(left[first:last], right).reshape(-1)
+    rows = left[first:last].to(device=base.device, dtype=dtype)
+    product = torch.matmul(rows, right).reshape(-1)
     return product[bounds[0] - first * row : bounds[1] - first * row]
 
 

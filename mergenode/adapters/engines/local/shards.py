@@ -26,12 +26,12 @@ _STATISTICS_PER_TENSOR = 4
 def shard_layout(base: BaseModel) -> list[list[TensorSpec]]:
     """Merged tensors (floating point, tied ones once) in the order of the base's files, cut into shards."""
     layout: list[list[TensorSpec]] = []
-    size = SHARD_BYTES
+    size = 0
     for spec in base.specs.values():
         if not spec.dtype.is_float or spec.name in base.aliases:
             continue
         nbytes = spec.numel * accumulator_dtype(spec).itemsize
-        if size + nbytes > SHARD_BYTES:
+        if not layout or size + nbytes > SHARD_BYTES:
             layout.append([])
             size = 0
         layout[-1].append(spec)
