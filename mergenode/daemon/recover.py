@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergenode.daemon.contribute import Line, make_visible, prune, record_gone
+from mergenode.daemon.contribute import Line, make_visible, prune, publish, record_gone
 from mergenode.errors import FatalError
 from mergenode.ledger.records import Initialised, Published
 from mergenode.types import Head
@@ -49,10 +49,25 @@ def recover(line: Line) -> None:
     versions = line.ledger.versions()
     if versions and not line.publisher.holds(versions[-1].version):
         _make_again(line, head, versions[-1])
+    if _lies_unrecorded(line, head):
+        publish(line, head.generation, head.version + 1)
+        return
     present = [fact.version for fact in versions if line.publisher.holds(fact.version)]
     if present:
         line.publisher.point_latest(present[-1])
         prune(line)
+
+
+def _lies_unrecorded(line: Line, head: Head) -> bool:
+    """Whether the next version was renamed into place and a kill came before its fact.
+
+    It is completed at once. Left to the plan, ``latest`` would first move back from it, and a contribution folded
+    meanwhile would want its number.
+    """
+    if head.generation <= head.published_generation:
+        return False
+    in_place = line.publisher.visible(head.version + 1)
+    return in_place is not None and in_place.get("lineage") == head.lineage
 
 
 def _make_again(line: Line, head: Head, newest: Published) -> None:

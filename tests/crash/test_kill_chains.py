@@ -7,7 +7,9 @@ import re
 
 import pytest
 
+from tests.support.crash_checks import files_of, latest_of
 from tests.support.crash_story import WHOLE, Ordeal, Story, told
+from tests.support.crash_world import configure
 
 pytestmark = pytest.mark.slow
 
@@ -57,3 +59,23 @@ def test_recovery_can_be_killed_at_every_step(story: Story, what: str) -> None:
 
     faults = [fault for found in story.runners.map(ordeal, range(1, RECOVERY_STEPS + 1)) for fault in found]
     assert not faults, told(faults, steps)
+
+
+def test_a_version_in_place_is_recorded_before_anything_new_is_folded(story: Story) -> None:
+    """Versions are due every three contributions; the last ones of ``--once`` are published early, and killed there."""
+
+    def published(kill: bool) -> tuple[dict[str, str], list[str]]:
+        site = story.site("dense", every=3)
+        steps = story.start(site)["ops"] if not kill else []
+        if kill:
+            story.start(site, {"kill_at": record})
+            assert latest_of(site) == "v000002"
+        configure(site, story.world, ("one", "three"), every=3)
+        answer = story.start(site, None, "run", "verify")
+        assert answer["status"] == 0 and answer["problems"] == [], answer
+        return files_of(site.published), steps
+
+    record = 0
+    undisturbed, steps = published(kill=False)
+    record = max(number for number, step in enumerate(steps, 1) if step.startswith("sqlite COMMIT"))
+    assert published(kill=True)[0] == undisturbed
