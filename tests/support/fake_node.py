@@ -1,0 +1,143 @@
+"""A node out of fake ports: the real loop, line and recovery over a disk that survives crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mergenode.daemon.contribute import Line
+from mergenode.daemon.lifecycle import Lifecycle
+from mergenode.daemon.loop import Loop
+from mergenode.daemon.recover import initialise, recover
+from mergenode.ledger.actions import Action, Stop, Wait
+from mergenode.ledger.records import Fact, Folded, Initialised, Published, Rejected
+from mergenode.ledger.view import Policy
+from mergenode.types import Candidate, Listing
+from tests.support.clock import FakeClock
+from tests.support.fake_ports import (
+    Checkpoint,
+    FakeDisk,
+    FakeEngine,
+    FakeGenerations,
+    FakeLedger,
+    FakePublisher,
+    FakeRegistry,
+    Trouble,
+    Witness,
+    digest_of,
+)
+
+
+class HandLifecycle(Lifecycle):
+    """Waiting moves the clock instead of the world; ``during_wait`` is what happens meanwhile."""
+
+    def __init__(self, clock: FakeClock, drain_seconds: float = 10.0) -> None:
+        super().__init__(clock, drain_seconds=drain_seconds)
+        self.close()  # nothing real is waited for, and thousands of these are made
+        self.hand = clock
+        self.waits: list[float] = []
+        self.during_wait: Callable[[], object] = lambda: None
+
+    def poke(self) -> None:
+        """Nobody sleeps."""
+
+    def wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.hand.advance(seconds)
+        self.during_wait()
+        return False
+
+
+def candidate(name: str, revision: str = "r1", registry: str = "inbox", **fields: object) -> Candidate:
+    return Candidate(registry, name, revision, f"/{registry}/{name}/{revision}", size_bytes=1, **fields)  # type: ignore[arg-type]  # any field
+
+
+def origin(**changes: object) -> Initialised:
+    fields = {"ledger_id": "l1", "base": digest_of("base"), "method": "opcm", "options": {"alpha": 0.5}}
+    return Initialised(time="2026-01-01T00:00:00Z", **(fields | changes))  # type: ignore[arg-type]  # any field
+
+
+@dataclass
+class FakeNode:
+    """``start`` begins a process; what it leaves when it dies is disk, ledger, registries and clock."""
+
+    policy: Policy = field(default_factory=Policy)
+    keep: int = 3
+    once: bool = False
+    clock: FakeClock = field(default_factory=FakeClock)
+    trouble: Trouble = field(default_factory=Trouble)
+    disk: FakeDisk = field(default_factory=FakeDisk)
+
+    def __post_init__(self) -> None:
+        self.ledger = FakeLedger(self.trouble)
+        self.inbox = FakeRegistry(self.trouble)
+        self.asks = FakeRegistry(self.trouble, "ingest")
+        self.jitter: Callable[[], float] = lambda: 0.0
+
+    def line(self) -> Line:
+        """The ports of a new process."""
+        self.witness = Witness()
+        self.lifecycle = HandLifecycle(self.clock)
+        self.engine = FakeEngine(self.disk, self.trouble, stop=self.lifecycle.abandon)
+        return Line(
+            engine=self.engine,
+            ledger=self.ledger,
+            generations=FakeGenerations(self.disk, self.trouble),
+            publisher=FakePublisher(self.disk, self.trouble),
+            observer=self.witness,
+            clock=self.clock,
+            keep=self.keep,
+        )
+
+    def start(self, **changes: object) -> Loop:
+        line = self.line()
+        initialise(line, origin(**changes))
+        recover(line)
+        return Loop(
+            line=line,
+            registries={"inbox": self.inbox, "ingest": self.asks},
+            policy=self.policy,
+            lifecycle=self.lifecycle,
+            jitter=self.jitter,
+            once=self.once,
+        )
+
+    def put(self, name: str, revision: str = "r1", *, checkpoint: Checkpoint | None = None, **fields: object) -> Candidate:
+        """A complete entry; another revision takes the place of the first."""
+        offered = candidate(name, revision, **fields)
+        self.disk.checkpoints[offered.location] = checkpoint or Checkpoint(digest_of(f"{name} {revision}"))
+        left = tuple(other for other in self.inbox.listing.candidates if other.name != name)
+        self.inbox.listing = Listing((*left, offered), self.inbox.listing.unsettled, self.inbox.listing.refused)
+        return offered
+
+    def ask(self, offered: Candidate) -> None:
+        """A request of the operator for this candidate."""
+        self.asks.requests.append(
+            Candidate(offered.registry, offered.name, offered.revision, offered.location, forced=True)
+        )
+
+    def drain(self, loop: Loop, limit: int = 1000) -> Action:
+        """Poke the loop, and let it act until it waits for what nobody knows of yet, or stops."""
+        loop.act(Wait(0.05, "poked"))
+        for _ in range(limit):
+            action = loop.decide()
+            if isinstance(action, Stop) or (isinstance(action, Wait) and action.why == "nothing is pending"):
+                return action
+            loop.act(action)
+        raise AssertionError("the loop does not come to rest")
+
+    def facts(self, *kinds: str) -> list[Fact]:
+        return [fact for _, fact in self.ledger.facts(kinds=kinds)]
+
+    @property
+    def folded(self) -> list[str]:
+        return [fact.name for fact in self.facts("folded") if isinstance(fact, Folded)]
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        return {fact.name: fact.reason for fact in self.facts("rejected") if isinstance(fact, Rejected)}
+
+    @property
+    def published(self) -> list[tuple[int, int]]:
+        """Version and generation of every published fact."""
+        return [(fact.version, fact.generation) for fact in self.facts("published") if isinstance(fact, Published)]
