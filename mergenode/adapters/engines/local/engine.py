@@ -22,7 +22,13 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
-from mergenode.adapters.engines.local.memory import largest_need, plan_window, resident_bytes, set_aside
+from mergenode.adapters.engines.local.memory import (
+    largest_need,
+    plan_window,
+    refuse_factors,
+    resident_bytes,
+    set_aside,
+)
 from mergenode.adapters.engines.local.pipeline import run_ordered
 from mergenode.adapters.engines.local.report import all_tensors, finite_sums, group_reports, relative_norm
 from mergenode.adapters.engines.local.shards import shard_layout
@@ -154,9 +160,28 @@ class LocalEngine:
         )
 
     def window(self, work: FoldPass, sources: int) -> int:
-        """Bytes that the steps of a fold may hold in flight under the memory limit."""
-        need, spec = largest_need(self.base, work, sources)
-        return plan_window(self.resources.memory_limit, need, spec, process=self.process_bytes())
+        """Bytes that the steps of a fold may hold in flight under the memory limit.
+
+        Raises FatalError when the limit cannot hold the base's own tensors, RejectedError (TOO_LARGE) when it cannot
+        hold what the contributions add to them.
+        """
+        process = self.process_bytes()
+        need, spec = largest_need(self.base, work, sources, factors=False)
+        window = plan_window(self.resources.memory_limit, need, spec, process=process)
+        refuse_factors(self.base, work, sources, self.resources.memory_limit - process)
+        return window
+
+    def holds(self, work: FoldPass) -> bool:
+        """Whether the memory limit can hold a fold of all the sources of this pass at once."""
+        need, _ = largest_need(self.base, work, len(work.sources))
+        return need <= self.resources.memory_limit - self.process_bytes()
+
+    def most_sources(self, most: int) -> int:
+        """How many full checkpoints, up to ``most``, one pass can fold at once under the memory limit."""
+        with self.open_base() as files:
+            work, available = self._fold_pass(files, [], None), self.resources.memory_limit - self.process_bytes()
+            fitting = (count for count in range(most, 1, -1) if largest_need(self.base, work, count)[0] <= available)
+            return next(fitting, 1)
 
     def spare_window(self) -> int:
         """Bytes in flight of a pass whose steps are small whatever the model: an export."""

@@ -112,7 +112,8 @@ class FoldPass:
 
     def factor_bytes(self, spec: TensorSpec) -> int:
         """What the factors of low-rank contributions to this tensor take beside ``need_bytes``."""
-        return sum(source.factor_bytes(source.entry(spec.name)) for source in self.sources)
+        wide = accumulator_dtype(spec).itemsize
+        return sum(source.factor_bytes(source.entry(spec.name), wide) for source in self.sources)
 
     def _read(
         self, spec: TensorSpec, entries: list[Entry | None], old: WeightFiles | None, statistics: list[str],

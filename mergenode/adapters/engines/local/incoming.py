@@ -49,12 +49,12 @@ class Source:
             self.digests[entry.source] = self.hashers.pop(entry.source).hexdigest()
         return {entry.source: tensor}
 
-    def factor_bytes(self, entry: Entry | None) -> int:
-        """Bytes that the factors of a low-rank product occupy, as stored and widened to fp32; nothing for the others."""
+    def factor_bytes(self, entry: Entry | None, wide: int) -> int:
+        """Bytes of the factors of a low-rank product, as stored and with ``wide`` bytes per element; else none."""
         if not isinstance(entry, LowRank):
             return 0
         stored = [self.contribution.weights.specs[name] for name in (entry.left, entry.right)]
-        return sum(spec.nbytes + 4 * spec.numel for spec in stored)
+        return sum(spec.nbytes + wide * spec.numel for spec in stored)
 
     def _factor(self, name: str) -> Tensor:
         """A whole factor of a low-rank product; kept for the slices of the same tensor that follow."""

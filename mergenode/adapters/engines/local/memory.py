@@ -10,7 +10,7 @@ from mergenode.adapters.engines.local.allocator import return_freed_memory
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.tensors import slices
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, RejectedError, RejectReason
 from mergenode.types import TensorSpec
 
 DEFAULT_WINDOW_BYTES = 256 << 20
@@ -35,16 +35,41 @@ def set_aside() -> int:
     return resident_bytes() + MARGIN_BYTES
 
 
-def largest_need(base: BaseModel, fold: FoldPass, sources: int) -> tuple[int, TensorSpec | None]:
-    """The step of a fold that needs the most memory, in bytes, and its tensor."""
+def largest_need(
+    base: BaseModel, fold: FoldPass, sources: int, *, factors: bool = True
+) -> tuple[int, TensorSpec | None]:
+    """The step of a fold that needs the most memory, in bytes, and its tensor; with or without low-rank factors."""
     largest: tuple[int, TensorSpec | None] = (0, None)
     for specs in shard_layout(base):
         for spec in specs:
             whole = not fold.method.elementwise(spec)
             need = fold.need_bytes(spec, slices(spec, whole=whole)[0], sources, whole=whole)
+            need += fold.factor_bytes(spec) if factors else 0
             if need > largest[0]:
                 largest = (need, spec)
     return largest
+
+
+def refuse_factors(base: BaseModel, fold: FoldPass, sources: int, available: int) -> None:
+    """Refuse an adapter whose factors do not fit beside the rest of a step: the node goes on without it.
+
+    Raises:
+        RejectedError: TOO_LARGE; the message names adapter, file and tensor.
+    """
+    need, spec = largest_need(base, fold, sources)
+    if need <= available or spec is None:
+        return
+    source = max(fold.sources, key=lambda source: source.factor_bytes(source.entry(spec.name), 4))
+    entry = source.entry(spec.name)
+    assert entry is not None
+    name, files = source.sources_of(entry)[0], source.contribution.weights
+    raise RejectedError(
+        RejectReason.TOO_LARGE,
+        f"{source.label}: tensor {name!r} ({files.file_of(name)}): the factors of {spec.name!r} take "
+        f"{source.factor_bytes(entry, 4) >> 20} MiB of memory, engine.memory_limit has no room for them",
+        hint="Merge the adapter into the base model (peft: merge_and_unload) and offer the full checkpoint, "
+        "or raise engine.memory_limit.",
+    )
 
 
 def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process: int) -> int:

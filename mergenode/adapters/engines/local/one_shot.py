@@ -84,12 +84,12 @@ class OneShot:
                 read += contribution.weights.total_bytes
         statistics = sum(spec.numel * 4 for specs in shard_layout(base) for spec in specs)
         statistics = int(statistics * self.engine.method.state_factor)
-        passes = 0 if self.one_pass else -(-len(self.models) // BATCH)
+        memory = self.engine.check_memory()
+        passes = 0 if self.one_pass else -(-len(self.models) // self.engine.most_sources(BATCH))
         written = size + passes * statistics
         read += size * (passes + 1) + passes * statistics
         # Two generations of statistics stand side by side while more than one batch is folded.
         needed = size + min(passes, 2) * statistics + (16 << 20)
-        memory = self.engine.check_memory()
         plan = MergePlan(
             models=len(self.models),
             parameters=sum(spec.numel for spec in base.specs.values()),
@@ -154,10 +154,13 @@ class OneShot:
 
     def _through_statistics(self, observer: Observer) -> None:
         previous: Path | None = None
-        for number, start in enumerate(range(0, len(self.models), BATCH)):
-            folder = self.scratch / f"batch-{number}"
+        while len(self.results) < len(self.models):
+            folder = self.scratch / f"from-{len(self.results)}"
             folder.mkdir(parents=True)
-            previous = self._fold_batch(self.models[start : start + BATCH], previous, folder, observer)
+            self._fold_batch(folder, previous, observer)
+            if previous is not None:
+                remove_tree(previous)
+            previous = folder
         assert previous is not None
         count = len(shard_layout(self.engine.base))
         records = {index: journal.load_record(previous, index) for index in range(count)}
@@ -171,29 +174,29 @@ class OneShot:
                 statistics.close()
             self._complete(work, files)
 
-    def _fold_batch(
-        self, models: Sequence[tuple[Path, float]], previous: Path | None, folder: Path, observer: Observer
-    ) -> Path:
+    def _fold_batch(self, folder: Path, previous: Path | None, observer: Observer) -> None:
+        """Fold the next models into ``folder``, as many at once as memory holds: the bytes do not depend on it."""
+        first = len(self.results)
         with ExitStack() as stack:
-            files = stack.enter_context(self.engine.open_base())
-            opened = [(stack.enter_context(self._open(path)), path, weight) for path, weight in models]
             work = FoldPass(
                 base=self.engine.base,
-                base_files=files,
-                sources=[Source(contribution, weight, str(path)) for contribution, path, weight in opened],
+                base_files=stack.enter_context(self.engine.open_base()),
+                sources=[],
                 method=self.engine.method,
                 folder=folder,
                 previous=previous,
                 device=self.engine.resources.torch_device(),
                 durable=False,
             )
-            self._run(work, self.engine.window(work, len(models)), observer)
+            for path, weight in self.models[first : first + BATCH]:
+                work.sources.append(Source(stack.enter_context(self._open(path)), weight, str(path)))
+                if len(work.sources) > 1 and not self.engine.holds(work):
+                    work.sources.pop()
+                    break
+            self._run(work, self.engine.window(work, len(work.sources)), observer)
             tensors = all_tensors(work.records)
             for number, source in enumerate(work.sources):
                 self.totals = self._judge(source, tensors, number, self.totals)
-        if previous is not None:
-            remove_tree(previous)
-        return folder
 
     def _judge(self, source: Source, tensors: Tensors, number: int, totals: Mapping[str, float]) -> dict[str, float]:
         """Record what the fold of one model found out; returns the totals after it."""
