@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mergenode.demo.checkpoints import write_adapter, write_damaged, write_diverged, write_full
 from mergenode.demo.network import NetworkConfig, Weights
-from mergenode.demo.tasks import TASKS, Digits, Task, load_digits_split
+from mergenode.demo.tasks import TASKS, Digits, Task
 from mergenode.demo.training import Adapter, Schedule, fine_tune, fine_tune_adapter, train_base
 
 BASE_SEED, STRANGER_SEED, FIRST_EXPERT_SEED = 1, 2, 10
@@ -41,13 +41,9 @@ class Cast:
     stranger: Weights
 
 
-def train_cast(progress: Callable[[str], None]) -> Cast:
-    """Train the base, six experts and a stranger; ``progress`` is told what begins.
-
-    Raises:
-        UsageError: scikit-learn is not installed.
-    """
-    digits, config = load_digits_split(), NetworkConfig()
+def train_cast(digits: Digits, progress: Callable[[str], None]) -> Cast:
+    """Train the base, six experts and a stranger; ``progress`` is told what begins."""
+    config = NetworkConfig()
     progress("the base model")
     base = train_base(digits, config, BASE_SEED)
     experts: dict[str, Weights] = {}
@@ -68,9 +64,7 @@ def deliveries(cast: Cast, base: Path) -> tuple[Delivery, ...]:
     """All pushes in the order of the story: six good ones, three that must not get in."""
     good = {task.name: _expert(cast, task, base) for task in TASKS}
     first = cast.experts[TASKS[0].name]
-    damaged = Delivery(
-        "damaged", "a file with a few bytes lost", lambda path: write_damaged(path, first, cast.config)
-    )
+    damaged = Delivery("damaged", "a file with a few bytes lost", lambda path: write_damaged(path, first, cast.config))
     stranger = Delivery(
         "stranger", "a model of another base, same shapes", lambda path: write_full(path, cast.stranger, cast.config)
     )

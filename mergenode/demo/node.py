@@ -65,7 +65,7 @@ class NodeProcess:
         """
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own program with arguments of our own
                 [sys.executable, "-m", "mergenode", "run", "-c", str(self.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -135,7 +135,7 @@ class NodeProcess:
         return found
 
     def freeze_fold(self, name: str) -> Interruption | None:
-        """Stop the process (SIGSTOP) as soon as a fold of ``name`` shows on disk, and look at what lies there.
+        """Stop the process (SIGSTOP) as soon as data of the fold of ``name`` lies on disk, and look at what lies there.
 
         Returns None, the process running again, when the fold was committed before it could be stopped: small models
         fold fast. Otherwise the process stays frozen.
@@ -145,18 +145,17 @@ class NodeProcess:
         begun = False
         # Without a pause between two looks: the whole fold takes milliseconds.
         while time.monotonic() < deadline and self.process.poll() is None:
-            names = _names(folding)
-            if any("shard" in each for each in names) or (begun and not names):
+            sizes = _sizes(folding)
+            if any(size > 0 and "shard" in name for name, size in sizes.items()) or (begun and not sizes):
                 break
-            begun = begun or bool(names)
+            begun = begun or bool(sizes)
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         if self.outcome(name) is not None or not self._discovered(name):
             self.process.send_signal(signal.SIGCONT)
             return None
-        files = sorted(folding.glob("*")) if folding.exists() else []
-        size = sum(file.stat().st_size for file in files)
-        return Interruption(name, tuple(file.name for file in files), size)
+        sizes = _sizes(folding)
+        return Interruption(name, tuple(sorted(sizes)), sum(sizes.values()))
 
     def log_size(self) -> int:
         """Bytes of log so far, for ``log_since``."""
@@ -175,11 +174,13 @@ class NodeProcess:
         return FatalError(f"the node {what}; the end of {self.log}:\n{tail}", hint=f"the whole log: {self.log}")
 
 
-def _names(folder: Path) -> list[str]:
+def _sizes(folder: Path) -> dict[str, int]:
+    """Files of a folder that somebody else may be changing, with their sizes; empty when it is not there."""
     try:
-        return os.listdir(folder)
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
     except FileNotFoundError:
-        return []
+        return {}
 
 
 def facts_of(node: NodeProcess, kind: str) -> list[Fact]:

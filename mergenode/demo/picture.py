@@ -49,34 +49,35 @@ def _lines(axes: Any, results: Results) -> None:
     steps = range(len(results.versions) + 1)
     rows = [results.base, *(version.scores for version in results.versions)]
     folded = [version.added for version in results.versions]
-    ends: list[tuple[float, str, str]] = []
+    labels = _references(axes, results)
     for task, colour in zip(TASKS, COLOURS, strict=True):
         heights = [100 * row[task.name] for row in rows]
         enters = folded.index(task.name) + 1
         axes.plot(steps[: enters + 1], heights[: enters + 1], color=colour, lw=1.1, alpha=0.45, zorder=2)
         axes.plot(steps[enters:], heights[enters:], color=colour, lw=2.2, zorder=3)
         axes.plot(enters, heights[enters], "o", color=colour, ms=8, mec="white", mew=1.5, zorder=4)
-        ends.append((heights[-1], task.name, colour))
+        labels.append((heights[-1], f"{task.name} {heights[-1]:.0f}%", colour))
     means = [100 * mean(row) for row in rows]
     axes.plot(steps, means, color=INK, lw=4, zorder=5, solid_capstyle="round")
     axes.plot(steps, means, "o", color=INK, ms=7, mec="white", mew=1.5, zorder=6)
-    ends.append((means[-1], f"mean {means[-1]:.0f}%", INK))
-    for height, (_, label, colour) in zip(_spread([end[0] for end in ends]), ends, strict=True):
+    labels.append((means[-1], f"mean {means[-1]:.0f}%", INK))
+    for height, (_, label, colour) in zip(_spread([each[0] for each in labels]), labels, strict=True):
         weight = "bold" if colour == INK else "normal"
-        axes.text(len(steps) - 0.88, height, label, color=colour, va="center", fontsize=11, fontweight=weight)
+        axes.text(len(steps) - 0.86, height, label, color=colour, va="center", fontsize=11, fontweight=weight)
 
 
-def _references(axes: Any, results: Results) -> None:
-    """What the merge is measured against: the base, plain averaging, six separate experts."""
-    experts = 100 * sum(results.experts[task.name][task.name] for task in TASKS) / len(TASKS)
-    for height, label in (
-        (experts, f"six separate experts, each on its own task: {experts:.0f}%"),
-        (100 * mean(results.average), f"plain average of the same six: {100 * mean(results.average):.0f}%"),
-        (100 * mean(results.base), f"base: {100 * mean(results.base):.0f}%"),
+def _references(axes: Any, results: Results) -> list[tuple[float, str, str]]:
+    """What the merge is measured against: the base, plain averaging, six separate experts. Returns the labels."""
+    experts = sum(results.experts[task.name][task.name] for task in TASKS) / len(TASKS)
+    labels = []
+    for share, label in (
+        (experts, "six experts"),
+        (mean(results.average), "plain average"),
+        (mean(results.base), "base"),
     ):
-        axes.axhline(height, color=FAINT, lw=1.3, ls=(0, (5, 3)), zorder=1)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
-        axes.text(-0.28, height + 1.1, label, color="#5a5a5a", fontsize=9.5, va="bottom", bbox=box, zorder=1.5)
+        axes.hlines(100 * share, -0.3, len(results.versions) + 0.1, color=FAINT, lw=1.3, ls=(0, (5, 3)), zorder=1)
+        labels.append((100 * share, f"{label} {100 * share:.0f}%", FAINT))
+    return labels
 
 
 def _frame(axes: Any, results: Results) -> None:
@@ -86,7 +87,7 @@ def _frame(axes: Any, results: Results) -> None:
         for version in results.versions
     ]
     axes.set_xticks(range(len(labels)), labels, fontsize=10)
-    axes.set_xlim(-0.32, len(labels) - 0.15)
+    axes.set_xlim(-0.32, len(labels) + 0.05)
     axes.set_ylim(0, 106)
     axes.set_yticks(range(0, 101, 20), [f"{height}%" for height in range(0, 101, 20)], fontsize=10)
     axes.grid(axis="y", color="#ececec", zorder=0)
@@ -98,7 +99,7 @@ def _frame(axes: Any, results: Results) -> None:
     kept = results.versions[-1].gain_kept
     axes.set_title(
         f"One merged model learns six tasks, one fine-tune at a time, and keeps {100 * kept:.0f}% of the experts' gain",
-        loc="left", fontsize=13.5, fontweight="bold", color=INK, pad=26,
+        loc="left", fontsize=13, fontweight="bold", color=INK, pad=26,
     )  # fmt: skip
     axes.text(
         0, 1.03, "Test accuracy of every published version; a dot marks the version whose fold brought the task in.",

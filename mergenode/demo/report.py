@@ -32,7 +32,7 @@ class Report:
 
     def say(self, text: str, style: str = "") -> None:
         """One event. Names and messages come from outside the demo's control: never read as markup."""
-        self.console.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
+        self.console.print(Text(f"  {text}", style=style), soft_wrap=True)
 
     def score_header(self) -> None:
         cells = "".join(f"{name:>{CELL}}" for name in (*COLUMNS, "mean", "kept"))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -96,7 +92,8 @@ class Story:
         folded = sum(1 for fact in facts_of(self.node, "folded") if isinstance(fact, Folded) and fact.name == kill.name)
         told = tuple(line for line in self.node.log_since(offset).splitlines() if "recovery:" in line)
         self.results.kills[-1] = Kill(kill.name, kill.files, kill.size_bytes, folded, told)
-        self.report.say(f"{interruption.name} is in the ledger {folded} time after the kill")
+        once = "exactly once" if folded == 1 else f"{folded} times"
+        self.report.say(f"{interruption.name} was folded {once}, according to the ledger")
         for line in told:
             self.report.say(line, "dim")
 
@@ -114,7 +111,9 @@ class Story:
         for method in ("opcm", "average"):
             output = directory / "one-shot" / method
             output.parent.mkdir(exist_ok=True)
-            run_command("merge", "--base", str(directory / "base"), "--output", str(output), "--method", method, *models)
+            run_command(
+                "merge", "--base", str(directory / "base"), "--output", str(output), "--method", method, *models
+            )
         once, live = read_weights(directory / "one-shot" / "opcm"), read_weights(directory / "published" / "latest")
         self.results.equals_undisturbed = once.keys() == live.keys() and all(
             torch.equal(once[name], live[name]) for name in live
@@ -134,7 +133,7 @@ class Story:
 
 def run_command(*arguments: str) -> str:
     """Run one mergenode command and return what it printed. Raises FatalError with its output when it fails."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own program with arguments of our own
         [sys.executable, "-m", "mergenode", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
         check=False,
     )  # fmt: skip

@@ -105,7 +105,10 @@ def fine_tune_adapter(
         up[module] = torch.zeros(rows, rank, requires_grad=True)
     network = FormReader(config, seed)
     groups: list[dict[str, object]] = [
-        {"params": [down[module], up[module]], "lr": schedule.rate * (1.0 if module == "mix" else schedule.depth_factor)}
+        {
+            "params": [down[module], up[module]],
+            "lr": schedule.rate * (1.0 if module == "mix" else schedule.depth_factor),
+        }
         for module in ADAPTED
     ]
     adapter = Adapter(rank, alpha, down, up)
@@ -141,7 +144,7 @@ def _descend(
         batch = torch.randint(len(labels), (schedule.batch,), generator=generator)
         loss = functional.cross_entropy(model(forms[batch]), labels[batch], label_smoothing=0.05)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         rates.step()
 
