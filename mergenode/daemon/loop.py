@@ -105,6 +105,20 @@ class Loop:
             if name not in self.seen.unreachable:
                 mine = sum(1 for candidate in waiting if candidate.registry == name)
                 self.line.observer.listed(name, listing, mine)
+        if not waiting:
+            self._forget_interrupted_fold()
+        self._measure()
+
+    def _forget_interrupted_fold(self) -> None:
+        """Finished shards wait for their contribution; when it is nowhere in sight any more they only take space."""
+        if self.seen.unreachable or any(listing.unsettled for listing in self.seen.listings.values()):
+            return
+        try:
+            self.line.generations.discard()
+        except TransientError as error:
+            self.line.observer.message("warning", f"removed at the next chance: {error.message}", hint=error.hint)
+
+    def _measure(self) -> None:
         try:
             (statistics, free), (published, _) = self.line.generations.sizes(), self.line.publisher.sizes()
         except TransientError as error:
@@ -188,7 +202,7 @@ class Loop:
         try:
             work()
         except TransientError as error:
-            of_the_node = error.reason in _OF_THE_NODE and slot != PUBLISH
+            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot != PUBLISH
             self._back_off(NODE if of_the_node else slot, subject, error.reason.value, error.message)
             self._doubt()
         except Stopped as stopped:

@@ -21,6 +21,9 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._monotonic
 
+    def parse(self, time: str) -> float:
+        return datetime.fromisoformat(time).timestamp()
+
     def advance(self, seconds: float) -> None:
         """Time passes."""
         assert seconds >= 0, "monotonic time never goes backwards; use jump for the wall"

@@ -26,6 +26,7 @@ from tests.support.fake_ports import (
     Witness,
     digest_of,
 )
+from tests.support.memory_ledger import MemoryLedger
 
 
 class HandLifecycle(Lifecycle):
@@ -89,6 +90,10 @@ class FakeNode:
             keep=self.keep,
         )
 
+    def line_publisher(self) -> FakePublisher:
+        """A look at the versions that asks no trouble."""
+        return FakePublisher(self.disk, Trouble())
+
     def start(self, **changes: object) -> Loop:
         line = self.line()
         initialise(line, origin(**changes))
@@ -102,7 +107,9 @@ class FakeNode:
             once=self.once,
         )
 
-    def put(self, name: str, revision: str = "r1", *, checkpoint: Checkpoint | None = None, **fields: object) -> Candidate:
+    def put(
+        self, name: str, revision: str = "r1", *, checkpoint: Checkpoint | None = None, **fields: object
+    ) -> Candidate:
         """A complete entry; another revision takes the place of the first."""
         offered = candidate(name, revision, **fields)
         self.disk.checkpoints[offered.location] = checkpoint or Checkpoint(digest_of(f"{name} {revision}"))
@@ -121,7 +128,9 @@ class FakeNode:
         loop.act(Wait(0.05, "poked"))
         for _ in range(limit):
             action = loop.decide()
-            if isinstance(action, Stop) or (isinstance(action, Wait) and action.why == "nothing is pending"):
+            head = MemoryLedger.head(self.ledger)
+            shown = head.generation == head.published_generation
+            if isinstance(action, Stop) or (isinstance(action, Wait) and action.why == "nothing is pending" and shown):
                 return action
             loop.act(action)
         raise AssertionError("the loop does not come to rest")

@@ -243,9 +243,7 @@ class FakeRegistry:
     def list(self) -> Listing:
         self.asked += 1
         self.trouble(f"list {self.name}")
-        return Listing(
-            (*self.listing.candidates, *self.requests), self.listing.unsettled, self.listing.refused
-        )
+        return Listing((*self.listing.candidates, *self.requests), self.listing.unsettled, self.listing.refused)
 
     def settled(self, candidate: Candidate) -> None:
         self.trouble("settled")
