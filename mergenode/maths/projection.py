@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mergenode.maths.gram import REFLECTOR_BLOCK, PANEL_ELEMENTS
+from mergenode.maths.gram import PANEL_ELEMENTS, REFLECTOR_BLOCK
 from mergenode.maths.norms import inner, squared_norm
 from mergenode.maths.rank import check_alpha, covering_rank, effective_rank, leading_rank, numerical_rank
 from mergenode.maths.subspaces import Subspaces, leading_subspaces

@@ -14,11 +14,13 @@ result.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_squared_norm, squared_norm, wide_buffer
-from mergenode.methods.contract import Folded, Incoming, Statistics
+from mergenode.methods.contract import Folded, Incoming, Statistics, Sums
 
 SCRATCH_BYTES = 2 * 8 * CHUNK + 2 * 8 * CHUNK
 """What ``fold_sum`` allocates beyond its result: two fp64 chunks and two of at most fp64."""
@@ -71,6 +73,15 @@ def export_scaled(statistics: Statistics, base: Tensor, scale: float, *, keep_fi
     if "first" in statistics:
         return (statistics["first"] - base).mul_(scale).add_(base)
     return torch.mul(statistics["sum"], scale).add_(base)
+
+
+def advance_counts(totals: Mapping[str, float], sums: Sums, weight: float) -> Mapping[str, float]:
+    """Totals of a method without whole-model scale: ``count``, ``weight_sum`` and, to tell people, ``merge_sq``."""
+    return {
+        "count": totals.get("count", 0.0) + 1.0,
+        "weight_sum": totals.get("weight_sum", 0.0) + weight,
+        "merge_sq": sums["merge_sq"],
+    }
 
 
 def _fold_first(incoming: Incoming) -> Folded:

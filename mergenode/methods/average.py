@@ -8,8 +8,15 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mergenode.errors import FatalError
-from mergenode.methods.accumulator import SCRATCH_BYTES, combine_sums, export_scaled, fold_sum, retract_sum
-from mergenode.methods.contract import Method, Statistics, Sums
+from mergenode.methods.accumulator import (
+    SCRATCH_BYTES,
+    advance_counts,
+    combine_sums,
+    export_scaled,
+    fold_sum,
+    retract_sum,
+)
+from mergenode.methods.contract import Method, Statistics
 from mergenode.types import TensorSpec
 
 
@@ -19,13 +26,6 @@ def average() -> Method:
     Commutative, combinable and retractable, each up to fp32 rounding of the running sum. A single
     contribution of weight 1 is exported bit for bit. Totals: ``count`` and ``weight_sum``.
     """
-
-    def advance(totals: Mapping[str, float], sums: Sums, weight: float) -> Mapping[str, float]:
-        return {
-            "count": totals.get("count", 0.0) + 1.0,
-            "weight_sum": totals.get("weight_sum", 0.0) + weight,
-            "merge_sq": sums["merge_sq"],
-        }
 
     def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
         if not statistics:
@@ -43,7 +43,7 @@ def average() -> Method:
         reference="Wortsman et al. 2022, Model soups, arXiv 2203.05482, uniform soup (section 2)",
         options={},
         fold=lambda spec, statistics, base, incoming: fold_sum(statistics, base, incoming),
-        advance=advance,
+        advance=advance_counts,
         export=export,
         elementwise=lambda spec: True,
         working_bytes=lambda spec: SCRATCH_BYTES,

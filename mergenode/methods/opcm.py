@@ -33,11 +33,7 @@ from mergenode.types import DType, TensorSpec
 
 
 def opcm(
-    *,
-    alpha: float = 0.5,
-    variant: str = "block",
-    exclude: Sequence[str] = DEFAULT_EXCLUDE,
-    include: Sequence[str] = (),
+    *, alpha: float = 0.5, variant: str = "block", exclude: Sequence[str] = DEFAULT_EXCLUDE, include: Sequence[str] = ()
 ) -> Method:
     """OPCM with share ``alpha`` of the spectrum protected, in one of four variants (see
     ``maths.projection``).
@@ -52,8 +48,7 @@ def opcm(
     share, kind = _checked_alpha(alpha), _checked_variant(variant)
     taken, spared = _checked_patterns("include", include), _checked_patterns("exclude", exclude)
 
-    def projected(spec: TensorSpec) -> bool:
-        return is_linear_map(spec, taken, spared)
+    projected = partial(is_linear_map, include=taken, exclude=spared)
 
     def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
         if not projected(spec):
@@ -79,9 +74,7 @@ def opcm(
     )
 
 
-def _fold_projected(
-    spec: TensorSpec, before: Tensor, delta: Tensor, alpha: float, variant: Variant
-) -> Folded:
+def _fold_projected(spec: TensorSpec, before: Tensor, delta: Tensor, alpha: float, variant: Variant) -> Folded:
     before_sq = squared_norm(before)
     if not isfinite(before_sq):
         raise FatalError(

@@ -9,8 +9,15 @@ from math import isfinite
 from torch import Tensor
 
 from mergenode.errors import UsageError
-from mergenode.methods.accumulator import SCRATCH_BYTES, combine_sums, export_scaled, fold_sum, retract_sum
-from mergenode.methods.contract import Method, Statistics, Sums
+from mergenode.methods.accumulator import (
+    SCRATCH_BYTES,
+    advance_counts,
+    combine_sums,
+    export_scaled,
+    fold_sum,
+    retract_sum,
+)
+from mergenode.methods.contract import Method, Statistics
 from mergenode.types import TensorSpec
 
 
@@ -30,13 +37,6 @@ def task_arithmetic(*, scale: float = 0.3) -> Method:
         )
     factor = float(scale)
 
-    def advance(totals: Mapping[str, float], sums: Sums, weight: float) -> Mapping[str, float]:
-        return {
-            "count": totals.get("count", 0.0) + 1.0,
-            "weight_sum": totals.get("weight_sum", 0.0) + weight,
-            "merge_sq": sums["merge_sq"],
-        }
-
     def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
         return export_scaled(statistics, base, factor, keep_first=False)
 
@@ -45,7 +45,7 @@ def task_arithmetic(*, scale: float = 0.3) -> Method:
         reference="Ilharco et al. 2023, Editing Models with Task Arithmetic, arXiv 2212.04089, section 2",
         options={"scale": factor},
         fold=lambda spec, statistics, base, incoming: fold_sum(statistics, base, incoming),
-        advance=advance,
+        advance=advance_counts,
         export=export,
         elementwise=lambda spec: True,
         working_bytes=lambda spec: SCRATCH_BYTES,
