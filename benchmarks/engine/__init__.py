@@ -1,0 +1,1 @@
+"""The streaming engine beside plain loops and beside itself: time, bytes, latency, memory."""
