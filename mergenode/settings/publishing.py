@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from mergenode.settings.quantities import Size, resolve_path
+from mergenode.settings.quantities import resolve_path
 from mergenode.settings.section import Section, setting, subsection
 
 
@@ -60,12 +60,4 @@ class PublishSettings(Section):
         ge=1,
     )
     every: EverySettings = subsection(EverySettings, "When a new version is published.")
-    max_shard_size: Size | None = setting(
-        None,
-        "Largest weight file of a version; null shards like the base.",
-        unit="bytes, or text such as 5GB",
-        why="tools that read the base's layout then read the version",
-        ge=1024,
-    )
-
     _path = field_validator("path", mode="plain")(resolve_path)
