@@ -103,13 +103,14 @@ def main() -> None:
     runner = Runner(work, suite, pythons)
     contests = [_of_tools(contest, tools) for contest in CONTESTS if contest.method in options.contests]
     load = [os.getloadavg()[0]]
-    samples = _alternate(runner, contests, options.repeats)
+    samples = _alternate(runner, contests, options.repeats, work / "samples.json")
     load.append(os.getloadavg()[0])
     differences = comparisons.differences(runner, contests, suite)
     facts = {
         "machine": {"cpu": _cpu_model(), "cores": os.cpu_count(), "kernel": platform.release(), "load": load},
         "python": platform.python_version(),
         "versions": {name: environments.versions(python) for name, python in pythons.items()},
+        "commit": _commit(),
         "preset": options.preset,
         "parameters": shape.parameters(),
         "repeats": options.repeats,
@@ -117,14 +118,20 @@ def main() -> None:
     _write(work, facts, contests, samples, differences)
 
 
-def _alternate(runner: Runner, contests: Sequence[Contest], repeats: int) -> dict[str, list[Usage]]:
-    """Every entry once, then every entry again: a change of the machine's load meets all of them."""
+def _alternate(
+    runner: Runner, contests: Sequence[Contest], repeats: int, kept: Path
+) -> dict[str, list[Usage]]:
+    """Every entry once, then every entry again: a change of the machine's load meets all of them.
+
+    ``kept`` holds what was measured so far, should a later run fail.
+    """
     samples: dict[str, list[Usage]] = {}
     for repeat in range(1, repeats + 1):
         for contest in contests:
             for entry in contest.entries:
                 usage = runner.run(contest, entry)
                 samples.setdefault(entry.label, []).append(usage)
+                kept.write_text(json.dumps(as_json(samples), indent=2) + "\n")
                 print(f"{repeat}/{repeats} {entry.label}: {usage.cpu_seconds:.1f} CPU s, "
                       f"{usage.wall_seconds:.1f} s, {usage.peak_rss_mib:.0f} MiB", flush=True)  # fmt: skip
     return samples
@@ -182,6 +189,12 @@ def _thread_options() -> list[str]:
     if shown.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{shown.stderr}")
     return ["--threads", "1"] if "--threads" in shown.stdout else []
+
+
+def _commit() -> str:
+    """The commit that was measured, marked when files differ from it; empty outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, check=False, text=True, capture_output=True, cwd=_REPOSITORY).stdout.strip()
 
 
 def _cpu_model() -> str:
