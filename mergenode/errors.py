@@ -85,11 +85,15 @@ class MergenodeError(Exception):
 
 
 class TransientError(MergenodeError):
-    """Worth trying again: nothing was changed, nothing was lost."""
+    """Worth trying again: nothing was changed, nothing was lost.
 
-    def __init__(self, reason: TransientReason, message: str, *, hint: str = "") -> None:
+    ``of_node``: no other contribution would fare better, so the node waits as a whole.
+    """
+
+    def __init__(self, reason: TransientReason, message: str, *, hint: str = "", of_node: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
+        self.of_node = of_node
 
 
 class RejectedError(MergenodeError):

@@ -29,6 +29,7 @@ from mergenode.adapters.engines.local.memory import (
     resident_bytes,
     set_aside,
 )
+from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import run_ordered
 from mergenode.adapters.engines.local.report import all_tensors, finite_sums, group_reports, relative_norm
 from mergenode.adapters.engines.local.shards import shard_layout
@@ -74,6 +75,7 @@ class LocalEngine:
     limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False
     _set_aside: int = field(default_factory=set_aside)
+    _base_files: tuple[tuple[str, int, int], ...] = ()
 
     def generation_folder(self, generation: int) -> Path:
         return self.generations / f"g{generation:08d}"
@@ -88,18 +90,19 @@ class LocalEngine:
 
     def fold(self, candidate: Candidate, head: Head, observer: Observer) -> FoldResult:
         with disk_errors(self.folding), self.open_base() as files:
-            journal.open_folder(self.folding, self._plan(candidate, head))
             path = Path(candidate.location)
             # What the operator names himself may be a snapshot of the hub's cache, which links to its blobs.
             root = trusted_root(path) if candidate.forced else None
             with open_contribution(path, self.base, root=root, limits=self.limits) as contribution:
+                journal.open_folder(self.folding, self._plan(candidate, head, contribution))
                 source = Source(contribution, candidate.weight, candidate.name)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)
                 self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
                 content = finish_content(source)
                 contribution.weights.assert_unchanged()
-                files.assert_unchanged()
+                with reading_own("base"):
+                    files.assert_unchanged()
                 return self._finish(work, content, contribution, candidate, head)
 
     def export(self, head: Head, staging: str, observer: Observer) -> Exported:
@@ -124,7 +127,8 @@ class LocalEngine:
                     statistics.close()
             if len(files.files) > 1:
                 work.write_index()
-            files.assert_unchanged()
+            with reading_own("base"):
+                files.assert_unchanged()
             return Exported(work.digests, work.bytes_read, work.bytes_written)
 
     def _statistics(self, generation: int) -> StatisticsFiles:
@@ -133,12 +137,26 @@ class LocalEngine:
         return StatisticsFiles(folder, {index: journal.load_record(folder, index) for index in range(count)})
 
     def open_base(self) -> WeightFiles:
-        """The base's weight files; the caller closes them."""
-        return open_weights(self.base_path, root=trusted_root(self.base_path), limits=self.limits)
+        """The base's weight files; the caller closes them.
 
-    def _plan(self, candidate: Candidate, head: Head) -> dict[str, Any]:
+        Raises FatalError when they are no longer those that were there first: the statistics were made for them.
+        """
+        with reading_own("base"):
+            files = open_weights(self.base_path, root=trusted_root(self.base_path), limits=self.limits)
+        found = tuple(files.identities())
+        self._base_files = self._base_files or found
+        if found != self._base_files:
+            files.close()
+            raise FatalError(
+                f"{self.base_path}: the base was written to while the node was running",
+                hint="Start the node again: it checks that this is still the base the state directory was made for.",
+            )
+        return files
+
+    def _plan(self, candidate: Candidate, head: Head, contribution: Contribution) -> dict[str, Any]:
         return {
             "candidate": list(candidate.key),
+            "files": journal.stamps_of(contribution.weights),
             "location": candidate.location,
             "weight": candidate.weight,
             "generation": head.generation,

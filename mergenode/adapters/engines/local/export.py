@@ -18,6 +18,7 @@ from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter, header_reserve
 from mergenode.adapters.durable import replace_file
 from mergenode.adapters.engines.local.journal import shard_file
+from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import statistic_key
 from mergenode.adapters.engines.local.tensors import TORCH_DTYPES, accumulator_dtype, as_bytes, read_slice, slices
@@ -68,9 +69,10 @@ class StatisticsFiles:
         """The statistics of a slice, flat; of the whole tensor, each in its own shape, with ``bounds`` None."""
         out = {}
         for name in self.names(tensor):
-            files = self._shard(self._where[tensor][0])
-            spec = files.specs[statistic_key(name, tensor)]
-            flat, _ = read_slice(files, spec, *(bounds or (0, spec.numel)))
+            with reading_own("statistics"):
+                files = self._shard(self._where[tensor][0])
+                spec = files.specs[statistic_key(name, tensor)]
+                flat, _ = read_slice(files, spec, *(bounds or (0, spec.numel)))
             out[name] = flat if bounds else flat.view(spec.shape)
         return out
 
@@ -147,7 +149,8 @@ class ExportPass:
             )
 
     def _read(self, spec: TensorSpec, bounds: tuple[int, int], whole: bool) -> dict[str, Any]:
-        raw, buffer = read_slice(self.base_files, spec, *bounds)
+        with reading_own("base"):
+            raw, buffer = read_slice(self.base_files, spec, *bounds)
         box: dict[str, Any] = {"base": raw, "statistics": {}}
         self.bytes_read += buffer.nbytes
         if self.statistics is not None and spec.dtype.is_float:

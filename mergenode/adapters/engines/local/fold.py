@@ -18,6 +18,7 @@ from mergenode.adapters.checkpoints.contribution import Entry, LowRank
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.engines.local.incoming import Source, incoming, reject_values
 from mergenode.adapters.engines.local.journal import finished_shard, load_record, shard_file
+from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.report import refuse_overflow
 from mergenode.adapters.engines.local.shards import (
@@ -77,7 +78,8 @@ class FoldPass:
         open_files.callback(builder.writer.close)
         old: WeightFiles | None = None
         if before and before[1]["bytes"] is not None:
-            old = open_files.enter_context(open_weights(before[0] / shard_file(index)))
+            with reading_own("statistics"):
+                old = open_files.enter_context(open_weights(before[0] / shard_file(index)))
         for spec in specs:
             tensor_before = before[1]["tensors"][spec.name] if before else None
             builder.records[spec.name] = TensorRecord(len(self.sources), merge_sq_of(tensor_before))
@@ -121,12 +123,14 @@ class FoldPass:
     ) -> dict[str, Any]:  # fmt: skip
         box: dict[str, Any] = {"old": {}, "parts": []}
         if any(entries):
-            box["base"], buffer = read_slice(self.base_files, spec, *bounds)
+            with reading_own("base"):
+                box["base"], buffer = read_slice(self.base_files, spec, *bounds)
             self.bytes_read += buffer.nbytes
         for statistic in statistics:
             assert old is not None
             stored = old.specs[statistic_key(statistic, spec.name)]
-            box["old"][statistic], buffer = read_slice(old, stored, *bounds)
+            with reading_own("statistics"):
+                box["old"][statistic], buffer = read_slice(old, stored, *bounds)
             self.bytes_read += buffer.nbytes
         for source, entry in zip(self.sources, entries, strict=True):
             parts = source.read(entry, *bounds) if entry is not None else {}

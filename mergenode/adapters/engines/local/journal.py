@@ -14,8 +14,9 @@ from typing import Any
 
 from blake3 import blake3
 
+from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.durable import remove_tree, replace_file, sync_directory
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, TransientError, TransientReason
 from mergenode.types import Digest
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -88,6 +89,23 @@ def load_record(folder: Path, index: int) -> dict[str, Any]:
             hint="The statistics of the running merge are damaged; restore the state directory from a backup.",
         )
     return record
+
+
+def stamps_of(weights: WeightFiles) -> list[list[str | int]]:
+    """What changes when a file of a contribution is written or replaced, be it under its old size and time stamp.
+
+    Part of the plan: shards of a fold that read other bytes count no more, or the fold would mix two contributions.
+    Raises TransientError: VANISHED.
+    """
+    stamps: list[list[str | int]] = []
+    for name in weights.files:
+        place = weights.path / name if weights.path.is_dir() else weights.path
+        try:
+            status = place.stat()
+        except OSError as error:
+            raise TransientError(TransientReason.VANISHED, f"{place}: is not there (any more)") from error
+        stamps.append([name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+    return stamps
 
 
 def _load(path: Path) -> dict[str, Any] | None:
