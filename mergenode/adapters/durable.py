@@ -96,7 +96,10 @@ def remove_tree(path: Path) -> None:
 
     It is renamed first, so that no reader ever sees half of it under its name.
     """
-    if not path.exists() and not path.is_symlink():
+    if path.is_symlink():
+        path.unlink()  # what it leads to belongs to whoever put the link here
+        return
+    if not path.exists():
         return
     if not path.name.startswith("."):
         hidden = path.with_name(f".{path.name}.removing")
