@@ -137,7 +137,8 @@ def test_no_exception_of_one_contribution_ends_the_node(node: FakeNode, error: E
     loop = node.start()
     node.put("a", checkpoint=Checkpoint(digest_of("x"), error=error))
     for _ in range(10):
-        assert not isinstance(action := loop.decide(), Stop)
+        action = loop.decide()
+        assert not isinstance(action, Stop)
         loop.act(action)
 
 

@@ -236,7 +236,7 @@ class FakeRegistry:
 
     trouble: Trouble
     name: str = "inbox"
-    listing: Listing = Listing()
+    listing: Listing = field(default_factory=Listing)
     requests: list[Candidate] = field(default_factory=list)
     asked: int = 0
 
