@@ -43,9 +43,9 @@ def output_spec(spec: TensorSpec, dtype: DType | None) -> TensorSpec:
 
 
 def to_output(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round to the published type. float16 saturates instead of overflowing to infinity."""
-    if dtype is torch.float16:
-        largest = torch.finfo(torch.float16).max
+    """Round to the published type. What is too large for it saturates: masks of -3.4e38 exist, infinities must not."""
+    largest = torch.finfo(dtype).max
+    if largest < torch.finfo(weights.dtype).max:
         weights = weights.clamp(-largest, largest)
     return weights.to(dtype=dtype, device="cpu")
 
