@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -17,8 +16,9 @@ from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
 from mergenode.adapters.registries import open_registry
-from mergenode.adapters.registries.requests import RequestsRegistry
+from mergenode.adapters.registries.requests import RequestsRegistry, requests_directory
 from mergenode.adapters.registries.watch import open_watch
+from mergenode.adapters.registries.watched import WatchedRegistry
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.parts import LEDGER, build_parts, limits_of, open_state, start
 from mergenode.daemon.lifecycle import Lifecycle
@@ -61,11 +61,10 @@ def open_loop(
         parts = build_parts(settings, ledger, observer, lifecycle, clock)
         start(parts)
         registries = registries_of(settings, clock)
+        if not once:
+            registries = watched(registries, settings, observer, lifecycle)
         for registry in registries.values():
             stack.callback(registry.close)
-        if not once:
-            for path in (*(entry.path for entry in settings.registries), settings.node.state / "requests"):
-                stack.enter_context(_watching(path, observer, lifecycle))
         yield Loop(
             line=parts.line,
             registries=registries,
@@ -131,11 +130,17 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-@contextmanager
-def _watching(path: Path, observer: Observer, lifecycle: Lifecycle) -> Iterator[None]:
-    watch = open_watch(path, lambda text: observer.message("warning", text))
-    watch.start(lifecycle.poke)
-    try:
-        yield
-    finally:
-        watch.stop()
+def watched(
+    registries: Mapping[str, Registry], settings: Settings, observer: Observer, lifecycle: Lifecycle
+) -> dict[str, Registry]:
+    """The same registries, each with a watch that wakes the loop."""
+    places = {entry.name: entry.path for entry in settings.registries}
+    places[REQUESTS] = requests_directory(settings.node.state)
+
+    def tell(text: str) -> None:
+        observer.message("warning", text)
+
+    return {
+        name: WatchedRegistry(registry, open_watch(places[name], tell), lifecycle.poke)
+        for name, registry in registries.items()
+    }
