@@ -71,10 +71,13 @@ class LogObserver:
 
     def progress(self, progress: Progress) -> None:
         now, work = self._clock.monotonic(), (progress.activity, progress.subject)
-        recent = self._progress_at is not None and now - self._progress_at < PROGRESS_SECONDS
-        if recent and work == self._progress_of:
+        if self._progress_at is None or work != self._progress_of:
+            # Work that ends soon is told by its fact alone.
+            self._progress_at, self._progress_of = now, work
             return
-        self._progress_at, self._progress_of = now, work
+        if now - self._progress_at < PROGRESS_SECONDS:
+            return
+        self._progress_at = now
         share = progress.bytes_done / progress.bytes_total if progress.bytes_total else 0.0
         fields: dict[str, object] = {
             "tensors_done": progress.tensors_done, "tensors_total": progress.tensors_total,
