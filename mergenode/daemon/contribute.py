@@ -47,6 +47,9 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     """
     head = line.ledger.head()
     started = line.clock.monotonic()
+    # An earlier attempt may have installed its generation and then failed to append the fact. Left there it would be
+    # in the way of this one; taken back, its shards need not be computed again.
+    line.generations.recover(head.generation)
     try:
         result = line.engine.fold(candidate, head, line.observer)
         same = line.ledger.by_content(result.content)

@@ -176,7 +176,7 @@ def configure(
         "node": {"name": name, "state": str(site.state)},
         "base": str(world.base),
         "registries": [
-            {"url": str(world.registry(name)), "settle_seconds": 0, "settle_polls": 1, "poll_seconds": 0.05}
+            {"url": str(world.registry(name)), "settle_seconds": 0, "settle_polls": 1, "poll_seconds": 5}
             for name in registries
         ],
         "publish": {"path": str(site.published), "keep": keep, "every": {"contributions": every}},
