@@ -8,14 +8,20 @@ of a full eigendecomposition is skipped.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, blas, eigh_tridiagonal, lapack
 from torch import Tensor
+
+from mergenode.maths.lapack import (
+    add_gram_lower,
+    inverse_iteration,
+    reduce_to_tridiagonal,
+    tridiagonal_eigenvalues,
+    tridiagonal_eigenvectors,
+)
 
 PANEL_ELEMENTS = 1 << 18
 """Elements of one fp64 row panel (2 MiB)."""
@@ -105,29 +111,14 @@ class TridiagonalSpectrum(NamedTuple):
 
     def _by_inverse_iteration(self, count: int) -> NDArray[np.float64]:
         """Ascending order, Fortran layout. Cost 100 n flops per vector, little more for small clusters."""
-        n = len(self.diagonal)
         values = self.eigenvalues[:count].flip(0).numpy()
         far = np.flatnonzero(np.diff(values) > CLUSTER_GAP * values[-1]) + 1
-        edges = [0, *far.tolist(), count]
-        block = np.ones(n, dtype=np.int32)
-        split = np.full(n, n, dtype=np.int32)
-        vectors = np.empty((n, count), order="F")
-        for start, stop in pairwise(edges):
-            group = values[start:stop]
-            found, info = lapack.dstein(self.diagonal, self.off_diagonal, group, block, split)
-            if info != 0:
-                raise LinAlgError(f"inverse iteration failed for {info} of {stop - start} eigenvalues")
-            vectors[:, start:stop] = found[:, : stop - start]
-        return vectors
+        return inverse_iteration(self.diagonal, self.off_diagonal, values, [0, *far.tolist(), count])
 
     def _by_robust_representations(self, count: int) -> NDArray[np.float64]:
         """Ascending order, Fortran layout. Computes all n vectors: with many wanted that is the faster
         way."""
-        _, vectors = eigh_tridiagonal(
-            self.diagonal, self.off_diagonal, lapack_driver="stemr", check_finite=False
-        )
-        wanted: NDArray[np.float64] = vectors[:, len(self.diagonal) - count :]
-        return wanted
+        return tridiagonal_eigenvectors(self.diagonal, self.off_diagonal)[:, len(self.diagonal) - count :]
 
 
 def _reverse_columns(matrix: Tensor) -> None:
@@ -172,21 +163,13 @@ def _gram_lower(tall: Tensor) -> NDArray[np.float64]:
     buffer = torch.empty((rows, n), dtype=torch.float64)
     for start in range(0, m, rows):
         panel = buffer[: min(rows, m - start)].copy_(tall[start : start + rows])
-        blas.dsyrk(1.0, panel.numpy().T, beta=1.0, c=gram, lower=1, overwrite_c=1)
+        add_gram_lower(gram, panel.numpy().T)
     return gram
 
 
 def _tridiagonal_spectrum(gram_lower: NDArray[np.float64]) -> TridiagonalSpectrum:
     """Takes ownership of ``gram_lower``: the reflectors are written over it."""
-    n = gram_lower.shape[0]
-    workspace, _ = lapack.dsytrd_lwork(n, lower=1)
-    reflectors, diagonal, off_diagonal, scales, info = lapack.dsytrd(
-        gram_lower, lower=1, lwork=int(workspace), overwrite_a=1
-    )
-    if info != 0:
-        raise LinAlgError(f"tridiagonal reduction refused argument {-info}")
-    values = eigh_tridiagonal(
-        diagonal, off_diagonal, eigvals_only=True, lapack_driver="sterf", check_finite=False
-    )
+    diagonal, off_diagonal, scales = reduce_to_tridiagonal(gram_lower)
+    values = tridiagonal_eigenvalues(diagonal, off_diagonal)
     descending = torch.from_numpy(values[::-1].copy()).clamp_(min=0.0)
-    return TridiagonalSpectrum(descending, diagonal, off_diagonal, reflectors, scales)
+    return TridiagonalSpectrum(descending, diagonal, off_diagonal, gram_lower, scales)
