@@ -28,12 +28,9 @@ def how_it_ended(answer: Answer, number: int) -> str:
     """What is wrong with the end of a run whose disk was full; empty when it is as documented."""
     if answer["status"] == 0:
         return ""
-    if answer["status"] not in (1, 2) or answer["exit"] != answer["status"]:
+    if answer["status"] != 2:  # once started, a node waits a failure out and is not to give up
         return f"ended with {answer}"
-    if answer["status"] == 1:
-        return ""
-    named = errno.ENOSPC if number == errno.ENOSPC else errno.EIO
-    words = {errno.ENOSPC: ("No space left", "full"), errno.EIO: ("Input/output error", "disk I/O error")}[named]
+    words = {errno.ENOSPC: ("No space left", "full"), errno.EIO: ("Input/output error", "disk I/O error")}[number]
     clear = any(word in answer["message"] for word in words) and answer["hint"]
     return "" if clear else f"no clear message: {answer['message']!r}, {answer['hint']!r}"
 
