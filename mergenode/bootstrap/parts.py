@@ -87,7 +87,7 @@ def base_model(settings: Settings, observer: Observer) -> BaseModel:
         if isinstance(error, FatalError):
             raise
         hint = error.hint or "Point `base` at a readable checkpoint."
-        raise FatalError(f"base: {error.message}", hint=hint) from error
+        raise FatalError(f"base {settings.base}: {error.message}", hint=hint) from error
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mergenode.daemon.contribute import Line, make_visible, prune, publish, record_gone
 from mergenode.errors import FatalError
 from mergenode.ledger.records import Initialised, Published
@@ -76,7 +78,7 @@ def _make_again(line: Line, head: Head, newest: Published) -> None:
         text = f"recovery: the files of version {newest.version} are gone; version {newest.version + 1} is due"
         line.observer.message("warning", text)
         return
-    make_visible(line, head, newest.version)
+    make_visible(line, replace(head, version=newest.version - 1), newest.version)
     line.observer.message("warning", f"recovery: the files of version {newest.version} were gone and are made again")
     if line.publisher.digest(newest.version) != newest.digest:
         line.observer.message(

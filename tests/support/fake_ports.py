@@ -122,7 +122,7 @@ class FakeEngine:
         assert head.statistics is not None
         self.disk.staging[int(staging)] = head.statistics
         self.trouble("export done")
-        return Exported({"w": digest_of(f"weights {head.statistics}")}, 1, 1)
+        return Exported({"w": digest_of(f"weights {head.statistics} version {head.version + 1}")}, 1, 1)
 
 
 @dataclass

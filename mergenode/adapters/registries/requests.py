@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.durable import disk_errors, replace_file, sync_directory
 from mergenode.adapters.registries import names
@@ -54,7 +55,7 @@ def submit_request(
         UsageError: the path does not exist, is no directory or file, or has a name that cannot be stored.
         TransientError: DISK_FULL or WRITE_FAILED.
     """
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - a final link must stay a link: it is the entry's name
+    absolute = Path(os.path.abspath(path))
     if not names.is_plain(absolute.name) or not str(absolute).isprintable():
         raise UsageError(
             f"{names.printable(str(path))}: the path holds characters that cannot be stored or shown"
@@ -135,7 +136,7 @@ class RequestsRegistry:
 
     def _request_files(self) -> tuple[str, ...]:
         try:
-            found = sorted(os.listdir(self._directory))  # noqa: PTH208 - names are needed, not paths
+            found = sorted(os.listdir(self._directory))
         except OSError as error:
             raise TransientError(
                 TransientReason.REGISTRY_UNREACHABLE,
@@ -167,7 +168,7 @@ class RequestsRegistry:
         registry = self._registry_of(request)
         path = Path(os.path.realpath(request.path))
         try:
-            entry = EntryReader(path.parent, self._limits).read(path, request.path.name)
+            entry = EntryReader(trusted_root(path), self._limits).read(path, request.path.name)
         except OSError as error:
             return self._refuse(request, RejectReason.NO_WEIGHTS, f"{request.path}: {error.strerror}")
         if entry is None:
