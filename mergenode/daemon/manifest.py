@@ -73,7 +73,9 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         for entry in manifest["contributions"][-_CARD_ROWS:]
     ]
     method = manifest["method"]
-    options = ", ".join(f"{key}={value}" for key, value in sorted(method["options"].items())) or "defaults"
+    # Lists of name patterns are for mergenode.json: here they would say more than a reader wants to know.
+    plain = {key: value for key, value in sorted(method["options"].items()) if isinstance(value, int | float | str)}
+    options = ", ".join(f"{key}={value}" for key, value in plain.items()) or "defaults"
     lines = [
         "---",
         "library_name: transformers",

@@ -16,7 +16,7 @@ class NodeSettings(Section):
 
     name: str = setting(
         "mergenode",
-        "Name of the node in logs, metrics, the lock file and published manifests.",
+        "Name of the node on the status page and in the lock file; never in what it publishes.",
         unit="name of letters, digits, '.', '_' and '-', at most 63",
         why="a single node needs no distinction",
         pattern=PLAIN_NAME,
