@@ -73,7 +73,8 @@ class Candidate:
 
     ``revision`` changes whenever the files change (a digest of the listing, or the marker's content digest);
     identity is the content digest, known once the bytes were read (or promised by ``content``). ``forced``: the
-    operator asked for it now, so an earlier rejection of the same revision does not stand in the way.
+    operator asked for it now, so an earlier rejection of the same revision does not stand in the way. ``base``: what
+    the pusher says it was tuned from; None when nobody said.
     """
 
     registry: str
@@ -85,6 +86,7 @@ class Candidate:
     content: Digest | None = None
     attested: bool = False
     forced: bool = False
+    base: Digest | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -17,8 +17,11 @@ from mergenode.ports.observer import Progress
 @click.option(
     "--weight", type=float, default=1.0, show_default=True, help="Factor of this contribution when folded."
 )
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="The base it was tuned from; nodes of another base then refuse it."
+)
 @click.option("--progress/--no-progress", default=None, help="Draw a progress bar (default: on a terminal).")
-def commit(checkpoint: Path, weight: float, progress: bool | None) -> None:
+def commit(checkpoint: Path, weight: float, base: Path | None, progress: bool | None) -> None:
     """Mark the checkpoint DIR (or a bare .safetensors file) as complete, with its content digest.
 
     A node takes a marked checkpoint at once instead of waiting until it stays unchanged, and rejects it when
@@ -34,7 +37,10 @@ def commit(checkpoint: Path, weight: float, progress: bool | None) -> None:
         raise UsageError(
             f"{checkpoint}: no such checkpoint", hint="name a checkpoint directory or a .safetensors file"
         )
+    if base is not None and not base.exists():
+        raise UsageError(f"{base}: no such checkpoint", hint="name the base with --base, or leave it out")
     from mergenode.adapters.checkpoints.digest import content_digest
+    from mergenode.adapters.checkpoints.regular_file import trusted_root
     from mergenode.adapters.registries.marker import write_marker
 
     with TerminalProgress(progress) as bars:
@@ -43,5 +49,6 @@ def commit(checkpoint: Path, weight: float, progress: bool | None) -> None:
             bars.progress(Progress("hash", checkpoint.name, 0, 0, done, total))
 
         content = content_digest(checkpoint, progress=shown)
-    marker = write_marker(checkpoint, content=content, weight=weight)
+        tuned_from = content_digest(base, root=trusted_root(base), progress=shown) if base is not None else None
+    marker = write_marker(checkpoint, content=content, weight=weight, base=tuned_from)
     click.echo(f"{marker}: {content}")

@@ -142,7 +142,7 @@ def _print_folds(status: Mapping[str, Any], out: Console) -> None:
             visible(f"{fold['registry']}/{fold['name']}"),
             fold["time"],
             number_text(fold["norm"]),
-            number_text(fold["relative_norm"]),
+            percent_text(fold["relative_norm"]),
             percent_text(fold["share_kept"]),
             seconds_text(fold["seconds"]),
         )

@@ -19,7 +19,7 @@ from mergenode.ports.generations import Generations
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.publisher import Publisher
-from mergenode.types import Candidate, FoldResult, Head
+from mergenode.types import Candidate, Digest, FoldResult, Head
 
 DIVERGED = 10.0
 """Norm of an update relative to the base from which on no other model explains it: it diverged, or bits flipped."""
@@ -51,6 +51,7 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     # in the way of this one; taken back, its shards need not be computed again.
     line.generations.recover(head.generation)
     try:
+        judge_promise(candidate, _origin(line).base)
         result = line.engine.fold(candidate, head, line.observer)
         same = line.ledger.by_content(result.content)
         if same is None:
@@ -60,6 +61,19 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     if same is not None:
         return _record(line, _duplicate(line, candidate, result, same.name))
     return _commit(line, candidate, head, result, line.clock.monotonic() - started)
+
+
+def judge_promise(candidate: Candidate, base: Digest) -> None:
+    """Refuse what its pusher says was tuned from another base, before anything is read. Raises RejectedError.
+
+    For an adapter this is the only way to know: its few numbers look the same whatever they are added to.
+    """
+    if candidate.base is not None and candidate.base != base:
+        raise RejectedError(
+            RejectReason.OTHER_BASE,
+            f"{candidate.name}: its commit marker says it was tuned from {candidate.base}, the base here is {base}",
+            hint="Push it to the node of that base; `mergenode status` shows the base of a node.",
+        )
 
 
 def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) -> None:

@@ -35,6 +35,21 @@ def test_the_marker_names_content_weight_and_files(run, checkpoint: Path) -> Non
     }
 
 
+def test_the_marker_names_the_base_it_was_tuned_from(run, checkpoint: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file({"a.weight": np.zeros((2, 3), dtype=np.float32)}, base / "model.safetensors")
+    assert run("commit", checkpoint, "--base", base).exit_code == 0
+    marker = read_marker(checkpoint)
+    assert marker is not None and marker.base == content_digest(base)
+
+
+def test_a_base_that_is_not_there_is_a_usage_error(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("commit", checkpoint, "--base", tmp_path / "nowhere")
+    assert result.exit_code == 2 and "nowhere" in result.stderr
+    assert not marker_path(checkpoint).exists()
+
+
 def test_a_bare_file_is_marked_beside_it(run, checkpoint: Path) -> None:
     file = checkpoint / "model.safetensors"
     assert run("commit", file).exit_code == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mergenode.daemon.contribute import contribute, judge, make_visible, prune, publish
+from mergenode.daemon.contribute import contribute, judge, judge_promise, make_visible, prune, publish
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import Duplicate, Folded, Pruned, Rejected
@@ -68,6 +68,15 @@ def test_another_content_than_promised_is_refused_before_all_else() -> None:
     with pytest.raises(RejectedError) as caught:
         judge(candidate("x", content=B), result(norm=0.0), 0.95)
     assert caught.value.reason is RejectReason.DIGEST_MISMATCH
+    assert A in caught.value.message and B in caught.value.message
+
+
+def test_a_promise_of_another_base_is_refused_before_anything_is_read() -> None:
+    judge_promise(candidate("x"), A)
+    judge_promise(candidate("x", base=A), A)
+    with pytest.raises(RejectedError) as caught:
+        judge_promise(candidate("x", base=B), A)
+    assert caught.value.reason is RejectReason.OTHER_BASE
     assert A in caught.value.message and B in caught.value.message
 
 

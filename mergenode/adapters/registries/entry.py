@@ -45,6 +45,7 @@ class Entry:
             registry=registry, name=self.seen.name, revision=self.revision, location=self.location,
             size_bytes=self.size_bytes, weight=marker.weight if marker else 1.0,
             content=marker.content if marker else None, attested=attested, forced=forced,
+            base=marker.base if marker else None,
         )  # fmt: skip
 
 
