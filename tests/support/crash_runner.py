@@ -96,7 +96,7 @@ def child(job: dict[str, Any], report: int) -> int:
     def tell(**facts: object) -> None:
         os.write(report, json.dumps(facts).encode() + b"\n")
 
-    log = (site / "log").open("a", buffering=1)
+    log = Path(job.get("log") or site / "log").open("a", buffering=1)  # noqa: SIM115 - open until the child ends
     configure_logging("json", "debug", log)
     wait_without_waiting()
     shards.SHARD_BYTES = SHARD_BYTES

@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,18 +22,22 @@ R = TypeVar("R")
 
 
 class Runner:
-    """One runner process."""
+    """One runner process. ``inside``: a command that runs another, in a namespace of its own for example."""
 
-    def __init__(self) -> None:
+    def __init__(self, inside: Sequence[str] = ()) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.crash_runner"],
+            [*inside, sys.executable, "-m", "tests.support.crash_runner"],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def do(self, job: dict[str, Any]) -> Answer:
         """Run a job in a fresh child; returns what it told. Bounded."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 _WRITING = ("BEGIN IMMEDIATE", "INSERT", "UPDATE", "CREATE", "COMMIT", "PRAGMA journal_mode =", "PRAGMA user_version =")
+_RENAME, _UNLINK = os.rename, os.unlink
 _FSYNC, _PWRITE, _OPEN, _DUP, _TRUNCATE = os.fsync, os.pwrite, os.open, os.dup, os.ftruncate
 
 
@@ -38,6 +39,8 @@ class Plan:
     errno: int = errno.ENOSPC
     reads: str = ""
     """What happens to the reads named in ``fail``: ``fail``, ``end`` (as if the file ended) or ``short``."""
+    change: dict[str, str] = field(default_factory=dict)
+    """Change a file when a read comes up: ``at`` (its name), ``how`` (see ``CHANGES``), ``path``, ``other``."""
 
 
 @dataclass
@@ -255,10 +258,45 @@ def _statement(tap: Tap, name: str, do: Callable[[], sqlite3.Cursor]) -> sqlite3
     return cursor
 
 
+def rewrite(path: str, other: str) -> None:
+    """Other bytes in the same file, as many as before."""
+    fd = _OPEN(path, os.O_WRONLY)
+    source = _OPEN(other, os.O_RDONLY)
+    _PWRITE(fd, os.pread(source, 1 << 20, 0), 0)
+    os.close(source)
+    os.close(fd)
+
+
+def rewrite_unnoticed(path: str, other: str) -> None:
+    """Other bytes in the same file, and the old time stamp."""
+    before = os.stat(path)
+    rewrite(path, other)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace(path: str, other: str) -> None:
+    """Another file of the same size and time stamp under the same name."""
+    before = os.stat(path)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    _RENAME(other, path)
+
+
+CHANGES: dict[str, Callable[[str, str], None]] = {
+    "rewrite": rewrite,
+    "rewrite unnoticed": rewrite_unnoticed,
+    "replace": replace,
+    "truncate": lambda path, other: os.truncate(path, os.stat(path).st_size // 2),
+    "delete": lambda path, other: _UNLINK(path),
+}
+
+
 def _disturb_read(tap: Tap, name: str) -> str:
     """Raise, or say how the read goes wrong (empty: not at all)."""
     label = tap._label(name)
     tap.read_log.append(label)
+    if label == tap.plan.change.get("at"):
+        tap.fired.append(label)
+        CHANGES[tap.plan.change["how"]](tap.plan.change["path"], tap.plan.change["other"])
     if label not in tap.plan.fail or not tap.plan.reads:
         return ""
     tap.fired.append(label)

@@ -94,13 +94,15 @@ class LocalEngine:
             # What the operator names himself may be a snapshot of the hub's cache, which links to its blobs.
             root = trusted_root(path) if candidate.forced else None
             with open_contribution(path, self.base, root=root, limits=self.limits) as contribution:
-                journal.open_folder(self.folding, self._plan(candidate, head, contribution))
+                stamps = journal.stamps_of(contribution.weights)
+                journal.open_folder(self.folding, self._plan(candidate, head, stamps))
                 source = Source(contribution, candidate.weight, candidate.name)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)
                 self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
                 content = finish_content(source)
                 contribution.weights.assert_unchanged()
+                journal.assert_same(contribution.weights, stamps)
                 with reading_own("base"):
                     files.assert_unchanged()
                 return self._finish(work, content, contribution, candidate, head)
@@ -153,10 +155,10 @@ class LocalEngine:
             )
         return files
 
-    def _plan(self, candidate: Candidate, head: Head, contribution: Contribution) -> dict[str, Any]:
+    def _plan(self, candidate: Candidate, head: Head, stamps: list[list[str | int]]) -> dict[str, Any]:
         return {
             "candidate": list(candidate.key),
-            "files": journal.stamps_of(contribution.weights),
+            "files": stamps,
             "location": candidate.location,
             "weight": candidate.weight,
             "generation": head.generation,

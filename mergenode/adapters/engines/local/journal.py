@@ -108,6 +108,20 @@ def stamps_of(weights: WeightFiles) -> list[list[str | int]]:
     return stamps
 
 
+def assert_same(weights: WeightFiles, stamps: list[list[str | int]]) -> None:
+    """Check that nobody wrote to the files since ``stamps`` were taken: what was read is one state of them.
+
+    Raises TransientError: CHANGED_WHILE_READING, VANISHED.
+    """
+    for before, after in zip(stamps, stamps_of(weights), strict=True):
+        if before != after:
+            raise TransientError(
+                TransientReason.CHANGED_WHILE_READING,
+                f"{weights.path.name}: {after[0]} changed while it was read, though its time stamp may look the same",
+                hint="It is read again when it has settled; push checkpoints under a new name instead.",
+            )
+
+
 def _load(path: Path) -> dict[str, Any] | None:
     try:
         loaded = json.loads(path.read_bytes())
