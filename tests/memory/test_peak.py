@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
+import torch
 
 from tests.memory.conftest import TWELVE_LAYERS, suggested
-from tests.support.measured_fold import MIB
+from tests.support.measured_fold import MIB, Runner
+from tests.support.models import fine_tune, write_model
 
 Measure = Callable[..., dict[str, Any]]
 LARGEST_FP32 = 4 * 4096 * 384
@@ -74,3 +78,25 @@ def test_an_adapter_is_never_a_dense_model(measure: Measure, method: str) -> Non
     assert "error" not in found, found
     assert max(found["resident"]) <= limit
     assert max(found["anonymous"]) - found["before"] < 0.6 * dense
+
+
+@pytest.mark.parametrize("variant", ["block", "paper"])
+@pytest.mark.parametrize("shape", [(768, 768), (256, 3072)])
+def test_a_projection_holds_no_more_than_was_planned(
+    runner: Runner, tmp_path: Path, variant: str, shape: tuple[int, int]
+) -> None:
+    """One matrix that is nearly all of the model: what a fold holds beside the process is the planned need at most."""
+    draw = torch.Generator().manual_seed(0)
+    base = {"proj.weight": torch.randn(shape, generator=draw, dtype=torch.bfloat16)}
+    job = {
+        "base": str(write_model(tmp_path / "base", base)),
+        "models": [str(write_model(tmp_path / f"{n}", fine_tune(base, n))) for n in (1, 2, 3)],
+        "method": "opcm", "options": {"variant": variant}, "work": str(tmp_path),
+    }  # fmt: skip
+    refusal = runner.run(**job, memory_limit=16 * MIB)
+    planned = re.search(r"it needs (\d+) MiB", refusal["message"])
+    assert planned is not None
+    found = runner.run(**job, memory_limit=2048 * MIB)
+    held = found["anonymous"][2] - found["before"]
+    assert held <= (int(planned[1]) + 16) * MIB  # allocators keep a little
+    assert held >= 0.4 * int(planned[1]) * MIB  # and the plan is no wild guess
