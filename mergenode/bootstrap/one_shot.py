@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,7 @@ def merge_once(
         RejectedError: a model cannot be merged; the message names its path.
         UsageError, FatalError: wrong output, options, or not enough disk or memory.
     """
-    output = Path(os.path.abspath(request.output))
-    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
-        raise UsageError(f"{output}: already exists", hint="Choose a new --output; nothing is ever overwritten.")
+    output = _free_output(request.output)
     method = build_method(request.method, request.options)
     staging = output.parent / f".{output.name}.merging"
     scratch = output.parent / f".{output.name}.statistics"
@@ -88,6 +86,19 @@ def merge_once(
         remove_tree(staging)
 
 
+def _free_output(given: Path) -> Path:
+    """The absolute path of an output that can be made. Raises UsageError when something is there already."""
+    output = Path(os.path.abspath(given))
+    taken = output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir())))
+    # Renamed over the current directory, the result would lie where the user's shell no longer looks.
+    if taken or output == Path.cwd():
+        raise UsageError(f"{given}: already exists", hint="Choose a new --output; nothing is ever overwritten.")
+    nearest = next(parent for parent in output.parents if parent.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{given}: {nearest} is not a directory", hint="Choose another --output.")
+    return output
+
+
 def _base(path: Path, observer: Observer) -> BaseModel:
     def progress(done: int, total: int) -> None:
         observer.progress(Progress("hash", "base", 0, 0, done, total))
@@ -112,7 +123,7 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
                 hint="Name every model once; give it a weight if it should count more.",
             )
         seen[result.content] = path
-        judge(candidate, result, request.max_relative_norm)
+        judge(replace(candidate, name=str(path)), result, request.max_relative_norm)
         head = _after(head, candidate, result, origin)
         facts.append(_fact(candidate, result, head))
     return version_manifest(

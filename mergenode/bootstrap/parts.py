@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.base import BaseModel, describe_base
 from mergenode.adapters.checkpoints.base_cache import base_of
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors
@@ -78,11 +78,12 @@ def base_model(settings: Settings, observer: Observer) -> BaseModel:
 
     Raises FatalError when the base cannot be used; the message is that of a refused checkpoint.
     """
+    state, limits = settings.node.state, limits_of(settings)
     try:
-        with disk_errors(settings.node.state):
-            return base_of(
-                settings.base, cache=settings.node.state / BASE_CACHE, limits=limits_of(settings), observer=observer
-            )
+        if not state.is_dir():  # a command beside a node that never ran: nothing to remember it in
+            return describe_base(settings.base, limits=limits)
+        with disk_errors(state):
+            return base_of(settings.base, cache=state / BASE_CACHE, limits=limits, observer=observer)
     except MergenodeError as error:
         if isinstance(error, FatalError):
             raise

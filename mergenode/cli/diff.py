@@ -30,6 +30,7 @@ def diff(config: Path, first: str, second: str, as_json: bool) -> None:
     from mergenode.adapters.checkpoints.regular_file import trusted_root
     from mergenode.adapters.checkpoints.weights import open_weights
     from mergenode.adapters.engines.local.compare import compare
+    from mergenode.bootstrap.parts import base_model
     from mergenode.cli.progress import TerminalProgress
     from mergenode.ports.observer import Progress
 
@@ -50,7 +51,8 @@ def diff(config: Path, first: str, second: str, as_json: bool) -> None:
             done += nbytes
             progress.progress(Progress("diff", f"{first} {second}", 0, 0, min(done, total), total))
 
-        changes = compare(files[0], files[1], files[2], advance)
+        aliases = base_model(settings, progress).aliases
+        changes = compare(files[0], files[1], files[2], advance, aliases=aliases)
     before, after = (_contributions(folder) for folder in folders)
     document: dict[str, Any] = {
         "first": str(folders[0]),

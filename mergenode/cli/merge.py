@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from mergenode.cli.output import (
     print_json,
     seconds_text,
     table,
+    visible,
 )
 from mergenode.errors import UsageError
 
@@ -50,6 +52,12 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
     weights = given["weights"] or (1.0,) * len(models)
     if len(weights) != len(models):
         raise UsageError(f"{len(weights)} --weight for {len(models)} models", hint="Give one --weight per model.")
+    for weight in weights:
+        if not (isfinite(weight) and weight > 0):
+            raise UsageError(f"--weight {weight:g} is not a finite number above 0")
+    limit = given["max_relative_norm"]
+    if not limit > 0:
+        raise UsageError(f"--max-relative-norm {limit:g} is not a number above 0", hint="inf accepts any model.")
     options = _options(given["options"])
     from mergenode.adapters.engines.local.engine import Resources
     from mergenode.bootstrap.one_shot import MergeRequest, merge_once
@@ -67,7 +75,7 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
         resources=Resources(
             memory_limit=_size(given["memory_limit"]), threads=_threads(given["threads"]), device=given["device"]
         ),
-        max_relative_norm=given["max_relative_norm"],
+        max_relative_norm=limit,
     )
 
     def approve(plan: MergePlan) -> None:
@@ -141,8 +149,8 @@ def _print_result(manifest: dict[str, Any], output: Path) -> None:
     rows = table("model", "kind", "norm", "relative", "share kept", "content", right=("norm", "relative", "share kept"))
     for entry in manifest["contributions"]:
         rows.add_row(
-            entry["name"], entry["kind"], number_text(entry["norm"]), percent_text(entry["relative_norm"]),
+            visible(entry["name"]), entry["kind"], number_text(entry["norm"]), percent_text(entry["relative_norm"]),
             percent_text(entry["share_kept"]), entry["content"][:23],
         )  # fmt: skip
     console().print(rows)
-    click.echo(f"written: {output}")
+    click.echo(f"written: {visible(str(output))}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import sqrt
 
@@ -49,16 +49,23 @@ class GroupChange:
 
 
 def compare(
-    base: WeightFiles, first: WeightFiles, second: WeightFiles, advance: Callable[[int], None] = lambda nbytes: None
+    base: WeightFiles,
+    first: WeightFiles,
+    second: WeightFiles,
+    advance: Callable[[int], None] = lambda nbytes: None,
+    *,
+    aliases: Collection[str] = (),
 ) -> list[GroupChange]:
     """Changes of the whole model (group ``*``) and of every layer group, in model order.
+
+    ``aliases``: second names of tied weights, which count once.
 
     Raises:
         UsageError: the checkpoints do not have the same tensors and shapes.
     """
     groups: dict[str, GroupChange] = {"*": GroupChange("*")}
     for name, spec in base.specs.items():
-        if not spec.dtype.is_float:
+        if not spec.dtype.is_float or name in aliases:
             continue
         for other in (first, second):
             if name not in other.specs or other.specs[name].shape != spec.shape:
