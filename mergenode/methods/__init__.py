@@ -9,6 +9,8 @@ from inspect import signature
 from mergenode.errors import UsageError
 from mergenode.methods.average import average
 from mergenode.methods.contract import Method
+from mergenode.methods.iso import iso
+from mergenode.methods.magmax import magmax
 from mergenode.methods.opcm import opcm
 from mergenode.methods.task_arithmetic import task_arithmetic
 
@@ -16,6 +18,8 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "opcm": opcm,
     "task_arithmetic": task_arithmetic,
     "average": average,
+    "iso": iso,
+    "magmax": magmax,
 }
 """Every method by the name that users write; the keyword arguments of the factory are its options."""
 

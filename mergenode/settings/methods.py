@@ -3,17 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from mergenode.settings.section import Section, setting
 
 
+_Factor = Annotated[float, Field(strict=True)]
+_Share = Annotated[float, Field(strict=True, ge=0)]
+
+
 class _MethodSection(Section):
+    name: str
+
     @property
     def options(self) -> Mapping[str, object]:
         """What the file sets, as keyword arguments of the method's factory."""
         given = self.model_dump(exclude_unset=True)
         return {name: value for name, value in given.items() if name != "name" and value is not None}
+
+
+class _ProfileSection(_MethodSection):
+    """What every method that adds up task vectors offers."""
+
+    profile: dict[str, _Share] | None = setting(
+        None,
+        "Factors of the published update by tensor name pattern; several that match multiply.",
+        unit="mapping of shell patterns to factors of at least 0",
+        why="all layers count alike unless you know better",
+    )
+
+
+class _ScaledSection(_ProfileSection):
+    scale: Literal["own"] | _Factor = setting(
+        "own",
+        "Factor of the published update; own stands for the method's own.",
+        unit="factor, or own",
+        why="the method's own size was better than any rule that we measured",
+    )
+
+
+class _LinearMapSection(_ScaledSection):
+    exclude: tuple[str, ...] | None = setting(
+        None,
+        "Tensor name patterns that are averaged, not treated as matrices; null: embeddings and position tables.",
+        unit="list of shell patterns",
+        why="a table of vectors is no linear map",
+    )
+    include: tuple[str, ...] | None = setting(
+        None,
+        "Tensor name patterns that are treated as matrices although exclude names them.",
+        unit="list of shell patterns",
+        why="exclude alone is right for the usual models",
+    )
 
 
 class OpcmSettings(_MethodSection):
@@ -50,7 +93,7 @@ class OpcmSettings(_MethodSection):
     )
 
 
-class TaskArithmeticSettings(_MethodSection):
+class TaskArithmeticSettings(_ProfileSection):
     """The scaled sum of all task vectors (Ilharco et al., arXiv 2212.04089)."""
 
     name: Literal["task_arithmetic"] = setting(
@@ -61,16 +104,30 @@ class TaskArithmeticSettings(_MethodSection):
     )
 
 
-class AverageSettings(_MethodSection):
+class AverageSettings(_ProfileSection):
     """The weighted mean of all contributions."""
 
     name: Literal["average"] = setting("average", "Merge method.", unit="name", why="it names this section")
+
+
+class IsoSettings(_LinearMapSection):
+    """The sum of all task vectors with its directions made equally strong (Marczak et al., arXiv 2502.04959)."""
+
+    name: Literal["iso"] = setting("iso", "Merge method.", unit="name", why="it names this section")
+
+
+class MagMaxSettings(_ScaledSection):
+    """Per element the task vector of largest magnitude (Marczak et al., arXiv 2407.06322)."""
+
+    name: Literal["magmax"] = setting("magmax", "Merge method.", unit="name", why="it names this section")
 
 
 METHOD_SECTIONS: Mapping[str, type[_MethodSection]] = {
     "opcm": OpcmSettings,
     "task_arithmetic": TaskArithmeticSettings,
     "average": AverageSettings,
+    "iso": IsoSettings,
+    "magmax": MagMaxSettings,
 }
 
 

@@ -11,7 +11,13 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
-from mergenode.settings.methods import AverageSettings, OpcmSettings, TaskArithmeticSettings
+from mergenode.settings.methods import (
+    AverageSettings,
+    IsoSettings,
+    MagMaxSettings,
+    OpcmSettings,
+    TaskArithmeticSettings,
+)
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.quantities import ConfigPath
 from mergenode.settings.registries import RegistrySettings
@@ -29,7 +35,7 @@ RESERVED_REGISTRY = "ingest"
 """The registry name of what `mergenode ingest` hands in."""
 
 MethodSettings = Annotated[
-    OpcmSettings | TaskArithmeticSettings | AverageSettings, Field(discriminator="name")
+    OpcmSettings | TaskArithmeticSettings | AverageSettings | IsoSettings | MagMaxSettings, Field(discriminator="name")
 ]
 
 

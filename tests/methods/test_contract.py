@@ -33,7 +33,6 @@ def identical(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor
 def test_it_says_where_it_comes_from(method: Method) -> None:
     assert "arXiv" in method.reference
     assert METHODS[method.name]
-    assert method.state_factor == 1.0
 
 
 def test_its_options_build_it_again(method: Method) -> None:

@@ -36,13 +36,15 @@ class DirectPass(ExportPass):
             self.records[spec.name] = TensorRecord(len(self.sources), 0.0)
         ranges = slices(spec, whole=whole)
         wide = accumulator_dtype(spec).itemsize
+        kept = 2 * max(1.0, self.method.state_factor(spec))
         factors = sum(source.factor_bytes(entry, wide) for source, entry in zip(self.sources, entries, strict=True))
         for bounds in ranges:
             final = bounds == ranges[-1]
             elements = bounds[1] - bounds[0]
             working = self.method.working_bytes(spec) if whole else 3 * elements * wide
             yield Step(
-                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 5 * wide)
+                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 3 * wide)
+                + int(elements * wide * kept)
                 + working
                 + factors,
                 read=partial(self._read_all, spec, entries, bounds),

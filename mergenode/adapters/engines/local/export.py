@@ -140,8 +140,9 @@ class ExportPass:
         for bounds in ranges:
             final = bounds == ranges[-1]
             elements = bounds[1] - bounds[0]
+            per_element = spec.dtype.size + target.dtype.size + wide * (2 + self.method.state_factor(spec))
             yield Step(
-                need_bytes=int(elements * (spec.dtype.size + target.dtype.size + wide * (2 + self.method.state_factor)))
+                need_bytes=int(elements * per_element)
                 + (self.method.working_bytes(spec) if whole else 0),
                 read=partial(self._read, spec, bounds, whole),
                 compute=partial(self._compute, spec, target, whole),

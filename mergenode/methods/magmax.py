@@ -1,0 +1,81 @@
+"""MagMax: per element the task vector of largest magnitude (Marczak et al. 2024, arXiv 2407.06322, section 4).
+
+The maximum of magnitudes over all contributions is the maximum over the winner so far and the newcomer. Two values of
+equal magnitude and opposite sign tie; the positive one wins, so that the order of arrival does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mergenode.maths.norms import CHUNK, inner, squared_norm
+from mergenode.methods.accumulator import advance_counts
+from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.scaling import OWN, checked_scaling
+from mergenode.types import TensorSpec
+
+
+def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = None) -> Method:
+    """The method with ``scale`` (own: 1) of the selected task vector and factors by name pattern (see ``scaling``).
+
+    Commutative and combinable without any rounding. A contribution cannot be retracted: what it displaced is gone.
+    Totals: ``count`` and ``weight_sum``, for information.
+
+    Raises:
+        UsageError: an option has a value that it does not take.
+    """
+    scaling = checked_scaling("magmax", scale, 1.0, profile)
+
+    def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
+        if not statistics:
+            return base
+        return scaling.publish(spec, base, statistics["selected"].clone())
+
+    def combine(spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
+        if not left or not right:
+            return left or right
+        return {"selected": select(left["selected"], right["selected"])}
+
+    return Method(
+        name="magmax",
+        reference="Marczak et al. 2024, MagMax, arXiv 2407.06322, section 4",
+        options=scaling.options,
+        fold=_fold,
+        advance=advance_counts,
+        export=export,
+        elementwise=lambda spec: True,
+        working_bytes=lambda spec: 8 * spec.numel + 4 * 8 * CHUNK,
+        needs_totals=False,
+        exact=True,
+        commutative=True,
+        state_factor=lambda spec: 1.0,
+        combine=combine,
+    )
+
+
+def select(left: Tensor, right: Tensor) -> Tensor:
+    """Elementwise the one of larger magnitude, of two opposite values the positive one: a new tensor.
+
+    Commutative and associative, because it is the maximum of (|x|, x). A value that is not finite wins.
+    """
+    larger = left.abs().sub_(right.abs())
+    return torch.where(larger > 0, left, torch.where(larger < 0, right, torch.maximum(left, right)))
+
+
+def _fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+    delta_sq = squared_norm(incoming.delta)
+    if not statistics:
+        sums = {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0}
+        return Folded({"selected": incoming.delta.clone()}, sums)
+    before = statistics["selected"]
+    after = select(before, incoming.delta)
+    sums = {
+        "delta_sq": delta_sq,
+        "kept_sq": squared_norm(incoming.delta * (after == incoming.delta)),
+        "merge_sq": squared_norm(after),
+        "dot": inner(incoming.delta, before),
+    }
+    return Folded({"selected": after}, sums)
