@@ -38,8 +38,8 @@ class Incoming(NamedTuple):
     Neither tensor may be modified. ``observe`` False: nobody looks at the merge between this fold and the next, so an
     elementwise method that does not need totals may leave out every sum but ``delta_sq`` and ``kept_sq``.
     ``content``: a digest of the stored bytes that the tensor was made of (the dense tensor, or both factors of a
-    low-rank product). Known for whole tensors, empty for slices. The same wherever and whenever the contribution is folded, so
-    what a method draws at random from it can be drawn again for a replay, a retraction or on another node.
+    low-rank product). Known for whole tensors, empty for slices. The same wherever and whenever the contribution is
+    folded, so what a method draws at random from it can be drawn again for a replay or a retraction, on any node.
     """
 
     delta: Tensor

@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from numpy.linalg import LinAlgError
 from torch import Tensor
 
-from mergenode.errors import FatalError
-from mergenode.maths.polar import polar_bytes, polar_factor
+from mergenode.maths.polar import polar_bytes
 from mergenode.methods.accumulator import (
     SCRATCH_BYTES,
     advance_counts,
@@ -26,6 +24,7 @@ from mergenode.methods.accumulator import (
     running_sum,
 )
 from mergenode.methods.contract import Method, Statistics
+from mergenode.methods.isotropic import flatten_spectrum
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -81,19 +80,3 @@ def iso(
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
     )
-
-
-def flatten_spectrum(spec: TensorSpec, total: Tensor) -> Tensor:
-    """mean(s) U V^T of ``total`` (m, n), a new tensor; zero for zero.
-
-    Raises:
-        FatalError: the sum cannot be decomposed.
-    """
-    try:
-        found = polar_factor(total)
-    except LinAlgError as error:
-        raise FatalError(
-            f"the running sum of {spec.name!r} {list(spec.shape)} cannot be decomposed: {error}",
-            hint="Run `mergenode verify`; when it finds no damage, add this tensor to `exclude`.",
-        ) from error
-    return found.factor.mul_(float(found.values.mean()) if found.rank else 0.0)

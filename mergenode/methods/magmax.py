@@ -1,4 +1,4 @@
-"""MagMax: per element the task vector of largest magnitude (Marczak et al. 2024, arXiv 2407.06322, section 4).
+"""MagMax: per element the task vector of largest magnitude (Marczak et al. 2024, arXiv 2407.06322).
 
 The maximum of magnitudes over all contributions is the maximum over the winner so far and the newcomer. Two values of
 equal magnitude and opposite sign tie; the positive one wins, so that the order of arrival does not matter.
@@ -41,7 +41,7 @@ def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = No
 
     return Method(
         name="magmax",
-        reference="Marczak et al. 2024, MagMax, arXiv 2407.06322, section 4",
+        reference="Marczak et al. 2024, MagMax, arXiv 2407.06322",
         options=scaling.options,
         fold=_fold,
         advance=advance_counts,

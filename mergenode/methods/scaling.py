@@ -24,7 +24,7 @@ OWN = "own"
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """A validated ``scale`` and ``profile``. ``scale``: as the user asked for it; ``amount``: the number it stands for."""
+    """A validated ``scale`` and ``profile``. ``scale``: as asked for; ``amount``: the number that it stands for."""
 
     scale: float | str
     amount: float
