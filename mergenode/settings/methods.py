@@ -122,11 +122,122 @@ class MagMaxSettings(_ScaledSection):
     name: Literal["magmax"] = setting("magmax", "Merge method.", unit="name", why="it names this section")
 
 
+class TsvmSettings(_LinearMapSection):
+    """Leading singular triplets of all task vectors, decorrelated (Gargiulo et al., arXiv 2412.00081)."""
+
+    name: Literal["tsvm"] = setting("tsvm", "Merge method.", unit="name", why="it names this section")
+    rank_share: float = setting(
+        1.0,
+        "Share of a matrix' directions that all contributions together may use.",
+        unit="share, above 0 up to 1",
+        why="it is the published choice, and neither more nor less was better",
+        gt=0,
+        le=1,
+    )
+
+
+class _ClosedFormSection(_LinearMapSection):
+    width_limit: int = setting(
+        4096,
+        "Widest side of a matrix that gets a Gram matrix; wider ones do without that side, or are merged as in iso.",
+        unit="elements",
+        why="a Gram matrix of this width takes 64 MiB and a minute to decompose",
+        ge=0,
+    )
+
+
+class SwudiSettings(_ClosedFormSection):
+    """WUDI's objective in closed form, with the filter of early stopping (Cheng et al., arXiv 2503.08099)."""
+
+    name: Literal["swudi"] = setting("swudi", "Merge method.", unit="name", why="it names this section")
+    time: float = setting(
+        1300.0,
+        "How long the gradient flow that is solved for would have run.",
+        unit="time of the flow, without dimension",
+        why="it is the published choice",
+        gt=0,
+    )
+    ratio: float = setting(
+        0.65,
+        "Share of the directions of a matrix that the flow may change.",
+        unit="share, above 0 up to 1",
+        why="it is the published choice",
+        gt=0,
+        le=1,
+    )
+    sides: Literal["both", "input"] = setting(
+        "input",
+        "Which sides of a matrix have to agree with the contributions.",
+        unit="name",
+        why="it is the published choice",
+    )
+
+
+class AswudiSettings(_ClosedFormSection):
+    """WUDI's objective in closed form, on the directions that take part (Cheng et al., arXiv 2503.08099)."""
+
+    name: Literal["aswudi"] = setting("aswudi", "Merge method.", unit="name", why="it names this section")
+    sides: Literal["both", "input"] = setting(
+        "both",
+        "Which sides of a matrix have to agree with the contributions.",
+        unit="name",
+        why="it kept more of the contributions than the input side alone",
+    )
+
+
+class TiesSettings(_ScaledSection):
+    """Trim, elect a sign, average what agrees with it (Yadav et al., arXiv 2306.01708)."""
+
+    name: Literal["ties"] = setting("ties", "Merge method.", unit="name", why="it names this section")
+    density: float = setting(
+        0.2,
+        "Share of each tensor's largest changes that take part.",
+        unit="share, above 0 up to 1",
+        why="it is the published choice",
+        gt=0,
+        le=1,
+    )
+
+
+class DareSettings(_ScaledSection):
+    """The scaled sum of task vectors most of which was dropped at random (Yu et al., arXiv 2311.03099)."""
+
+    name: Literal["dare"] = setting("dare", "Merge method.", unit="name", why="it names this section")
+    drop: float = setting(
+        0.5,
+        "Probability with which an element of a contribution is dropped.",
+        unit="probability, 0 up to but not 1",
+        why="more adds noise that only large models forgive",
+        ge=0,
+        lt=1,
+    )
+
+
+MethodSettings = Annotated[
+    OpcmSettings
+    | TaskArithmeticSettings
+    | AverageSettings
+    | IsoSettings
+    | TsvmSettings
+    | SwudiSettings
+    | AswudiSettings
+    | TiesSettings
+    | DareSettings
+    | MagMaxSettings,
+    Field(discriminator="name"),
+]
+"""The section ``method`` of the settings: its options depend on the name."""
+
 METHOD_SECTIONS: Mapping[str, type[_MethodSection]] = {
     "opcm": OpcmSettings,
     "task_arithmetic": TaskArithmeticSettings,
     "average": AverageSettings,
     "iso": IsoSettings,
+    "tsvm": TsvmSettings,
+    "swudi": SwudiSettings,
+    "aswudi": AswudiSettings,
+    "ties": TiesSettings,
+    "dare": DareSettings,
     "magmax": MagMaxSettings,
 }
 

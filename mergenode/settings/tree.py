@@ -11,13 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
-from mergenode.settings.methods import (
-    AverageSettings,
-    IsoSettings,
-    MagMaxSettings,
-    OpcmSettings,
-    TaskArithmeticSettings,
-)
+from mergenode.settings.methods import MethodSettings, OpcmSettings
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.quantities import ConfigPath
 from mergenode.settings.registries import RegistrySettings
@@ -33,11 +27,6 @@ from mergenode.settings.sections import (
 
 RESERVED_REGISTRY = "ingest"
 """The registry name of what `mergenode ingest` hands in."""
-
-MethodSettings = Annotated[
-    OpcmSettings | TaskArithmeticSettings | AverageSettings | IsoSettings | MagMaxSettings, Field(discriminator="name")
-]
-
 
 class Settings(Section):
     """One node, from one file."""
