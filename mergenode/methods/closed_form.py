@@ -67,7 +67,9 @@ class ClosedForm:
         return tuple(name for name in wanted if widths[name] <= self.width_limit)
 
     def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        folded = fold_sum(_accumulator(statistics), base, incoming)
+        # The norm of a task vector is part of the statistics here: exact, whoever looks.
+        looked_at = incoming._replace(observe=incoming.observe or bool(self.grams(spec)))
+        folded = fold_sum(_accumulator(statistics), base, looked_at)
         return self._with_grams(spec, statistics, folded, incoming.delta, 1)
 
     def retract(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
@@ -112,9 +114,7 @@ class ClosedForm:
         widest = max(_width(spec, name) for name in kept)
         return 4 * itemsize * spec.numel + itemsize * widest * widest + solving + SCRATCH_BYTES
 
-    def _with_grams(
-        self, spec: TensorSpec, statistics: Statistics, folded: Folded, delta: Tensor, sign: int
-    ) -> Folded:
+    def _with_grams(self, spec: TensorSpec, statistics: Statistics, folded: Folded, delta: Tensor, sign: int) -> Folded:
         kept = self.grams(spec)
         old = {name: tensor for name, tensor in statistics.items() if name not in ACCUMULATOR}
         observed = {name: float(name in kept) for name in ("input_gram", "output_gram")} if self.is_solved(spec) else {}

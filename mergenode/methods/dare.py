@@ -26,9 +26,7 @@ from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
 
 
-def dare(
-    *, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, float] | None = None
-) -> Method:
+def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, float] | None = None) -> Method:
     """Task arithmetic over task vectors of which the share ``drop`` is dropped.
 
     ``scale`` (own: 0.3, as in task arithmetic) and ``profile``: see ``scaling``. Commutative, combinable and

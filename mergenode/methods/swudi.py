@@ -43,9 +43,7 @@ def swudi(
         UsageError: an option has a value that it does not take.
     """
     if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0.0 < time < inf:
-        raise UsageError(
-            f"swudi: option 'time' is {time!r}", hint="Give a finite number above 0; 1300 is the default."
-        )
+        raise UsageError(f"swudi: option 'time' is {time!r}", hint="Give a finite number above 0; 1300 is the default.")
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0.0 < ratio <= 1.0:
         raise UsageError(
             f"swudi: option 'ratio' is {ratio!r}", hint="Give a share above 0 and at most 1; 0.65 is the default."

@@ -34,9 +34,7 @@ MASSES = ("positive", "negative")
 COUNTS = ("positive_count", "negative_count")
 
 
-def ties(
-    *, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str, float] | None = None
-) -> Method:
+def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str, float] | None = None) -> Method:
     """TIES that keeps the share ``density`` of largest magnitudes of every tensor of a contribution.
 
     ``scale`` (own: 1) and ``profile``: see ``scaling``. The weight of a contribution scales its task vector.

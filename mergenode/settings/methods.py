@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mergenode.settings.quantities import OwnOrFactor
 from mergenode.settings.section import Section, setting
 
-
-_Factor = Annotated[float, Field(strict=True)]
 _Share = Annotated[float, Field(strict=True, ge=0)]
 
 
@@ -36,7 +35,7 @@ class _ProfileSection(_MethodSection):
 
 
 class _ScaledSection(_ProfileSection):
-    scale: Literal["own"] | _Factor = setting(
+    scale: OwnOrFactor = setting(
         "own",
         "Factor of the published update; own stands for the method's own.",
         unit="factor, or own",

@@ -116,6 +116,22 @@ ConfigPath = Annotated[Path, PlainValidator(resolve_path), WithJsonSchema({"type
 
 Address = Annotated[str | None, PlainValidator(parse_address), WithJsonSchema({"type": ["string", "null"]})]
 
+def own_or_factor(value: object) -> str | float:
+    """``own`` or a finite number, as written. Raises ValueError otherwise."""
+    if value == "own":
+        return "own"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("'own' or a finite number")
+    return float(value)
+
+
+OwnOrFactor = Annotated[
+    str | float,
+    PlainValidator(own_or_factor),
+    WithJsonSchema({"anyOf": [{"const": "own"}, {"type": "number"}]}),
+]
+"""``own``: the scale that the method itself would choose."""
+
 AutoOrCount = Annotated[
     int | None,
     PlainValidator(auto_or_count),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import combinations, product
 from os.path import normpath
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
-from mergenode.settings.methods import MethodSettings, OpcmSettings
+from mergenode.settings.methods import MethodSettings
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.quantities import ConfigPath
 from mergenode.settings.registries import RegistrySettings
