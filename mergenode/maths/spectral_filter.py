@@ -84,7 +84,7 @@ def filtered_solution(total: Tensor, cubic: Tensor, gram: Tensor, rule: FilterRu
         wide = total[part].to(torch.float64)
         change = (cubic[part].to(torch.float64) @ vectors).mul_(found.solved)
         change.sub_((wide @ vectors).mul_(found.removed))
-        result[part] = wide.addmm_(change, vectors.mT)
+        result[part] = torch.addmm(wide, change, vectors.mT)
     return result
 
 
