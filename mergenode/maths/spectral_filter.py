@@ -68,9 +68,9 @@ def smooth_filter(values: Tensor, unit: float, *, time: float, ratio: float) -> 
 
 
 def filtered_solution(total: Tensor, cubic: Tensor, gram: Tensor, rule: FilterRule) -> Tensor:
-    """M of the module for ``total`` S and ``cubic`` D, (m, n), and ``gram`` G, (n, n).
+    """M of the module for ``total`` S and ``cubic`` D, (m, n), and ``gram`` G, (n, n) symmetric.
 
-    Of G only the lower triangle counts. Any strides, finite, not modified. The result is new, row-major, dtype of
+    Any strides, finite, not modified. The result is new, row-major, dtype of
     ``total``; products in fp64, rounded once.
     Peak memory beyond input and result: ``solution_bytes(m, n)``.
 

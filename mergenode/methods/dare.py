@@ -23,7 +23,7 @@ from mergenode.maths.random_mask import BLOCK, random_mask
 from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
-from mergenode.types import TensorSpec
+from mergenode.types import DType, TensorSpec
 
 
 def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, float] | None = None) -> Method:
@@ -54,7 +54,7 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: False,
-        working_bytes=lambda spec: 8 * spec.numel + 64 * BLOCK,
+        working_bytes=_working_bytes,
         needs_totals=False,
         exact=True,
         commutative=True,
@@ -62,6 +62,11 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: _add(spec, statistics, incoming, share, -1),
     )
+
+
+def _working_bytes(spec: TensorSpec) -> int:
+    """An empty running sum for the first contribution, and one block of hashes and survivors."""
+    return (8 if spec.dtype is DType.F64 else 4) * spec.numel + 64 * BLOCK
 
 
 def mask_key(spec: TensorSpec, incoming: Incoming) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mergenode.maths.norms import CHUNK, inner, squared_norm
+from mergenode.maths.norms import CHUNK, chunks, exact_total, inner, squared_norm
 from mergenode.methods.accumulator import advance_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -47,7 +47,7 @@ def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = No
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: True,
-        working_bytes=lambda spec: 8 * spec.numel + 4 * 8 * CHUNK,
+        working_bytes=lambda spec: 10 * 8 * CHUNK,
         needs_totals=False,
         exact=True,
         commutative=True,
@@ -66,16 +66,21 @@ def select(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-    delta_sq = squared_norm(incoming.delta)
-    if not statistics:
-        sums = {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0}
-        return Folded({"selected": incoming.delta.clone()}, sums)
-    before = statistics["selected"]
-    after = select(before, incoming.delta)
+    delta = incoming.delta.reshape(-1)
+    before = statistics["selected"].reshape(-1) if statistics else None
+    after = torch.empty_like(delta)
+    entered, merge, dot = [], [], []
+    for part in chunks(delta.numel()):
+        moved = delta[part]
+        old = before[part] if before is not None else torch.zeros_like(moved)
+        new = after[part].copy_(select(old, moved))
+        entered.append(squared_norm(moved * (new == moved)))
+        merge.append(squared_norm(new))
+        dot.append(inner(moved, old))
     sums = {
-        "delta_sq": delta_sq,
-        "kept_sq": squared_norm(incoming.delta * (after == incoming.delta)),
-        "merge_sq": squared_norm(after),
-        "dot": inner(incoming.delta, before),
+        "delta_sq": squared_norm(delta),
+        "kept_sq": exact_total(entered),
+        "merge_sq": exact_total(merge),
+        "dot": exact_total(dot),
     }
-    return Folded({"selected": after}, sums)
+    return Folded({"selected": after.view(incoming.delta.shape)}, sums)

