@@ -1,14 +1,14 @@
 """TIES: trim, elect a sign, merge what agrees with it (Yadav et al. 2023, arXiv 2306.01708, algorithm 1).
 
-Per element the outcome depends on four numbers only, which add up over contributions in any order: the positive mass P
-= sum max(t, 0) and the negative mass N = sum max(-t, 0) of the trimmed task vectors t, and how many of them were
-positive and negative. The elected sign is that of P - N, the merged value the mean of those that have it.
+Per element the outcome depends on four numbers only, which add up over contributions in any order: the sum S of the
+trimmed task vectors t, their positive mass P = sum max(t, 0), and how many of them were positive and negative. The
+elected sign is that of S, the merged value the mean of those that have it: of the mass P, or P - S.
 
 Deviations from the published code:
 
 - Each tensor is trimmed by itself, as mergekit does. A threshold over the whole model would take another pass over
   every contribution, and lets tensors that move little (norms, biases) lose all they learnt.
-- All magnitudes equal to the threshold stay, and a tie between the masses elects plus.
+- All magnitudes equal to the threshold stay, and a sum of zero elects plus.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from mergenode.errors import FatalError, UsageError
-from mergenode.maths.magnitude import kth_largest_magnitude, selection_bytes
-from mergenode.maths.norms import CHUNK, chunks, exact_total, squared_norm
+from mergenode.maths.magnitude import kth_largest_magnitude
+from mergenode.maths.norms import CHUNK, chunks, exact_total, inner, squared_norm
 from mergenode.methods.accumulator import advance_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -30,7 +30,7 @@ from mergenode.types import DType, TensorSpec
 MOST_VOTES = torch.iinfo(torch.int16).max
 """Most contributions that may agree on one element."""
 
-MASSES = ("positive", "negative")
+MASSES = ("positive", "sum")
 COUNTS = ("positive_count", "negative_count")
 
 
@@ -63,7 +63,7 @@ def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: share == 1.0,
-        working_bytes=lambda spec: selection_bytes(spec.numel, 8 if spec.dtype is DType.F64 else 4) + 12 * 8 * CHUNK,
+        working_bytes=lambda spec: (8 if spec.dtype is DType.F64 else 4) * spec.numel + 12 * 8 * CHUNK,
         needs_totals=False,
         exact=True,
         commutative=True,
@@ -75,9 +75,10 @@ def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str
 
 def elected_mean(statistics: Statistics) -> Tensor:
     """The mean of the values that have the elected sign, 0 where nobody voted: a new tensor."""
-    positive, negative = (statistics[name] for name in MASSES)
+    positive = statistics["positive"]
+    negative = positive - statistics["sum"]  # what is elected is the larger mass, so nothing cancels where it is used
     yes, no = (statistics[name].clamp(min=1).to(positive.dtype) for name in COUNTS)
-    return torch.where(positive >= negative, positive / yes, negative.neg() / no)
+    return torch.where(statistics["sum"] >= 0, positive / yes, negative.neg_().div_(no))
 
 
 def trim_threshold(delta: Tensor, density: float) -> float:
@@ -94,36 +95,50 @@ def _vote(spec: TensorSpec, statistics: Statistics, incoming: Incoming, density:
     if not isfinite(delta_sq):
         # Nothing can be elected; the sums tell the caller, who refuses the contribution.
         return Folded(statistics, {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0})
-    threshold = trim_threshold(delta, density)
+    trim = _below(trim_threshold(delta, density), delta.dtype)
     before = {name: tensor.reshape(-1) for name, tensor in statistics.items()} or _nobody(delta)
     after = {name: torch.empty_like(tensor) for name, tensor in before.items()}
     kept, merge, dot = [], [], []
     for part in chunks(delta.numel()):
-        moved, here = delta[part], {name: tensor[part] for name, tensor in before.items()}
-        trimmed = moved * (moved.abs() >= threshold)
-        for mass, count, side in zip(MASSES, COUNTS, (trimmed, trimmed.neg()), strict=True):
-            votes = after[count][part]
-            torch.add(here[count], (side > 0).to(votes.dtype), alpha=sign, out=votes)
-            torch.add(here[mass], side.clamp(min=0), alpha=sign, out=after[mass][part])
-            if sign < 0:  # what rounding left of a mass that nobody stands behind any more
-                after[mass][part].clamp_(min=0).mul_(votes > 0)
-        old, new = (_net(masses) for masses in (here, {name: after[name][part] for name in MASSES}))
+        trimmed = torch.hardshrink(delta[part], trim)
+        here, there = ({name: tensor[part] for name, tensor in side.items()} for side in (before, after))
+        _count(here, there, trimmed, sign)
         kept.append(squared_norm(trimmed))
-        merge.append(torch.dot(new, new).item())
-        dot.append(torch.dot(moved.double(), old).item())
+        merge.append(squared_norm(there["sum"]))
+        dot.append(inner(delta[part], here["sum"]))
     _check_votes(spec, after)
     sums = {"delta_sq": delta_sq, "kept_sq": exact_total(kept), "merge_sq": exact_total(merge), "dot": exact_total(dot)}
     return Folded({name: tensor.view(incoming.delta.shape) for name, tensor in after.items()}, sums)
 
 
+def _count(before: Statistics, after: Statistics, trimmed: Tensor, sign: int) -> None:
+    """One chunk: masses and votes of ``before`` and of the trimmed task vector, written into ``after``."""
+    torch.add(before["sum"], trimmed, alpha=sign, out=after["sum"])
+    torch.add(before["positive"], trimmed.relu(), alpha=sign, out=after["positive"])
+    votes = torch.empty_like(after["positive_count"])
+    for name, compare in zip(COUNTS, (torch.gt, torch.lt), strict=True):
+        torch.add(before[name], compare(trimmed, 0, out=votes), alpha=sign, out=after[name])
+    if sign < 0:
+        _forget_rounding(after)
+
+
+def _forget_rounding(statistics: Statistics) -> None:
+    """Masses that nobody stands behind any more are 0, whatever subtraction left of them. In place."""
+    positive, total = statistics["positive"], statistics["sum"]
+    yes, no = (statistics[name] > 0 for name in COUNTS)
+    positive.clamp_(min=0).mul_(yes)
+    torch.where(no, torch.where(yes, total, total.clamp(max=0)), positive, out=total)
+
+
+def _below(threshold: float, dtype: torch.dtype) -> float:
+    """The next smaller number of this type: what is above it has at least the magnitude ``threshold``."""
+    limit = torch.tensor(threshold, dtype=dtype)
+    return float(torch.nextafter(limit, torch.tensor(-1.0, dtype=dtype)))
+
+
 def _nobody(delta: Tensor) -> Statistics:
     masses = {name: torch.zeros_like(delta) for name in MASSES}
     return masses | {name: torch.zeros_like(delta, dtype=torch.int16) for name in COUNTS}
-
-
-def _net(masses: Statistics) -> Tensor:
-    """P - N in fp64."""
-    return masses["positive"].double() - masses["negative"].double()
 
 
 def _combine(spec: TensorSpec, left: Statistics, right: Statistics) -> Statistics:

@@ -285,7 +285,7 @@ def test_ties_votes_are_counted_and_limited() -> None:
     method, spec = build_method("ties", {"density": 1.0}), spec_of((3,))
     votes = torch.tensor([MOST_VOTES, 0, 5], dtype=torch.int16)
     full: Statistics = {
-        "positive": votes.float(), "negative": torch.zeros(3), "positive_count": votes, "negative_count": votes * 0,
+        "positive": votes.float(), "sum": votes.float(), "positive_count": votes, "negative_count": votes * 0,
     }  # fmt: skip
     folded = method.fold(spec, full, torch.zeros(3), Incoming(torch.tensor([0.0, 2.0, -1.0])))
     assert folded.statistics["positive_count"].tolist() == [MOST_VOTES, 1, 5]

@@ -43,8 +43,6 @@ def running(statistics: Statistics, base: Tensor) -> Tensor:
     """The running merge that ``merge_sq`` and ``dot`` are about, in the shape of the weight."""
     if "selected" in statistics:
         return statistics["selected"]
-    if "positive" in statistics:
-        return statistics["positive"].double() - statistics["negative"].double()
     if "triplets" in statistics:
         return (statistics["left"] * statistics["triplets"][0]) @ statistics["right"].T
     return running_sum(statistics, base)
