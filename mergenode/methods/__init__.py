@@ -52,8 +52,6 @@ def build_method(name: str, options: Mapping[str, object]) -> Method:
 
 
 def _nearest(word: str, what: str, valid: list[str]) -> str:
-    if not valid:
-        return f"It takes no {what}s."
     close = get_close_matches(word, valid, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]!r}?"

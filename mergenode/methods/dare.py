@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mergenode.errors import UsageError
-from mergenode.maths.norms import exact_total, inner, squared_norm
+from mergenode.maths.norms import exact_total, inner, shown_squared_norm, squared_norm
 from mergenode.maths.random_mask import BLOCK, random_mask
 from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
@@ -94,7 +94,7 @@ def _add(spec: TensorSpec, statistics: Statistics, incoming: Incoming, share: fl
         part = slice(start, min(start + BLOCK, delta.numel()))
         mask = random_mask(key, block, part.stop - part.start, share).to(delta.device)
         survivors = delta[part] * mask
-        kept.append(squared_norm(survivors))
+        kept.append(shown_squared_norm(survivors))
         torch.add(before[part], survivors.div_(share), alpha=sign, out=after[part])
     sums = {"delta_sq": delta_sq, "kept_sq": exact_total(kept), "merge_sq": squared_norm(after)}
     return Folded({"sum": after.view(incoming.delta.shape)}, sums | {"dot": inner(delta, before)})
