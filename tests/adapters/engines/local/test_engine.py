@@ -11,6 +11,7 @@ import torch
 
 from mergenode.adapters.engines.local import shards
 from mergenode.adapters.engines.local.engine import Resources
+from mergenode.adapters.engines.local.one_shot import BATCH
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.bootstrap.node import run_node
 from mergenode.errors import FatalError, TransientError, TransientReason
@@ -94,6 +95,19 @@ def test_the_daemon_and_one_merge_give_the_same_model(tmp_path: Path, method: st
     ]
     one, other = load_model(latest), load_model(tmp_path / "merged")
     assert one.keys() == other.keys()
+    assert all(same_bits(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("method", ["opcm", "average"])
+def test_a_merge_of_more_models_than_one_pass_takes(tmp_path: Path, method: str) -> None:
+    base = random_base()
+    place = write_model(tmp_path / "base", base)
+    models = [write_model(tmp_path / f"{n:02d}", fine_tune(base, n)) for n in range(BATCH + 2)]
+    node = LocalNode(tmp_path / "node", place, method)
+    for model in models:
+        node.fold(model)
+    merge(place, tmp_path / "merged", models, method=method)
+    one, other = node.published(tmp_path / "out"), load_model(tmp_path / "merged")
     assert all(same_bits(one[name], other[name]) for name in one)
 
 
