@@ -77,11 +77,11 @@ def export_scaled(statistics: Statistics, base: Tensor, scale: float, *, keep_fi
 
 def advance_counts(totals: Mapping[str, float], sums: Sums, weight: float) -> Mapping[str, float]:
     """Totals of a method without whole-model scale: ``count``, ``weight_sum`` and, to tell people, ``merge_sq``."""
-    return {
+    after = {
         "count": totals.get("count", 0.0) + 1.0,
         "weight_sum": totals.get("weight_sum", 0.0) + weight,
-        "merge_sq": sums["merge_sq"],
     }
+    return {**after, "merge_sq": sums["merge_sq"]} if "merge_sq" in sums else after
 
 
 def _fold_first(incoming: Incoming) -> Folded:

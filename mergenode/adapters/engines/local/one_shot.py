@@ -203,7 +203,7 @@ class OneShot:
         source.contribution.weights.assert_unchanged()
         content = finish_content(source)
         sums = finite_sums(tensors, number, source.label)
-        after = dict(self.engine.method.advance(totals, {**NO_SUMS, **sums}, source.weight))
+        after = dict(self.engine.method.advance(totals, sums, source.weight))
         self.results.append(
             FoldResult(
                 content=content,
