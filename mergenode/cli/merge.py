@@ -58,6 +58,8 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
     limit = given["max_relative_norm"]
     if not limit > 0:
         raise UsageError(f"--max-relative-norm {limit:g} is not a number above 0", hint="inf accepts any model.")
+    for path in (given["base"], *models):
+        _must_exist(path)
     options = _options(given["options"])
     from mergenode.adapters.engines.local.engine import Resources
     from mergenode.bootstrap.one_shot import MergeRequest, merge_once
@@ -97,6 +99,19 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
 
 class _PlanOnly(Exception):
     pass
+
+
+def _must_exist(path: Path) -> None:
+    if path.exists():
+        return
+    from difflib import get_close_matches
+
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, siblings, n=1)
+    raise UsageError(
+        f"{path}: no such file or directory",
+        hint=f"Did you mean {path.parent / near[0]}?" if near else "Name checkpoint directories or .safetensors files.",
+    )
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, object]:
