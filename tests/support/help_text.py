@@ -1,4 +1,7 @@
-"""The help of every command as one text. ``python -m tests.support.help_text > tests/golden/help.txt`` after a change."""
+"""The help of every command as one text.
+
+After a change: ``python -m tests.support.help_text > tests/golden/help.txt``.
+"""
 
 from __future__ import annotations
 
