@@ -33,9 +33,7 @@ def build_method(name: str, options: Mapping[str, object]) -> Method:
     valid = list(signature(factory).parameters)
     for option in options:
         if option not in valid:
-            raise UsageError(
-                f"method {name!r} has no option {option!r}", hint=_nearest(option, "option", valid)
-            )
+            raise UsageError(f"method {name!r} has no option {option!r}", hint=_nearest(option, "option", valid))
     return factory(**options)
 
 

@@ -52,13 +52,7 @@ def parse_address(value: object) -> str | None:
     if isinstance(value, str):
         host, _, port = value.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if (
-            host
-            and (bracketed or ":" not in host)
-            and port.isascii()
-            and port.isdigit()
-            and int(port) <= _PORT_MAX
-        ):
+        if host and (bracketed or ":" not in host) and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
             return value
     raise ValueError("host:port such as 127.0.0.1:9464 or [::1]:9464, or null to switch it off")
 

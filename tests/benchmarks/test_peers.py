@@ -65,9 +65,7 @@ def test_mergekit_is_asked_for_the_same_merge(tmp_path: Path) -> None:
 
 def test_models_come_in_the_order_given() -> None:
     ours = mergenode_command(["mergenode"], "opcm", ["--set", "alpha=0.5"], SUITE, Path("out"))
-    assert " ".join(ours) == (
-        "mergenode merge --base m/base --output out --method opcm --set alpha=0.5 m/one m/two"
-    )
+    assert " ".join(ours) == ("mergenode merge --base m/base --output out --method opcm --set alpha=0.5 m/one m/two")
     theirs = fusion_bench_command(Path("python"), SUITE, Path("out"))
     assert Path(theirs[1]).exists()
     assert theirs[2:] == ["0.5", "out", "m/base", "m/one", "m/two"]

@@ -62,15 +62,11 @@ class HttpServer:
         listener = listen(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self._adopt_log()
-        self._thread = threading.Thread(
-            target=self._serve, args=(listener,), name="mergenode-http", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, args=(listener,), name="mergenode-http", daemon=True)
         self._thread.start()
         if not self._server.announced.wait(START_SECONDS) or not self._server.started:
             self.stop()
-            raise FatalError(
-                f"the HTTP server on {host}:{port} did not start", hint="see the log for the cause"
-            )
+            raise FatalError(f"the HTTP server on {host}:{port} did not start", hint="see the log for the cause")
         return str(host), int(port)
 
     def stop(self) -> bool:
