@@ -277,6 +277,6 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(FatalError, match="no space left") as caught:
+    with pytest.raises(FatalError, match="No space left") as caught:
         StateLock(tmp_path)
     assert "free space" in caught.value.hint
