@@ -128,7 +128,7 @@ def _options(pairs: tuple[str, ...]) -> dict[str, object]:
 
 
 def _size(text: str) -> int:
-    from mergenode.settings import parse_size
+    from mergenode.sizes import parse_size
 
     try:
         return parse_size(text)
