@@ -96,9 +96,7 @@ def write_adapter(directory: Path, shape: Shape, *, seed: int, number: int, rati
             pairs.append(Tensor(f"{module}.lora_A.weight", (RANK, tensor.shape[1]), "F32"))
             pairs.append(Tensor(f"{module}.lora_B.weight", (tensor.shape[0], RANK), "F32"))
     scaling = 16 / RANK
-    std = (
-        ratio * WEIGHT_STD / scaling / RANK**0.5
-    ) ** 0.5  # of A and B: scaling * B A is then as long as asked
+    std = (ratio * WEIGHT_STD / scaling / RANK**0.5) ** 0.5  # of A and B: scaling * B A is then as long as asked
 
     def blocks(tensor: Tensor) -> Iterator[bytes]:
         return adapter_blocks(tensor, seed, number, std)

@@ -9,10 +9,11 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 
-from benchmarks.engine.node import fold_traffic, publish_latency
+from benchmarks.engine.node import fold_command, fold_traffic, publish_latency
 from benchmarks.models import main as generate
 from benchmarks.peers.measured_process import Usage, measure
 
@@ -87,7 +88,7 @@ def main() -> None:
     if not (models / f"tuned-{MODELS}" / "config.json").exists():
         generate(["--preset", arguments.preset, "--out", str(models), "--fine-tunes", str(MODELS), "--seed", "0"])
     bench = Bench(models, work, arguments.repeats)
-    figures = [*_against_a_plain_loop(bench), *_statistics_traffic(bench), *_latency(bench)]
+    figures = [*_against_a_plain_loop(bench), *_statistics_traffic(bench), *_latency(bench), *_memory(bench)]
     print("| figure | measured | limit | |\n|---|---|---|---|")
     for figure in figures:
         print(f"| {figure.name} | {figure.value:.3f} | {figure.limit:.2f} | {figure.detail} |")
@@ -123,11 +124,35 @@ def _latency(bench: Bench) -> list[Figure]:
     ratios, shown = [], []
     for number in range(bench.repeats):
         node = publish_latency(bench.models, bench.work / f"node-{number}")
-        once = bench.run("merge", lambda output: [*bench.merge("opcm")(output)[: -MODELS], bench.tuned[0]])
+        once = bench.run("merge", lambda output: [*bench.merge("opcm")(output)[:-MODELS], bench.tuned[0]])
         ratios.append(node / once.wall_seconds)
         shown.append(f"{node:.1f} s of {once.wall_seconds:.1f} s")
         shutil.rmtree(bench.work / f"node-{number}")
-    return [Figure("committed to visible / one-shot merge of the same fold, wall", median(ratios), 1.2, ", ".join(shown))]
+    return [
+        Figure("committed to visible / one-shot merge of the same fold, wall", median(ratios), 1.2, ", ".join(shown))
+    ]
+
+
+def _memory(bench: Bench) -> list[Figure]:
+    specs = [spec for file in sorted((bench.models / "base").glob("*.safetensors")) for spec in _shapes(file)]
+    largest = max(prod(shape) for shape in specs) * 4 / 2**20
+    figures = []
+    for method, limit in (("average", 350.0), ("opcm", 10 * largest + 250)):
+        peaks = []
+        for count in (2, MODELS):
+            folder = bench.work / "memory"
+            command = fold_command(bench.models, folder, method, count)
+            peaks.append(bench.run(f"memory-{method}", lambda _, command=command: command).peak_anon_mib)
+            shutil.rmtree(folder)
+        detail = f"{peaks[0]:.0f} MiB after 2 contributions, {peaks[1]:.0f} after {MODELS}; limit {limit:.0f} MiB"
+        figures.append(Figure(f"anonymous memory of folds, {method}", max(peaks) / limit, 1.0, detail))
+    return figures
+
+
+def _shapes(file: Path) -> list[list[int]]:
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
 
 
 def _cpu_ratio(samples: dict[str, list[Usage]], ours: str, theirs: str) -> tuple[float, str]:

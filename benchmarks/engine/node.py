@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,13 +16,14 @@ from mergenode.ledger.records import Folded
 _GIVE_UP_SECONDS = 900
 
 
-def write_settings(folder: Path, base: Path) -> Path:
+def write_settings(folder: Path, base: Path, method: str = "opcm") -> Path:
     """A node on ``folder/inbox``, without HTTP."""
     (folder / "inbox").mkdir(parents=True)
     settings = folder / "node.yaml"
     settings.write_text(
         f"node: {{state: ./state}}\nbase: {json.dumps(str(base))}\nregistries: [./inbox]\n"
-        "publish: {path: ./published}\nhttp: {listen: null}\nengine: {threads: 1}\n"
+        f"method: {{name: {method}}}\npublish: {{path: ./published, keep: 1}}\n"
+        "http: {listen: null}\nengine: {threads: 1}\n"
     )
     return settings
 
@@ -48,6 +48,17 @@ def fold_traffic(models: Path, folder: Path) -> float:
     shutil.rmtree(folder)
     # The publish reads base and statistics and writes the version; the fold's own counters tell the rest.
     return float(last.bytes_read + last.bytes_written + base + statistics + weights) / float(parameters)
+
+
+def fold_command(models: Path, folder: Path, method: str, contributions: int) -> list[str]:
+    """A node with committed contributions before it, and the command that folds and publishes them all."""
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = write_settings(folder, models / "base", method)
+    for number in range(1, contributions + 1):
+        entry = folder / "inbox" / f"tuned-{number}"
+        shutil.copytree(models / f"tuned-{number}", entry)
+        _mergenode("commit", str(entry))
+    return [sys.executable, "-m", "mergenode", "run", "-c", str(settings), "--once"]
 
 
 def publish_latency(models: Path, folder: Path) -> float:

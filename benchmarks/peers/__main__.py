@@ -54,9 +54,7 @@ class Runner:
         output = self.output(entry)
         shutil.rmtree(output, ignore_errors=True)
         log = self._work / "logs" / f"{output.name}.log"
-        usage = measure(
-            self.command(contest, entry), environment=self._environment(entry), log=log, cwd=self._work
-        )
+        usage = measure(self.command(contest, entry), environment=self._environment(entry), log=log, cwd=self._work)
         if usage.exit_code != 0:
             raise SystemExit(f"{entry.label} ended with {usage.exit_code}; see {log}")
         return usage
@@ -69,9 +67,7 @@ class Runner:
         if entry.tool == "fusion_bench":
             return fusion_bench_command(python, self._suite, output)
         options = [*self._threads, *entry.options]
-        return mergenode_command(
-            [str(python), "-m", "mergenode"], contest.method, options, self._suite, output
-        )
+        return mergenode_command([str(python), "-m", "mergenode"], contest.method, options, self._suite, output)
 
     def _environment(self, entry: Entry) -> dict[str, str]:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -118,9 +114,7 @@ def main() -> None:
     _write(work, facts, contests, samples, differences)
 
 
-def _alternate(
-    runner: Runner, contests: Sequence[Contest], repeats: int, kept: Path
-) -> dict[str, list[Usage]]:
+def _alternate(runner: Runner, contests: Sequence[Contest], repeats: int, kept: Path) -> dict[str, list[Usage]]:
     """Every entry once, then every entry again: a change of the machine's load meets all of them.
 
     ``kept`` holds what was measured so far, should a later run fail.
@@ -162,18 +156,14 @@ def _write(
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument(
-        "--work", type=Path, required=True, help="environments, models, outputs and results go here"
-    )
+    parser.add_argument("--work", type=Path, required=True, help="environments, models, outputs and results go here")
     parser.add_argument("--preset", choices=PRESETS, default="120m")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tools", nargs="+", choices=_TOOLS, default=_TOOLS)
     parser.add_argument(
         "--contests", nargs="+", choices=[c.method for c in CONTESTS], default=[c.method for c in CONTESTS]
     )
-    parser.add_argument(
-        "--torch-index", help="package index with CPU builds of torch, where the default has none"
-    )
+    parser.add_argument("--torch-index", help="package index with CPU builds of torch, where the default has none")
     return parser.parse_args()
 
 
@@ -199,9 +189,7 @@ def _commit() -> str:
 
 def _cpu_model() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

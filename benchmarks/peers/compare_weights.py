@@ -41,6 +41,22 @@ def relative_difference(ours: Path, theirs: Path, base: Path) -> float:
     return _ratio((a - b, b - zero) for a, b, zero in pairs)
 
 
+def norm_error(merged: Path, base: Path, models: Sequence[Path]) -> float:
+    """||merged - base|| over the mean length of the updates, minus one, in float64: zero by OPCM's definition.
+
+    Source: Tang et al. 2025, arXiv 2501.09522, Algorithm 1 (the merged update is rescaled to the mean norm).
+    """
+    names, read_base = open_checkpoint(base)
+    readers = [open_checkpoint(checkpoint)[1] for checkpoint in (merged, *models)]
+    squares = [0.0] * len(readers)
+    for name in names:
+        zero = read_base(name)
+        for place, read in enumerate(readers):
+            squares[place] += float((read(name) - zero).square().sum())
+    length, *updates = (square**0.5 for square in squares)
+    return float(length * len(updates) / sum(updates) - 1)
+
+
 def error_of_sum(merged: Path, base: Path, models: Sequence[Path], scale: float) -> float:
     """Distance of ``merged`` from base + scale * sum of updates, over the length of that sum, in float64."""
     names, read_base = open_checkpoint(base)

@@ -53,11 +53,13 @@ def _against_the_exact_sum(runs: Runs, contest: Contest, suite: Suite) -> Iterat
 
 
 def _against_fusion_bench(runs: Runs, contest: Contest, suite: Suite) -> Iterator[Difference]:
-    from benchmarks.peers.compare_weights import relative_difference
+    from benchmarks.peers.compare_weights import norm_error, relative_difference
 
     theirs = next((e for e in contest.entries if e.tool == "fusion_bench"), None)
     if theirs is None:
         return
+    norm = norm_error(runs.output(theirs), suite.base, suite.models)
+    yield Difference(f"length of {theirs.label}, off by", norm, "It sums the squares of the model in float32.")
     for entry in contest.entries:
         if entry.tool != "mergenode":
             continue
@@ -65,13 +67,14 @@ def _against_fusion_bench(runs: Runs, contest: Contest, suite: Suite) -> Iterato
         runs.run(contest, exact)
         value = relative_difference(runs.output(exact), runs.output(theirs), suite.base)
         yield Difference(f"{exact.label} against {theirs.label}", value, _why(entry))
+        norm = norm_error(runs.output(exact), suite.base, suite.models)
+        yield Difference(f"length of {exact.label}, off by", norm, "Sums in float64.")
 
 
 def _why(entry: Entry) -> str:
     if "variant=diagonal" in entry.options:
         return (
-            "The same algorithm: leading block and whole diagonal removed, embeddings and norms summed "
-            "plainly. What is left is rounding in the float32 decomposition; the variant depends on single "
-            "singular vectors, so the difference grows with every fold."
+            "The same projection of the same weights. Left: their length (see there), and the few singular pairs "
+            "below float32 accuracy, which we leave unpaired and they pair as rounding has it."
         )
     return "Another variant: only the leading block is removed; theirs removes the whole diagonal too."

@@ -23,9 +23,7 @@ class Environment:
 
 MERGEKIT = Environment("mergekit", ("mergekit==0.1.5",), "mergekit")
 # FusionBench 0.2.33 does not import with transformers 5, which its metadata allows.
-FUSION_BENCH = Environment(
-    "fusion_bench", ("fusion_bench==0.2.33", "transformers>=4.57,<4.58"), "fusion_bench"
-)
+FUSION_BENCH = Environment("fusion_bench", ("fusion_bench==0.2.33", "transformers>=4.57,<4.58"), "fusion_bench")
 
 
 def install(environment: Environment, root: Path, torch_index: str | None) -> Path:

@@ -109,6 +109,4 @@ def _status(pid: int) -> dict[str, int]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return {}
-    return {
-        key: int(value.split()[0]) for key, _, value in (x.partition(":") for x in lines) if "kB" in value
-    }
+    return {key: int(value.split()[0]) for key, _, value in (x.partition(":") for x in lines) if "kB" in value}

@@ -79,6 +79,8 @@ def merge_once(
         manifest = _manifest(request, base, dict(method.options), work)
         with disk_errors(output.parent):
             complete_version(staging, request.base, manifest, model_card(manifest), version_json(manifest))
+            # A moment before the output appears: from then on nothing of this merge lies beside it.
+            remove_tree(scratch)
             rename_directory(staging, output)
         return manifest
     finally:

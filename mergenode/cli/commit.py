@@ -14,9 +14,7 @@ from mergenode.ports.observer import Progress
 
 @click.command()
 @click.argument("checkpoint", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--weight", type=float, default=1.0, show_default=True, help="Factor of this contribution when folded."
-)
+@click.option("--weight", type=float, default=1.0, show_default=True, help="Factor of this contribution when folded.")
 @click.option(
     "--base", type=click.Path(path_type=Path), help="The base it was tuned from; nodes of another base then refuse it."
 )
@@ -34,9 +32,7 @@ def commit(checkpoint: Path, weight: float, base: Path | None, progress: bool | 
     if not (math.isfinite(weight) and weight > 0):
         raise UsageError(f"--weight is {weight}, it must be finite and greater than zero")
     if not checkpoint.exists():
-        raise UsageError(
-            f"{checkpoint}: no such checkpoint", hint="name a checkpoint directory or a .safetensors file"
-        )
+        raise UsageError(f"{checkpoint}: no such checkpoint", hint="name a checkpoint directory or a .safetensors file")
     if base is not None and not base.exists():
         raise UsageError(f"{base}: no such checkpoint", hint="name the base with --base, or leave it out")
     from mergenode.adapters.checkpoints.digest import content_digest

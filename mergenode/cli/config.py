@@ -44,9 +44,7 @@ def check(file: Path) -> None:
     settings = load_settings(file)
     problems = [f"{file}: {problem}" for problem in path_problems(settings)]
     if problems:
-        raise UsageError(
-            "\n".join(problems), hint="relative paths count from the directory of the settings file"
-        )
+        raise UsageError("\n".join(problems), hint="relative paths count from the directory of the settings file")
     watched = ", ".join(registry.name for registry in settings.registries) or "nothing"
     click.echo(f"{file}: ok (node {settings.node.name}, method {settings.method.name}, watches {watched})")
 

@@ -82,9 +82,7 @@ def sentence(fact: Fact) -> str:
         case Duplicate():
             text = f"same content as {fact.same_as}"
         case Folded():
-            text = (
-                f"contribution {fact.count}, {fact.contribution_kind}, relative norm {fact.relative_norm:.4g}"
-            )
+            text = f"contribution {fact.count}, {fact.contribution_kind}, relative norm {fact.relative_norm:.4g}"
             text += f", kept {percent_text(share_kept(fact))}, {fact.seconds:.1f} s"
         case Published():
             text = f"generation {fact.generation} at {fact.path}, {fact.seconds:.1f} s"

@@ -82,9 +82,7 @@ def _from_click(error: click.ClickException) -> tuple[str, str]:
 
 def _one_line(text: str) -> str:
     """Names of files and settings come from outside: no control codes reach the terminal."""
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text
-    )
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
 def _silence_stdout() -> None:

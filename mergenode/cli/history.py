@@ -17,12 +17,8 @@ SCHEMA = "mergenode.history/1"
 
 @click.command()
 @config_option
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest facts to show."
-)
-@click.option(
-    "--kind", "kinds", type=click.Choice(sorted(KINDS)), multiple=True, help="Only this kind; repeatable."
-)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Newest facts to show.")
+@click.option("--kind", "kinds", type=click.Choice(sorted(KINDS)), multiple=True, help="Only this kind; repeatable.")
 @json_option
 def history(config: Path, limit: int, kinds: Sequence[str], as_json: bool) -> None:
     """The newest facts of the ledger, oldest of them first.

@@ -59,12 +59,10 @@ def ingest(path: Path, config: Path, wait: bool, as_json: bool) -> None:
     outcome = None
     if wait:
         if not running:
-            message = (
-                "the node is not running, so there is nothing to wait for; it takes the request at its start"
-            )
+            message = "the node is not running, so there is nothing to wait for; it takes the request at its start"
             raise FatalError(message, hint=f"start it with `mergenode run -c {config}`")
         # A final link stays a link: its name is the contribution's.
-        name = Path(os.path.abspath(path)).name  # noqa: PTH100
+        name = Path(os.path.abspath(path)).name
         outcome = _wait(state, name, before, request)
     _report(request, running, outcome, as_json)
     if outcome is not None and isinstance(outcome[1], Rejected):

@@ -33,7 +33,12 @@ _DTYPES = {"auto": None, "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 )
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="The checkpoint they were tuned from.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="New directory for the result.")
-@click.option("--method", default="opcm", show_default=True, help="One of docs/methods.md: opcm, average, task_arithmetic, iso, ...")
+@click.option(
+    "--method",
+    default="opcm",
+    show_default=True,
+    help="One of docs/methods.md: opcm, average, task_arithmetic, iso, ...",
+)
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help="An option of the method; repeatable.")
 @click.option("--weight", "weights", multiple=True, type=float, help="One per model, in order; default 1.")
 @click.option("--dtype", type=click.Choice(list(_DTYPES)), default="auto", show_default=True, help="Published type.")
@@ -58,6 +63,8 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
     limit = given["max_relative_norm"]
     if not limit > 0:
         raise UsageError(f"--max-relative-norm {limit:g} is not a number above 0", hint="inf accepts any model.")
+    for path in (given["base"], *models):
+        _must_exist(path)
     options = _options(given["options"])
     from mergenode.adapters.engines.local.engine import Resources
     from mergenode.bootstrap.one_shot import MergeRequest, merge_once
@@ -99,6 +106,19 @@ class _PlanOnly(Exception):
     pass
 
 
+def _must_exist(path: Path) -> None:
+    if path.exists():
+        return
+    from difflib import get_close_matches
+
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, siblings, n=1)
+    raise UsageError(
+        f"{path}: no such file or directory",
+        hint=f"Did you mean {path.parent / near[0]}?" if near else "Name checkpoint directories or .safetensors files.",
+    )
+
+
 def _options(pairs: tuple[str, ...]) -> dict[str, object]:
     options: dict[str, object] = {}
     for pair in pairs:
@@ -113,7 +133,7 @@ def _options(pairs: tuple[str, ...]) -> dict[str, object]:
 
 
 def _size(text: str) -> int:
-    from mergenode.settings import parse_size
+    from mergenode.sizes import parse_size
 
     try:
         return parse_size(text)

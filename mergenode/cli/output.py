@@ -24,9 +24,7 @@ _MINUTE, _HOUR = 60, 3600
 
 def json_option(command: Command) -> Command:
     """``--json``: one JSON document on standard output, nothing else there."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")(
-        command
-    )
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")(command)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -41,9 +39,7 @@ def console() -> Console:
     out = Console(highlight=False, markup=False, emoji=False)
     if out.is_terminal:
         return out
-    return Console(
-        file=cast(IO[str], _Trimmed()), highlight=False, markup=False, emoji=False, width=_UNWRAPPED
-    )
+    return Console(file=cast(IO[str], _Trimmed()), highlight=False, markup=False, emoji=False, width=_UNWRAPPED)
 
 
 class _Trimmed:
@@ -79,9 +75,7 @@ def field_table(pairs: Iterable[tuple[str, object]]) -> Table:
 
 def visible(text: object) -> str:
     """Text from outside (names, messages) with everything a terminal could act on written as an escape."""
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in str(text)
-    )
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in str(text))
 
 
 def bytes_text(count: float) -> str:

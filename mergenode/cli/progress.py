@@ -67,9 +67,7 @@ class TerminalProgress:
             self._retire(progress.activity)
             description = f"{progress.activity} {visible(progress.subject)}"
             self._tasks[key] = self._bars.add_task(description, total=None, tensors="", waits="")
-        tensors = (
-            f"{progress.tensors_done}/{progress.tensors_total} tensors" if progress.tensors_total else ""
-        )
+        tensors = f"{progress.tensors_done}/{progress.tensors_total} tensors" if progress.tensors_total else ""
         self._bars.update(
             self._tasks[key],
             completed=progress.bytes_done,

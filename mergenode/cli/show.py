@@ -116,9 +116,7 @@ def _manifest(published: Published) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise FatalError(
-            f"{file}: {error}", hint="`mergenode verify` tells which versions are whole"
-        ) from error
+        raise FatalError(f"{file}: {error}", hint="`mergenode verify` tells which versions are whole") from error
     if not isinstance(manifest, dict):
         raise FatalError(f"{file}: not a manifest", hint="`mergenode verify` tells which versions are whole")
     return manifest
@@ -166,9 +164,7 @@ def _print_version(document: Mapping[str, Any]) -> None:
     fields = [("path", document["path"]), ("digest", document["digest"])]
     fields += [(name, str(manifest.get(key))) for name, key in _MANIFEST_SHOWN.items()]
     out.print(field_table(fields))
-    rows = table(
-        "generation", "name", "kind", "norm", "cosine", "kept", right=("generation", "norm", "cosine", "kept")
-    )
+    rows = table("generation", "name", "kind", "norm", "cosine", "kept", right=("generation", "norm", "cosine", "kept"))
     for entry in contributions:
         rows.add_row(
             str(entry["generation"]), visible(entry["name"]), entry["kind"], number_text(entry["norm"]),

@@ -100,7 +100,7 @@ def _bytes_below(folder: Path) -> int:
     for directory, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(directory, name)).st_size  # noqa: PTH118
+                total += os.lstat(os.path.join(directory, name)).st_size
             except OSError:
                 continue
     return total
@@ -156,8 +156,6 @@ def _print_named(title: str, facts: list[dict[str, Any]], what: str, out: Consol
     rows = table("contribution", "since", "")
     for fact in facts[-_SHOWN:]:
         reason = f"{fact['reason']}: " if "reason" in fact else ""
-        rows.add_row(
-            visible(f"{fact['registry']}/{fact['name']}"), fact["time"], visible(reason + str(fact[what]))
-        )
+        rows.add_row(visible(f"{fact['registry']}/{fact['name']}"), fact["time"], visible(reason + str(fact[what])))
     out.print(f"\n{title}", style="bold")
     out.print(rows)

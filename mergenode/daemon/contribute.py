@@ -6,10 +6,11 @@ Every step ends in a durable fact or leaves nothing behind; killed anywhere, the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 
-from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS, model_card, version_json, version_manifest
+from mergenode.daemon.manifest import model_card, version_json, version_manifest
+from mergenode.daemon.recent import RecentFolds
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Initialised, Pruned, Published, Rejected
@@ -38,6 +39,7 @@ class Line:
     max_relative_norm: float = 0.95
     publish_dtype: str | None = None
     keep: int = 5
+    recent: RecentFolds = field(default_factory=RecentFolds)
 
 
 def contribute(line: Line, candidate: Candidate) -> ContributionFact:
@@ -188,14 +190,13 @@ def make_visible(line: Line, head: Head, version: int) -> None:
         return
     staging = line.publisher.stage(version)
     exported = line.engine.export(head, staging, line.observer)
-    newest = [fact for _, fact in line.ledger.facts(kinds=["folded"], newest=LISTED_CONTRIBUTIONS)]
     manifest = version_manifest(
         origin=_origin(line),
         head=head,
         version=version,
         dtype=line.publish_dtype,
         tensors=exported.tensors,
-        contributions=[fact for fact in newest if isinstance(fact, Folded)],
+        contributions=line.recent.upto(line.ledger, head.generation),
     )
     line.publisher.publish(version, manifest, version_json(manifest), model_card(manifest))
 

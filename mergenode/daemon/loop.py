@@ -26,6 +26,9 @@ from mergenode.types import Candidate
 _OF_THE_NODE = (TransientReason.DISK_FULL, TransientReason.WRITE_FAILED)
 """Failures that no other candidate would escape: the whole node waits, so that order stays that of arrival."""
 
+_REST_PER_LOOK = 10.0
+"""While there is work, looking at large registries takes at most a tenth of the time."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Loop:
@@ -40,6 +43,7 @@ class Loop:
     seen: Observation = field(init=False)
     patience: Patience = field(init=False)
     _looked_at: float | None = None
+    _look_seconds: float = 0.0
     _waited: float = 0.0
     _published_at: float | None = None
 
@@ -85,10 +89,11 @@ class Loop:
 
     def _observe(self) -> None:
         now = self.line.clock.monotonic()
-        if self._looked_at is not None and now - self._looked_at < self.policy.poll_seconds:
+        rest = max(self.policy.poll_seconds, _REST_PER_LOOK * self._look_seconds)
+        if self._looked_at is not None and now - self._looked_at < rest:
             return
         self.seen.look()
-        self._looked_at = now
+        self._looked_at, self._look_seconds = now, self.line.clock.monotonic() - now
         self.patience.keep_only(self.seen.listed_keys())
         self._tell()
 

@@ -18,6 +18,7 @@ LISTED_CONTRIBUTIONS = 1000
 """A manifest names at most this many of the newest contributions; the ledger names all, ``lineage`` commits to all."""
 
 _CARD_ROWS = 50
+_ON_ONE_LINE = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 
 def version_manifest(
@@ -45,8 +46,20 @@ def version_manifest(
 
 
 def version_json(manifest: Mapping[str, Any]) -> bytes:
-    """``mergenode.json`` as it is written and digested."""
-    return json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+    """``mergenode.json`` as it is written and digested: one line per contribution, tensor, option, keys sorted."""
+    members = ",\n".join(f"  {json.dumps(key)}: {_lines(manifest[key])}" for key in sorted(manifest))
+    return f"{{\n{members}\n}}\n".encode()
+
+
+def _lines(value: Any) -> str:
+    """A list or mapping with one line per member, everything else on one line. Raises ValueError for NaN."""
+    flat = _ON_ONE_LINE.encode
+    if isinstance(value, Mapping) and value:
+        members = [f"    {json.dumps(key)}: {flat(value[key])}" for key in sorted(value)]
+        return "{\n" + ",\n".join(members) + "\n  }"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"    {flat(member)}" for member in value) + "\n  ]"
+    return flat(value)
 
 
 def contribution_entry(folded: Folded) -> dict[str, Any]:

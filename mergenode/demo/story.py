@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,5 +140,7 @@ def run_command(*arguments: str) -> str:
         check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        raise FatalError(f"`mergenode {' '.join(arguments)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        code = done.returncode
+        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        raise FatalError(f"`mergenode {' '.join(arguments)}` ended with {how}:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -166,8 +166,9 @@ def inverse_iteration(diagonal: Vector, off_diagonal: Vector, ascending: Vector,
         LinAlgError: the iteration did not converge for some vector.
     """
     n = _check_tridiagonal(diagonal, off_diagonal)
-    if len(ascending) > n or edges[0] != 0 or edges[-1] != len(ascending):
-        raise ValueError(f"groups {edges[0]}..{edges[-1]} of {len(ascending)} eigenvalues of order {n}")
+    increasing = all(start < stop for start, stop in pairwise(edges))
+    if len(ascending) > n or edges[0] != 0 or edges[-1] != len(ascending) or not increasing:
+        raise ValueError(f"{len(edges) - 1} groups of {len(ascending)} eigenvalues do not fit a matrix of order {n}")
     vectors = np.empty((n, len(ascending)), order="F")
     first_block, whole = np.ones(n, dtype=np.intc), np.full(1, n, dtype=np.intc)  # the matrix does not split
     work, integers, failed = np.empty(5 * n), np.empty(n, dtype=np.intc), np.empty(n, dtype=np.intc)

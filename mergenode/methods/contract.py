@@ -36,7 +36,8 @@ class Incoming(NamedTuple):
     are known exactly (a dense contribution of weight 1), else None: a method that returns its first contribution
     unchanged keeps them, because ``base + (tuned - base)`` is not always ``tuned`` in floating point.
     Neither tensor may be modified. ``observe`` False: nobody looks at the merge between this fold and the next, so an
-    elementwise method that does not need totals may leave out every sum but ``delta_sq`` and ``kept_sq``.
+    elementwise method that does not need totals may leave out every sum but ``delta_sq`` and ``kept_sq``, and may
+    overwrite the statistics it is given.
     ``content``: a digest of the stored bytes that the tensor was made of (the dense tensor, or both factors of a
     low-rank product). Known for whole tensors, empty for slices. The same wherever and whenever the contribution is
     folded, so what a method draws at random from it can be drawn again for a replay or a retraction, on any node.

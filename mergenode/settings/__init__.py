@@ -3,7 +3,6 @@
 from mergenode.settings.loading import load_settings, parse_settings, settings_schema
 from mergenode.settings.methods import METHOD_SECTIONS, method_options
 from mergenode.settings.publishing import PublishSettings
-from mergenode.settings.quantities import parse_size
 from mergenode.settings.registries import SCHEMES, RegistrySettings
 from mergenode.settings.sections import (
     EngineSettings,
@@ -14,6 +13,7 @@ from mergenode.settings.sections import (
     ValidationSettings,
 )
 from mergenode.settings.tree import Settings
+from mergenode.sizes import parse_size
 
 __all__ = [
     "METHOD_SECTIONS",

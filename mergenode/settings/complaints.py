@@ -44,9 +44,7 @@ def complain(document: Document, errors: Sequence[Mapping[str, Any]]) -> UsageEr
         errors: Pydantic's ``ValidationError.errors()``.
     """
     problems = sorted({_problem(document, error) for error in errors})
-    return UsageError(
-        "\n".join(f"{document.name}:{line}: {text}" for line, text, _ in problems), hint=problems[0][2]
-    )
+    return UsageError("\n".join(f"{document.name}:{line}: {text}" for line, text, _ in problems), hint=problems[0][2])
 
 
 def _problem(document: Document, error: Mapping[str, Any]) -> tuple[int, str, str]:

@@ -23,9 +23,7 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 10_000
 MAX_DEPTH = 32
 
-_VARIABLE = re.compile(
-    r"\$(?:(?P<escaped>\$)\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\{)"
-)
+_VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\{)")
 
 _BRACES = "inside {...} or [...] a value with ${NAME} must be quoted; unquoted it needs a line of its own"
 _INTEGER = re.compile(r"[-+]?[0-9]{1,30}")

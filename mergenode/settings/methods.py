@@ -98,9 +98,7 @@ class TaskArithmeticSettings(_ProfileSection):
     name: Literal["task_arithmetic"] = setting(
         "task_arithmetic", "Merge method.", unit="name", why="it names this section"
     )
-    scale: float = setting(
-        0.3, "Factor of the sum of task vectors.", unit="factor", why="it is the published choice"
-    )
+    scale: float = setting(0.3, "Factor of the sum of task vectors.", unit="factor", why="it is the published choice")
 
 
 class AverageSettings(_ProfileSection):

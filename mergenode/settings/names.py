@@ -27,9 +27,7 @@ def _fields(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInf
         inner = _inner(field)
         if prefix == "" and name == "method":
             for method, options in METHOD_SECTIONS.items():
-                yield from (
-                    (f"method.{option} ({method})", info) for option, info in options.model_fields.items()
-                )
+                yield from ((f"method.{option} ({method})", info) for option, info in options.model_fields.items())
         elif inner is not None:
             yield from _fields(inner, f"{prefix}{name}.")
         else:

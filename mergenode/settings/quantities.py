@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
-_UNITS = {
-    "": 1, "B": 1,
-    "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
-}  # fmt: skip
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+from mergenode.sizes import parse_size
+
 _PORT_MAX = 65535
 
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """Names that are safe in metric labels, file names and DNS-like contexts."""
-
-
-def parse_size(value: object) -> int:
-    """Bytes from a number of bytes or a text with a unit.
-
-    Example:
-        >>> parse_size("2GiB"), parse_size("1.5 MB"), parse_size(4096)
-        (2147483648, 1500000, 4096)
-
-    Raises:
-        ValueError: not a size; the message says how to write one.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
-        return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is not None and match[2].upper() in _UNITS:
-        size = float(match[1]) * _UNITS[match[2].upper()]
-        if math.isfinite(size) and size < 1 << 63:
-            return round(size)
-    raise ValueError("a size such as 512MiB, 2GiB or 4GB, or a number of bytes")
 
 
 def parse_address(value: object) -> str | None:
@@ -52,13 +26,7 @@ def parse_address(value: object) -> str | None:
     if isinstance(value, str):
         host, _, port = value.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if (
-            host
-            and (bracketed or ":" not in host)
-            and port.isascii()
-            and port.isdigit()
-            and int(port) <= _PORT_MAX
-        ):
+        if host and (bracketed or ":" not in host) and port.isascii() and port.isdigit() and int(port) <= _PORT_MAX:
             return value
     raise ValueError("host:port such as 127.0.0.1:9464 or [::1]:9464, or null to switch it off")
 
@@ -115,6 +83,7 @@ ConfigPath = Annotated[Path, PlainValidator(resolve_path), WithJsonSchema({"type
 """Absolute after loading."""
 
 Address = Annotated[str | None, PlainValidator(parse_address), WithJsonSchema({"type": ["string", "null"]})]
+
 
 def own_or_factor(value: object) -> str | float:
     """``own`` or a finite number, as written. Raises ValueError otherwise."""

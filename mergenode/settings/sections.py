@@ -57,9 +57,7 @@ class HttpSettings(Section):
 class EngineSettings(Section):
     """How folds are executed, and what they may use."""
 
-    name: Literal["local"] = setting(
-        "local", "Which engine folds.", unit="name", why="one machine needs no cluster"
-    )
+    name: Literal["local"] = setting("local", "Which engine folds.", unit="name", why="one machine needs no cluster")
     threads: AutoOrCount = setting(
         "auto",
         "Compute threads; auto takes the processors this process may use. Results do not depend on it.",

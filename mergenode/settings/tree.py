@@ -28,6 +28,7 @@ from mergenode.settings.sections import (
 RESERVED_REGISTRY = "ingest"
 """The registry name of what `mergenode ingest` hands in."""
 
+
 class Settings(Section):
     """One node, from one file."""
 
@@ -73,13 +74,9 @@ def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
     for position, name in enumerate(names):
         where = ("registries", position)
         if name == RESERVED_REGISTRY:
-            raise conflict(
-                f"the registry name {name!r} is taken by `mergenode ingest`; set another name", where
-            )
+            raise conflict(f"the registry name {name!r} is taken by `mergenode ingest`; set another name", where)
         if name in names[:position]:
-            raise conflict(
-                f"the registry name {name!r} occurs twice; set another name for one of them", where
-            )
+            raise conflict(f"the registry name {name!r} occurs twice; set another name for one of them", where)
 
 
 def _places_apart(settings: Settings) -> None:
@@ -89,9 +86,7 @@ def _places_apart(settings: Settings) -> None:
         ("publish", "path"): settings.publish.path,
     }
     theirs: dict[Where, Path] = {("base",): settings.base}
-    theirs |= {
-        ("registries", position): registry.path for position, registry in enumerate(settings.registries)
-    }
+    theirs |= {("registries", position): registry.path for position, registry in enumerate(settings.registries)}
     for (where, place), (other_where, other) in [
         *product(theirs.items(), ours.items()),
         *combinations(ours.items(), 2),

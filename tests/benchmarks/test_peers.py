@@ -65,9 +65,7 @@ def test_mergekit_is_asked_for_the_same_merge(tmp_path: Path) -> None:
 
 def test_models_come_in_the_order_given() -> None:
     ours = mergenode_command(["mergenode"], "opcm", ["--set", "alpha=0.5"], SUITE, Path("out"))
-    assert " ".join(ours) == (
-        "mergenode merge --base m/base --output out --method opcm --set alpha=0.5 m/one m/two"
-    )
+    assert " ".join(ours) == ("mergenode merge --base m/base --output out --method opcm --set alpha=0.5 m/one m/two")
     theirs = fusion_bench_command(Path("python"), SUITE, Path("out"))
     assert Path(theirs[1]).exists()
     assert theirs[2:] == ["0.5", "out", "m/base", "m/one", "m/two"]
@@ -147,6 +145,10 @@ def test_opcm_is_compared_in_float32_with_a_reason_per_variant(tmp_path: Path) -
         "mergenode opcm, diagonal, float32": save(tmp_path / "diagonal", {"a": torch.full((4,), 2.0)}),
     }
     contest = next(contest for contest in CONTESTS if contest.method == "opcm")
-    found = differences(_FixedRuns(outputs), [contest], Suite(base, ()))
-    assert [round(d.value, 6) for d in found] == [0.5, 0.0]
-    assert found[0].explanation != found[1].explanation
+    updates = (save(tmp_path / "up", {"a": torch.ones(4)}), save(tmp_path / "down", {"a": -3 * torch.ones(4)}))
+    found = differences(_FixedRuns(outputs), [contest], Suite(base, updates))
+    against = [d for d in found if "against" in d.what]
+    assert [d.value for d in against] == pytest.approx([0.5, 0.0])
+    assert against[0].explanation != against[1].explanation
+    lengths = [d.value for d in found if "length" in d.what]
+    assert lengths == pytest.approx([0.0, 0.5, 0.0])  # 4, 6 and 4 against the mean of 2 and 6

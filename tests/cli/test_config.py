@@ -21,8 +21,7 @@ def test_check_names_every_problem(run, config: Path) -> None:
     assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr.splitlines()[:2] == [
         f"error: {config}:3: unknown setting 'https'; did you mean 'http'?",
-        f"error: {config}:4: setting 'log.level' is \"loud\"; "
-        "allowed is 'debug', 'info', 'warning' or 'error'",
+        f"error: {config}:4: setting 'log.level' is \"loud\"; allowed is 'debug', 'info', 'warning' or 'error'",
     ]
 
 

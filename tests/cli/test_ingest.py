@@ -49,9 +49,7 @@ def test_json_names_the_request(run, config: Path, checkpoint: Path) -> None:
     assert Path(told["request"]).is_file()
 
 
-def test_waiting_for_a_node_that_does_not_run_fails_and_keeps_the_request(
-    run, config: Path, checkpoint: Path
-) -> None:
+def test_waiting_for_a_node_that_does_not_run_fails_and_keeps_the_request(run, config: Path, checkpoint: Path) -> None:
     result = run("ingest", checkpoint, "-c", config, "--wait")
     assert result.exit_code == 1 and "the node is not running" in result.stderr
     assert len(requests(config)) == 1
@@ -122,9 +120,7 @@ def node(config: Path, history):
         ("known", 0, "folded inbox/m1: contribution 1", ""),
     ],
 )
-def test_waiting_wakes_the_node_and_tells_the_outcome(
-    run, config, checkpoint, node, reason, code, out, err
-) -> None:
+def test_waiting_wakes_the_node_and_tells_the_outcome(run, config, checkpoint, node, reason, code, out, err) -> None:
     node(reason)
     result = run("ingest", checkpoint, "-c", config, "--wait")
     assert (result.exit_code, result.stderr) == (code, err)
@@ -151,9 +147,7 @@ class Story:
         return [(n, fact) for n, fact in told if fact.kind in kinds and fact.name == name][-newest:]
 
 
-def look(
-    reader: Story, *, handled: Callable[[], bool] = lambda: False, alive: Callable[[], bool] = lambda: True
-):
+def look(reader: Story, *, handled: Callable[[], bool] = lambda: False, alive: Callable[[], bool] = lambda: True):
     def pause() -> None:
         assert reader.looks < 10, "waits for ever"
 

@@ -274,7 +274,11 @@ def test_wrong_usage_is_one_clear_line_and_exit_2(run, place: Path, args: list[s
 
 @pytest.mark.parametrize(("base", "model"), [("nowhere", "a"), ("base", "nowhere")])
 def test_what_is_not_there_is_named(merge, base: str, model: str) -> None:
-    refused(merge(model, base=base), 1, "nowhere")
+    refused(merge(model, base=base), 2, "nowhere: no such file or directory")
+
+
+def test_a_misspelt_path_names_the_nearest_one(merge) -> None:
+    refused(merge("a", base="bsae"), 2, "Did you mean")
 
 
 def test_no_model_is_wrong_usage(merge) -> None:

@@ -42,8 +42,7 @@ def test_nothing_from_outside_acts_on_the_terminal(run, config: Path, history, c
 def test_status_json(run, config: Path, history) -> None:
     status = output(run, "status", "-c", config)
     assert {
-        name: status[name]
-        for name in ("schema", "node", "running", "pid", "contributions", "generation", "version")
+        name: status[name] for name in ("schema", "node", "running", "pid", "contributions", "generation", "version")
     } == {
         "schema": "mergenode.status/1",
         "node": "node-t",
@@ -148,9 +147,7 @@ def test_show_a_version(run, config: Path, history, name: str) -> None:
         ("other", "no contribution or version 'other'", "mergenode history"),
     ],
 )
-def test_show_of_nothing_is_a_usage_error(
-    run, config: Path, history, name: str, message: str, hint: str
-) -> None:
+def test_show_of_nothing_is_a_usage_error(run, config: Path, history, name: str, message: str, hint: str) -> None:
     result = run("show", name, "-c", config)
     assert result.exit_code == 2
     assert message in result.stderr and hint in result.stderr

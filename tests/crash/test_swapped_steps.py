@@ -32,9 +32,7 @@ def test_a_swap_shows_under_kills_and_only_there(story: Story, swap: str) -> Non
     power_loss = swap == "shard_not_synced"
     steps = story.steps(part, swaps=[swap])
     plans = [
-        {"kill_at": number, "power_loss": power_loss}
-        for number, step in enumerate(steps, 1)
-        if re.match(pattern, step)
+        {"kill_at": number, "power_loss": power_loss} for number, step in enumerate(steps, 1) if re.match(pattern, step)
     ]
     assert plans, f"no step of {swap} matches {pattern}:\n" + "\n".join(steps)
 

@@ -12,6 +12,11 @@ from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS, model_card, version_
 from mergenode.types import Head
 from tests.support import facts
 
+
+def _nested(inner: st.SearchStrategy) -> st.SearchStrategy:
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+
+
 GROUPS = ({"group": "*", "share_kept": 0.5, "cosine": 0.1},)
 
 
@@ -55,6 +60,19 @@ def test_a_long_history_is_bounded() -> None:
     assert len(told["contributions"]) == LISTED_CONTRIBUTIONS
     assert told["contributions"][-1]["generation"] == LISTED_CONTRIBUTIONS + 19
     assert model_card(told).count("\n| ") <= 52
+
+
+def test_one_line_per_contribution_and_tensor_in_a_fixed_order() -> None:
+    told = manifest(*(facts.folded(number) for number in range(1, 6)))
+    lines = version_json(told).decode().splitlines()
+    assert sum(line.startswith('    {"content"') for line in lines) == 5
+    assert version_json(dict(reversed(told.items()))) == version_json(told)
+    assert version_json(told).endswith(b"}\n")
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), _nested)))
+def test_it_reads_back_whatever_it_holds(document: dict) -> None:
+    assert json.loads(version_json(document)) == document
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

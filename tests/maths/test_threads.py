@@ -99,7 +99,7 @@ from mergenode.maths.projection import Variant, project
 from mergenode.maths.threads import one_thread
 
 draw = torch.Generator().manual_seed(0)
-accumulator, delta = torch.randn(420, 300, generator=draw), torch.randn(420, 300, generator=draw)
+accumulator, delta = torch.randn(640, 640, generator=draw), torch.randn(640, 640, generator=draw)
 
 def bits():
     for variant in Variant:

@@ -57,8 +57,7 @@ def test_nan_is_a_number_here_and_left_to_validation() -> None:
 _plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text("ab: #-'\"\n$é", max_size=6),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
     ),
     max_leaves=12,
 )
@@ -85,9 +84,7 @@ def test_a_key_written_twice_is_an_error_that_names_both_lines() -> None:
 
 
 def test_variables_are_expanded_in_values_only() -> None:
-    text = (
-        "a: ${ROOT}/models\nb: ${NONE:-x y}\nc: ${EMPTY:-d}\nd: $${ROOT}\n${ROOT}: 1\n# ${UNSET}\ne: $ROOT\n"
-    )
+    text = "a: ${ROOT}/models\nb: ${NONE:-x y}\nc: ${EMPTY:-d}\nd: $${ROOT}\n${ROOT}: 1\n# ${UNSET}\ne: $ROOT\n"
     data = parse(text, ROOT="/srv", EMPTY="").data
     assert data == {"a": "/srv/models", "b": "x y", "c": "d", "d": "${ROOT}", "${ROOT}": 1, "e": "$ROOT"}
 
@@ -104,10 +101,7 @@ def test_the_content_of_a_variable_is_not_expanded_again_nor_parsed_as_yaml() ->
 def test_an_unset_variable_is_named_with_line_and_setting() -> None:
     with pytest.raises(UsageError) as error:
         parse("\n\npublish: {path: '${WHERE}/out'}")
-    assert (
-        error.value.message
-        == "node.yaml:3: environment variable 'WHERE' is not set, but 'publish.path' uses it"
-    )
+    assert error.value.message == "node.yaml:3: environment variable 'WHERE' is not set, but 'publish.path' uses it"
     assert "${WHERE:-value}" in error.value.hint
 
 
@@ -155,9 +149,7 @@ def test_an_alias_is_the_value_it_names() -> None:
 
 
 def test_files_that_are_no_settings(tmp_path) -> None:
-    missing, directory, large, latin = (
-        tmp_path / name for name in ("missing", "directory", "large", "latin")
-    )
+    missing, directory, large, latin = (tmp_path / name for name in ("missing", "directory", "large", "latin"))
     directory.mkdir()
     large.write_bytes(b"#" * (MAX_BYTES + 1))
     latin.write_bytes(b"a: 1\nb: caf\xe9\n")

@@ -51,9 +51,7 @@ def test_relative_paths_count_from_the_file_not_from_the_process(tmp_path, monke
 
 def test_variables_come_from_the_environment(tmp_path, monkeypatch) -> None:
     file = tmp_path / "node.yaml"
-    file.write_text(
-        MINIMAL + "engine:\n  threads: ${T}\n  memory_limit: ${M:-1GiB}\nnode: {name: '${NAME}'}\n"
-    )
+    file.write_text(MINIMAL + "engine:\n  threads: ${T}\n  memory_limit: ${M:-1GiB}\nnode: {name: '${NAME}'}\n")
     monkeypatch.setenv("T", "2")
     monkeypatch.setenv("NAME", "node-7")
     settings = load_settings(file)
@@ -80,9 +78,7 @@ def test_method_options_are_what_the_file_sets() -> None:
 
 
 def test_registries_are_urls_or_sections() -> None:
-    text = (
-        "base: b\nregistries:\n  - /srv/My Inbox!\n  - {url: 'file:///srv/a%20b', name: x, poll_seconds: 1}\n"
-    )
+    text = "base: b\nregistries:\n  - /srv/My Inbox!\n  - {url: 'file:///srv/a%20b', name: x, poll_seconds: 1}\n"
     first, second = load(text).registries
     assert (first.name, first.path) == ("My-Inbox", Path("/srv/My Inbox!"))
     assert (second.name, second.path, second.poll_seconds) == ("x", Path("/srv/a b"), 1.0)

@@ -1,4 +1,4 @@
-"""``python -m mergenode run`` as a process of its own: its log as events, its signals, its end. Every wait is bounded."""
+"""``python -m mergenode run`` as a process of its own: its log as events, its signals, its end; all waits bounded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def write_wide(path: Path, seed: int) -> Path:
     return path
 
 
-def write_settings(site: Site, base: Path, registry: Path, *, poll_seconds: float = 0.1, drain_seconds: float = 60.0) -> None:
+def write_settings(
+    site: Site, base: Path, registry: Path, *, poll_seconds: float = 0.1, drain_seconds: float = 60.0
+) -> None:
     site.root.mkdir(parents=True, exist_ok=True)
     settings = {
         "node": {"name": "node", "state": str(site.state)},

@@ -6,6 +6,7 @@ one-shot merge) with taps below it; it ends by itself, or by SIGKILL at the oper
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -160,6 +161,8 @@ def warm() -> None:
             configure_logging("json", "debug", log)
             do_run({"site": str(site.root)}, {})
             do_verify({"site": str(site.root)}, {})
+    gc.collect()
+    gc.freeze()  # children share what is here: a collection would copy it page by page
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.bootstrap.one_shot import MergeRequest, merge_once
 from mergenode.methods import build_method
 from mergenode.ports.engine import Exported
+from mergenode.ports.observer import Observer
 from mergenode.types import Candidate, DType, FoldResult, Head
 
 SILENT = FanOut([])
@@ -37,6 +38,7 @@ class LocalNode:
     dtype: DType | None = None
     head: Head = field(default_factory=Head)
     results: list[FoldResult] = field(default_factory=list)
+    observer: Observer = SILENT
 
     def __post_init__(self) -> None:
         self.described: BaseModel = describe_base(self.base)
@@ -54,7 +56,7 @@ class LocalNode:
 
     def fold(self, path: Path, weight: float = 1.0) -> FoldResult:
         candidate = Candidate("inbox", path.name, "1", str(path), weight=weight)
-        result = self.engine.fold(candidate, self.head, SILENT)
+        result = self.engine.fold(candidate, self.head, self.observer)
         generation = self.head.generation + 1
         self.generations.install(generation)
         self.generations.retire(generation)

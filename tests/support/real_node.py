@@ -37,7 +37,7 @@ class RealNode:
         self.config = root / "node.yaml"
         self.tensors = base_tensors() if tensors is None else tensors
         write_single(self.base, self.tensors)
-        self.inbox.mkdir()
+        self.inbox.mkdir(parents=True)
         self.configure(**settings)
 
     def configure(self, **settings: Any) -> None:

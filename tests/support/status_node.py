@@ -39,9 +39,7 @@ class Node:
         self.live.listed("inbox", Listing(), 0)
         self.live.listed("bucket", Listing(), 0)
 
-    def request(
-        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    def request(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> httpx.Response:
         """One request straight into the application; an error inside it is an answer, as behind a server."""
 
         async def ask() -> httpx.Response:

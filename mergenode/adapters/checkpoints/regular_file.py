@@ -203,7 +203,9 @@ def _raise_os_error(error: OSError, shown: str) -> NoReturn:
         ) from error
     if error.errno == errno.ESTALE:
         raise TransientError(TransientReason.VANISHED, f"{shown}: stale network file handle") from error
-    hint = "Give the user that runs mergenode the right to read it." if error.errno == errno.EACCES else ""
+    hint = "Check the disk or the network share it lies on; it is read again later."
+    if error.errno == errno.EACCES:
+        hint = "Give the user that runs mergenode the right to read it."
     raise TransientError(
         TransientReason.READ_FAILED, f"{shown}: cannot be read: {error.strerror or error}", hint=hint
     ) from error

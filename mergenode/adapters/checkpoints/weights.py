@@ -152,7 +152,7 @@ def open_weights(path: Path, *, root: Path | None = None, limits: Limits = DEFAU
         RejectedError: the container or the directory is not what it should be; see ``layout`` for the rules.
         TransientError: VANISHED, READ_FAILED, CHANGED_WHILE_READING.
     """
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - no link is followed here, resolving is checked below
+    path = Path(os.path.abspath(path))
     try:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except OSError:

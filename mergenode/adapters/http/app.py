@@ -90,8 +90,7 @@ class StatusApp:
     def _versions(self, request: Request) -> Response:
         latest = self._reader.head().version
         versions = [
-            {**fact_document(version), "latest": version.version == latest}
-            for version in self._reader.versions()
+            {**fact_document(version), "latest": version.version == latest} for version in self._reader.versions()
         ]
         return _json({"versions": versions})
 

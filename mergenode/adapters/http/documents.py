@@ -13,9 +13,7 @@ from mergenode.ledger.records import Fact
 
 def fact_document(fact: Fact, *, without: frozenset[str] = frozenset()) -> dict[str, object]:
     """``kind`` and every field of the fact except those in ``without``."""
-    values = {
-        field.name: plain(getattr(fact, field.name)) for field in fields(fact) if field.name not in without
-    }
+    values = {field.name: plain(getattr(fact, field.name)) for field in fields(fact) if field.name not in without}
     return {"kind": fact.kind, **values}
 
 

@@ -13,8 +13,7 @@ def content_security_policy(stylesheet: str) -> str:
     """No script, no request, no frame, no form; of styles only this inline sheet, known by its digest."""
     digest = base64.b64encode(hashlib.sha256(stylesheet.encode()).digest()).decode("ascii")
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 

@@ -54,7 +54,5 @@ def _explained(error: OSError, host: str, port: int) -> FatalError:
     if error.errno == errno.EACCES:
         return FatalError(f"{where}: not permitted", hint="set http.listen to a port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:
-        return FatalError(
-            f"{where}: not an address of this machine", hint="set http.listen to 127.0.0.1 or 0.0.0.0"
-        )
+        return FatalError(f"{where}: not an address of this machine", hint="set http.listen to 127.0.0.1 or 0.0.0.0")
     return FatalError(f"{where}: {error.strerror}", hint="set http.listen to another address")

@@ -124,12 +124,10 @@ def _share_kept(fact: Folded) -> str:
 
 
 def _queue(live: Live) -> str:
-    rows = [
-        (state.name, str(state.pending), str(state.unsettled_total), state.error) for state in live.registries
+    rows = [(state.name, str(state.pending), str(state.unsettled_total), state.error) for state in live.registries]
+    waiting = [(entry.name, entry.registry, entry.why) for state in live.registries for entry in state.unsettled][
+        :SHOWN
     ]
-    waiting = [
-        (entry.name, entry.registry, entry.why) for state in live.registries for entry in state.unsettled
-    ][:SHOWN]
     unsettled = _table(("not complete yet", "registry", "why"), waiting) if waiting else ""
     return "<h2>Queue</h2>" + _table(("registry", "pending", "unsettled", "error"), rows) + unsettled
 
@@ -137,8 +135,7 @@ def _queue(live: Live) -> str:
 def _versions(reader: LedgerReader) -> str:
     versions = list(reader.versions())[-SHOWN:]
     rows = [
-        (str(version.version), str(version.generation), version.time, version.path)
-        for version in reversed(versions)
+        (str(version.version), str(version.generation), version.time, version.path) for version in reversed(versions)
     ]
     return "<h2>Versions</h2>" + _table(("version", "generation", "published", "path"), rows)
 

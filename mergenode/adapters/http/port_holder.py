@@ -14,9 +14,7 @@ def holder_of_port(port: int) -> str:
     if not sockets:
         return ""
     try:
-        processes = sorted(
-            (p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name)
-        )
+        processes = sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
     except OSError:
         return ""
     for process in processes:

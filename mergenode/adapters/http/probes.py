@@ -30,9 +30,7 @@ class Verdict:
         if not self.ok:
             answer["reasons"] = [check.detail for check in self.checks if not check.ok]
         if verbose:
-            answer["checks"] = [
-                {"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks
-            ]
+            answer["checks"] = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks]
         return answer
 
 

@@ -17,7 +17,7 @@ from mergenode.adapters.observers.repeats import RepeatLimit
 from mergenode.errors import FatalError
 
 START_SECONDS = 30.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 15.0
 _MAX_HEADER_BYTES = 16 * 1024
 _KEEP_ALIVE_SECONDS = 5
 _FINISH_SECONDS = 2
@@ -62,31 +62,29 @@ class HttpServer:
         listener = listen(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self._adopt_log()
-        self._thread = threading.Thread(
-            target=self._serve, args=(listener,), name="mergenode-http", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, args=(listener,), name="mergenode-http", daemon=True)
         self._thread.start()
         if not self._server.announced.wait(START_SECONDS) or not self._server.started:
             self.stop()
-            raise FatalError(
-                f"the HTTP server on {host}:{port} did not start", hint="see the log for the cause"
-            )
+            raise FatalError(f"the HTTP server on {host}:{port} did not start", hint="see the log for the cause")
         return str(host), int(port)
 
     def stop(self) -> bool:
         """Stop accepting, let running answers finish for two seconds, and join.
 
-        Returns False when the thread was still busy after five seconds; it is a daemon thread and ends with
+        Returns False when the thread was still busy after fifteen seconds; it is a daemon thread and ends with
         the process. Idempotent.
         """
         if self._thread is None:
             return True
         self._server.should_exit = True
         self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            return False  # what it still has to say belongs into our log
         logger = logging.getLogger(_SERVER_LOGGER)
         logger.removeHandler(self._forward)
         logger.propagate = True
-        return not self._thread.is_alive()
+        return True
 
     def _serve(self, listener: socket.socket) -> None:
         with listener:

@@ -18,9 +18,7 @@ _LAST_KINDS = ("folded", "published", "rejected")
 _BULKY = frozenset({"groups", "totals"})
 
 
-def status_document(
-    node: str, reader: LedgerReader, live: Live, stalled_after_seconds: float
-) -> dict[str, object]:
+def status_document(node: str, reader: LedgerReader, live: Live, stalled_after_seconds: float) -> dict[str, object]:
     """Everything a person or a script asks first. Reads a constant number of ledger rows."""
     initialised, head = reader.initialised(), reader.head()
     return {
@@ -69,8 +67,7 @@ def _registry(state: RegistryState, now: float) -> dict[str, object]:
         "name": state.name,
         "pending": state.pending,
         "unsettled": [
-            {"name": entry.name, "why": entry.why, "seconds_left": entry.seconds_left}
-            for entry in state.unsettled
+            {"name": entry.name, "why": entry.why, "seconds_left": entry.seconds_left} for entry in state.unsettled
         ],
         "unsettled_total": state.unsettled_total,
         "answered_seconds_ago": None if state.answered is None else round(now - state.answered, 3),

@@ -43,9 +43,7 @@ class ContributionInstruments:
             "When the registry last answered a listing, 0 when never.",
             ["registry"],
         )
-        self.registry_errors = counter(
-            "mergenode_registry_errors_total", "Listings that failed.", ["registry"]
-        )
+        self.registry_errors = counter("mergenode_registry_errors_total", "Listings that failed.", ["registry"])
 
 
 class MergeInstruments:
@@ -55,9 +53,7 @@ class MergeInstruments:
         gauge = partial(Gauge, registry=registry)
         self.version = gauge("mergenode_version", "Newest published version, 0 before the first.")
         self.count = gauge("mergenode_contributions_in_merge", "Contributions in the running merge.")
-        self.merge_norm = gauge(
-            "mergenode_merge_norm", "Frobenius norm of the running merge, in weight units."
-        )
+        self.merge_norm = gauge("mergenode_merge_norm", "Frobenius norm of the running merge, in weight units.")
         self.merge_relative_norm = gauge(
             "mergenode_merge_relative_norm",
             "Norm of the running merge over the norm of the base.",
@@ -117,8 +113,6 @@ class WorkInstruments:
         )
         self.statistics_bytes = gauge("mergenode_statistics_bytes", "Size of the statistics on disk.")
         self.published_bytes = gauge("mergenode_published_bytes", "Size of all published versions on disk.")
-        self.disk_free_bytes = gauge(
-            "mergenode_disk_free_bytes", "Free bytes on the file system of the state."
-        )
+        self.disk_free_bytes = gauge("mergenode_disk_free_bytes", "Free bytes on the file system of the state.")
         self.build = Info("mergenode_build", "Version of the software that runs.", registry=registry)
         self.build.info({"version": version})

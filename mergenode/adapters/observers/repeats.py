@@ -17,9 +17,7 @@ class _Seen:
 class RepeatLimit:
     """Lets the same key through once per window and counts what it held back. Thread-safe, bounded memory."""
 
-    def __init__(
-        self, monotonic: Callable[[], float], *, window_seconds: float = 60.0, capacity: int = 256
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, window_seconds: float = 60.0, capacity: int = 256) -> None:
         self._monotonic = monotonic
         self._window = window_seconds
         self._capacity = capacity

@@ -102,9 +102,7 @@ class Waiting:
     seconds_left: float | None = None
 
 
-def remember(
-    previous: Memory | None, fingerprint: bytes, now: Instant, *, renamed_in: bool = False
-) -> Memory:
+def remember(previous: Memory | None, fingerprint: bytes, now: Instant, *, renamed_in: bool = False) -> Memory:
     """The memory after one more listing. A rename only attests what it moved: any later change voids it."""
     if previous is None or previous.fingerprint != fingerprint:
         return Memory(fingerprint, now, 1, renamed_in)
@@ -126,9 +124,7 @@ def decide(seen: EntrySeen, memory: Memory, rule: SettleRule, now: Instant) -> C
     if left is None:
         # A marker that came before its files (copied along with them) still attests, once they lie still.
         return Complete(attested=seen.marker is not None)
-    why = (
-        "files changed after the commit marker" if seen.marker is not None else "waiting until it lies still"
-    )
+    why = "files changed after the commit marker" if seen.marker is not None else "waiting until it lies still"
     return Waiting(why, left)
 
 
@@ -208,9 +204,7 @@ def _broken_promise(marker: Marker, present: dict[str, FileSeen]) -> str | None:
         if file.size < promise.size:
             return f"file {shown} is {file.size} of {promise.size} bytes"
         if file.size > promise.size:
-            return (
-                f"file {shown} has {file.size} bytes, its commit marker says {promise.size}: commit it again"
-            )
+            return f"file {shown} has {file.size} bytes, its commit marker says {promise.size}: commit it again"
         if promise.blake3 is not None and file.blake3 is not None and file.blake3 != promise.blake3:
             return f"file {shown} is not the one that was committed: commit it again"
     return None

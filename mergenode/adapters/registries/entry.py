@@ -18,9 +18,7 @@ from mergenode.adapters.registries.walk import Found, Problem, Walked, walk_entr
 from mergenode.errors import RejectReason
 from mergenode.types import Candidate
 
-_PICKLE_HINT = (
-    "Save it as safetensors (`save_pretrained(..., safe_serialization=True)`); pickles are never opened."
-)
+_PICKLE_HINT = "Save it as safetensors (`save_pretrained(..., safe_serialization=True)`); pickles are never opened."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +72,7 @@ class EntryReader:
 
         Raises OSError, FileNotFoundError when it vanished.
         """
-        walked = (
-            walk_entry(path, self._root, self._limits.directory_entries)
-            if path.is_dir()
-            else _walk_file(path)
-        )
+        walked = walk_entry(path, self._root, self._limits.directory_entries) if path.is_dir() else _walk_file(path)
         if walked.problem is None and not any(_is_relevant(found.name) for found in walked.files):
             return None
         return self._entry(path, name, walked)
@@ -96,12 +90,7 @@ class EntryReader:
             if answer.problem is not None:
                 walked.report(answer.problem)
         top = [found for found in files if "/" not in found.name]
-        shards = {
-            s
-            for found, answer in zip(files, said, strict=True)
-            if "/" not in found.name
-            for s in answer.shards
-        }
+        shards = {s for found, answer in zip(files, said, strict=True) if "/" not in found.name for s in answer.shards}
         _report_pickles(walked, path, top, shards)
         seen = EntrySeen(
             name=name,
@@ -110,9 +99,7 @@ class EntryReader:
             shards=tuple(sorted(shards)),
             marker=marker,
             marker_change_ns=marker_file.status.st_ctime_ns if marker_file is not None else 0,
-            nested=next(
-                (found.name for found in files if "/" in found.name and names.is_weights(found.name)), None
-            ),
+            nested=next((found.name for found in files if "/" in found.name and names.is_weights(found.name)), None),
             fingerprint=_fingerprint(walked),
         )
         size = sum(found.status.st_size for found in top if names.is_weights(found.name))
@@ -129,9 +116,7 @@ def _walk_file(path: Path) -> Walked:
 
 
 def _is_relevant(name: str) -> bool:
-    return names.WEIGHTS_SUFFIX in name or (
-        "/" not in name and (names.defines_content(name) or names.is_pickle(name))
-    )
+    return names.WEIGHTS_SUFFIX in name or ("/" not in name and (names.defines_content(name) or names.is_pickle(name)))
 
 
 def _seen(found: Found, said: Said) -> FileSeen:

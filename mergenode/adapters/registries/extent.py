@@ -14,9 +14,7 @@ _PIECE_BYTES = 1 << 20
 _OVERLAP_BYTES = 512
 """Carried from piece to piece, longer than any offsets entry."""
 
-_OFFSETS = re.compile(
-    rb'"data_offsets"\s{0,64}:\s{0,64}\[\s{0,64}\d{1,20}\s{0,64},\s{0,64}(\d{1,20})\s{0,64}\]'
-)
+_OFFSETS = re.compile(rb'"data_offsets"\s{0,64}:\s{0,64}\[\s{0,64}\d{1,20}\s{0,64},\s{0,64}(\d{1,20})\s{0,64}\]')
 
 
 def declared_bytes(fd: int, size: int, header_cap: int) -> int | None:

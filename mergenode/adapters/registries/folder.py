@@ -95,9 +95,7 @@ class FolderRegistry:
             0.0 if file_system(self._root).notifies else REMOTE_CLOCK_SKEW_SECONDS,
             self._rule.give_up_seconds,
         )
-        self._reader = (
-            self._reader if self._reader.root == os.path.realpath(self._root) else self._new_reader()
-        )
+        self._reader = self._reader if self._reader.root == os.path.realpath(self._root) else self._new_reader()
         now = Instant(self._clock.unix(), self._clock.monotonic())
         memory: dict[str, Memory] = {}
         answers = []
@@ -105,9 +103,7 @@ class FolderRegistry:
             entry = self._inspect(name, status, top)
             if isinstance(entry, Entry):
                 renamed_in = self._was_renamed(entry, status)
-                memory[name] = remember(
-                    self._memory.get(name), entry.seen.fingerprint, now, renamed_in=renamed_in
-                )
+                memory[name] = remember(self._memory.get(name), entry.seen.fingerprint, now, renamed_in=renamed_in)
                 answers.append(self._judge(entry, memory[name], rule, now))
             elif entry is not None:
                 answers.append(entry)
@@ -147,9 +143,7 @@ class FolderRegistry:
         before = self._unfinished.get((status.st_dev, status.st_ino))
         return before is not None and continues(before, status, Path(entry.location))
 
-    def _inspect(
-        self, name: str, status: os.stat_result, top: TopLevel
-    ) -> Entry | Unsettled | Refused | None:
+    def _inspect(self, name: str, status: os.stat_result, top: TopLevel) -> Entry | Unsettled | Refused | None:
         path = self._root / name
         try:
             if stat.S_ISLNK(status.st_mode):
@@ -186,12 +180,8 @@ class FolderRegistry:
         is_directory = target.is_dir()
         if not is_directory and not names.is_weights(name):
             return None
-        if not is_inside(str(target), self._reader.root) or not (
-            is_directory or names.is_weights(target.name)
-        ):
-            message = (
-                f"{names.printable(str(self._root / name))}: a link out of the registry or to no checkpoint"
-            )
+        if not is_inside(str(target), self._reader.root) or not (is_directory or names.is_weights(target.name)):
+            message = f"{names.printable(str(self._root / name))}: a link out of the registry or to no checkpoint"
             hint = "Put the checkpoint itself into the registry, or `mergenode ingest` its path."
             return self._refuse(name, status, RejectReason.PATH_UNSAFE, message, hint)
         listed_itself = str(target.parent) == self._reader.root and target.name in top.entries
@@ -203,39 +193,25 @@ class FolderRegistry:
             return None
         if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
             message = f"{names.printable(str(path))}: not a regular file"
-            return self._refuse(
-                name, status, RejectReason.NOT_REGULAR_FILE, message, "Replace it by the file itself."
-            )
+            return self._refuse(name, status, RejectReason.NOT_REGULAR_FILE, message, "Replace it by the file itself.")
         entry = self._reader.read(path, name)
         if entry is not None and not (names.is_plain(name) and str(path).isprintable()):
             message = f"the name {names.printable(name)!r} holds characters that cannot be stored or shown"
-            return self._refuse(
-                name, status, RejectReason.PATH_UNSAFE, message, "Rename it: printable, valid UTF-8."
-            )
+            return self._refuse(name, status, RejectReason.PATH_UNSAFE, message, "Rename it: printable, valid UTF-8.")
         return entry
 
-    def _refuse(
-        self, name: str, status: os.stat_result, reason: RejectReason, message: str, hint: str
-    ) -> Refused:
-        identity = blake3(
-            repr((os.fsencode(name), status.st_dev, status.st_ino, status.st_ctime_ns)).encode()
-        )
-        return Refused(
-            self._name, names.printable(name), f"refused:{identity.hexdigest(16)}", reason, message, hint
-        )
+    def _refuse(self, name: str, status: os.stat_result, reason: RejectReason, message: str, hint: str) -> Refused:
+        identity = blake3(repr((os.fsencode(name), status.st_dev, status.st_ino, status.st_ctime_ns)).encode())
+        return Refused(self._name, names.printable(name), f"refused:{identity.hexdigest(16)}", reason, message, hint)
 
-    def _judge(
-        self, entry: Entry, memory: Memory, rule: SettleRule, now: Instant
-    ) -> Candidate | Unsettled | Refused:
+    def _judge(self, entry: Entry, memory: Memory, rule: SettleRule, now: Instant) -> Candidate | Unsettled | Refused:
         seen, problem = entry.seen, entry.problem
         if problem is not None:
             at_once = problem.certain or memory.renamed_in
             left = None if at_once else settle_seconds_left(seen, memory, rule, now)
             if left is not None:
                 return Unsettled(self._name, seen.name, problem.message, left)
-            return Refused(
-                self._name, seen.name, entry.problem_revision, problem.reason, problem.message, problem.hint
-            )
+            return Refused(self._name, seen.name, entry.problem_revision, problem.reason, problem.message, problem.hint)
         decision = decide(seen, memory, rule, now)
         if isinstance(decision, Complete):
             return entry.candidate(self._name, attested=decision.attested)

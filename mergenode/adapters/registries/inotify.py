@@ -92,9 +92,7 @@ class InotifyInstance:
             self._observer, self._subscriptions = observer, []
         return self._observer
 
-    def _schedule(
-        self, observer: InotifyObserver, root: str, handler: FileSystemEventHandler
-    ) -> Subscription:
+    def _schedule(self, observer: InotifyObserver, root: str, handler: FileSystemEventHandler) -> Subscription:
         same = [other for other in self._subscriptions if other.watch.path == root]
         if same and same[0].alive:
             observer.add_handler_for_watch(handler, same[0].watch)

@@ -227,9 +227,7 @@ def _promise(checkpoint: Path, name: str, status: os.stat_result) -> dict[str, o
         try:
             promise["blake3"] = blake3((checkpoint / name).read_bytes()).hexdigest()
         except OSError as error:
-            raise TransientError(
-                TransientReason.READ_FAILED, f"{checkpoint / name}: {error.strerror}"
-            ) from error
+            raise TransientError(TransientReason.READ_FAILED, f"{checkpoint / name}: {error.strerror}") from error
     return promise
 
 

@@ -75,9 +75,7 @@ def printable(name: str) -> str:
         >>> printable("a\nb\udcff")
         'a\\nb\\udcff'
     """
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in name
-    )
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in name)
 
 
 def shard_family(name: str) -> tuple[str, int] | None:

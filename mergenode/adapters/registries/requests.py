@@ -44,9 +44,7 @@ def requests_directory(state: Path) -> Path:
     return state / REQUESTS
 
 
-def submit_request(
-    state: Path, path: Path, *, registry: str | None = None, clock: Clock | None = None
-) -> Path:
+def submit_request(state: Path, path: Path, *, registry: str | None = None, clock: Clock | None = None) -> Path:
     """Ask the node of a state directory to fold ``path`` now; returns the request file.
 
     Durability: the request survives a power loss from the return on. Idempotence: asking twice folds once.
@@ -57,9 +55,7 @@ def submit_request(
     """
     absolute = Path(os.path.abspath(path))
     if not names.is_plain(absolute.name) or not str(absolute).isprintable():
-        raise UsageError(
-            f"{names.printable(str(path))}: the path holds characters that cannot be stored or shown"
-        )
+        raise UsageError(f"{names.printable(str(path))}: the path holds characters that cannot be stored or shown")
     if not (absolute.is_dir() or absolute.is_file()):
         raise UsageError(
             f"{absolute}: no such directory or file", hint="Name a checkpoint directory or .safetensors file."
@@ -87,9 +83,7 @@ class RequestsRegistry:
         roots: root directories of the configured folder registries by name.
     """
 
-    def __init__(
-        self, state: Path, *, roots: Mapping[str, Path], clock: Clock, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, state: Path, *, roots: Mapping[str, Path], clock: Clock, limits: Limits | None = None) -> None:
         self._directory = requests_directory(state)
         self._roots = roots
         self._clock = clock
@@ -152,9 +146,7 @@ class RequestsRegistry:
             return None
         except (OSError, ValueError) as error:
             message = f"request {names.printable(file)} cannot be read: {names.printable(str(error))[:200]}"
-            return Refused(
-                REGISTRY, names.printable(file), file, RejectReason.PATH_UNSAFE, message, "Ask again."
-            )
+            return Refused(REGISTRY, names.printable(file), file, RejectReason.PATH_UNSAFE, message, "Ask again.")
         return self._candidate(request)
 
     def _content(self, file: str) -> bytes:
@@ -184,9 +176,7 @@ class RequestsRegistry:
         if request.registry in self._roots:
             return request.registry or REGISTRY
         parent = os.path.realpath(request.path.parent)
-        return next(
-            (name for name, root in self._roots.items() if os.path.realpath(root) == parent), REGISTRY
-        )
+        return next((name for name, root in self._roots.items() if os.path.realpath(root) == parent), REGISTRY)
 
     def _refuse(self, request: _Request, reason: RejectReason, message: str, hint: str = "") -> Refused:
         shown = names.printable(message)

@@ -51,9 +51,7 @@ class SmallFiles:
         A file that vanished or was swapped meanwhile says nothing: the next listing tells. Raises OSError
         when the file system fails.
         """
-        if not (
-            promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)
-        ):
+        if not (promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)):
             return Said()
         key = (found.name, promised)
         stamp, said = self._previous.get(key, ((), Said()))
@@ -77,7 +75,7 @@ def _unopened(found: Found, error: OSError) -> Said:
     if isinstance(error, PermissionError):
         message = f"{names.printable(found.path)}: permission denied"
         return Said(problem=Problem(RejectReason.PATH_UNSAFE, message, _READ_HINT))
-    if os.path.lexists(found.path) and not os.path.islink(found.path):  # noqa: PTH114 - may not be valid Unicode
+    if os.path.lexists(found.path) and not os.path.islink(found.path):
         raise error
     return Said()
 

@@ -49,9 +49,7 @@ def read_top_level(root: Path, max_entries: int) -> TopLevel:
             with os.scandir(fd) as found:
                 for number, item in enumerate(found):
                     if number >= max_entries:
-                        raise _unreachable(
-                            root, f"more than {max_entries} names", "Keep checkpoints of one base only."
-                        )
+                        raise _unreachable(root, f"more than {max_entries} names", "Keep checkpoints of one base only.")
                     _take(item, root, entries, unfinished)
         finally:
             os.close(fd)
@@ -99,6 +97,4 @@ def _children(directory: Path) -> frozenset[tuple[str, int]]:
 
 
 def _unreachable(root: Path, why: str, hint: str) -> TransientError:
-    return TransientError(
-        TransientReason.REGISTRY_UNREACHABLE, f"{names.printable(str(root))}: {why}", hint=hint
-    )
+    return TransientError(TransientReason.REGISTRY_UNREACHABLE, f"{names.printable(str(root))}: {why}", hint=hint)

@@ -118,9 +118,7 @@ def _level(walked: Walked, fd: int, directory: str, root: str) -> Iterator[str]:
             elif names.defines_content(item.name) or is_marker(item.name):
                 message = f"{names.printable(directory)}: {names.printable(item.name)} is not a regular file"
                 walked.report(
-                    Problem(
-                        RejectReason.NOT_REGULAR_FILE, message, "Replace it by the file itself.", certain=True
-                    )
+                    Problem(RejectReason.NOT_REGULAR_FILE, message, "Replace it by the file itself.", certain=True)
                 )
             elif stat.S_ISDIR(status.st_mode) and item.name not in names.SYSTEM_DIRECTORIES:
                 yield item.name
@@ -134,9 +132,7 @@ def _report_link(walked: Walked, directory: str, name: str, root: str) -> None:
     if not (names.defines_content(name) or is_marker(name)) or not Path(path).is_symlink():
         return
     if not is_inside(os.path.realpath(path), root):
-        message = (
-            f"{names.printable(directory)}: {names.printable(name)} is a link that leads out of the registry"
-        )
+        message = f"{names.printable(directory)}: {names.printable(name)} is a link that leads out of the registry"
         walked.report(Problem(RejectReason.PATH_UNSAFE, message, _LINK_HINT, certain=True))
 
 

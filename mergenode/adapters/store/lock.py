@@ -156,6 +156,11 @@ def _in_use(path: Path, owner: LockOwner | None) -> FatalError:
 
 
 def _unusable(path: Path, error: OSError) -> FatalError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FatalError(
+            f"cannot lock the state directory {path.parent}: No space left on its file system",
+            hint="free space there and start the node again; nothing was lost",
+        )
     return FatalError(
         f"cannot lock the state directory {path.parent}: {error}",
         hint="check that the directory exists, is writable, and lies on a file system with POSIX locks",

@@ -160,9 +160,7 @@ def test_more_connections_than_allowed_cut_the_oldest(serve: Serve, monkeypatch:
         b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_a_connection_ends_at_its_deadline(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, sent: bytes
-) -> None:
+def test_a_connection_ends_at_its_deadline(serve: Serve, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.2)
     address = serve()
     with connect(address, sent) as client:

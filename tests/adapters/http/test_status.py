@@ -179,13 +179,9 @@ def test_no_credential_gets_out(ready: Node) -> None:
         assert "hunter2" not in ready.request(path).text, path
 
 
-def test_a_ledger_that_cannot_be_read_is_a_503_with_its_hint(
-    ready: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_that_cannot_be_read_is_a_503_with_its_hint(ready: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(**kwargs: object) -> None:
-        raise TransientError(
-            TransientReason.READ_FAILED, "cannot read ledger.sqlite", hint="check the volume"
-        )
+        raise TransientError(TransientReason.READ_FAILED, "cannot read ledger.sqlite", hint="check the volume")
 
     monkeypatch.setattr(ready.ledger, "facts", failing)
     answer = ready.request("/api/v1/history")

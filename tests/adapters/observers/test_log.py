@@ -64,9 +64,7 @@ def test_every_kind_of_fact_is_one_line_with_its_own_sentence(clock: HandClock) 
     seen = entries(stream)
     assert [entry["event"] for entry in seen] == [fact.kind for fact in FACTS]
     assert all(entry["message"] != entry["event"] for entry in seen)
-    assert [entry["level"] for entry in seen] == [
-        "warning" if f.kind == "rejected" else "info" for f in FACTS
-    ]
+    assert [entry["level"] for entry in seen] == ["warning" if f.kind == "rejected" else "info" for f in FACTS]
 
 
 def test_a_json_line_has_time_level_event_and_fields(clock: HandClock) -> None:

@@ -117,15 +117,11 @@ def test_timestamps_follow_the_clock(
     clock.advance(60)
     observer.listed("inbox", Listing(), 0)
     assert registry.get_sample_value("mergenode_loop_last_timestamp_seconds") == UNIX
-    answered = registry.get_sample_value(
-        "mergenode_registry_last_success_timestamp_seconds", {"registry": "inbox"}
-    )
+    answered = registry.get_sample_value("mergenode_registry_last_success_timestamp_seconds", {"registry": "inbox"})
     assert answered == UNIX + 60
 
 
-def test_restore_sets_gauges_and_leaves_counters(
-    registry: CollectorRegistry, observer: PrometheusObserver
-) -> None:
+def test_restore_sets_gauges_and_leaves_counters(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     observer.restore([folded(6), published(6), folded(7), rejected()])
     value = registry.get_sample_value
     assert value("mergenode_contributions_in_merge") == 7
@@ -136,9 +132,7 @@ def test_restore_sets_gauges_and_leaves_counters(
     assert value("mergenode_rejected_total", {"registry": "inbox", "reason": "shape_mismatch"}) is None
 
 
-def test_what_a_method_does_not_define_is_nan(
-    registry: CollectorRegistry, observer: PrometheusObserver
-) -> None:
+def test_what_a_method_does_not_define_is_nan(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     observer.fact(folded(1, groups=(group("*", share_kept=None, base_norm=0.0), group("a", share_kept=None))))
     for name, labels in [
         ("mergenode_share_kept", {}),
@@ -149,9 +143,7 @@ def test_what_a_method_does_not_define_is_nan(
         assert found is not None and math.isnan(found), name
 
 
-def test_a_thousand_wild_contributions_add_no_series(
-    registry: CollectorRegistry, observer: PrometheusObserver
-) -> None:
+def test_a_thousand_wild_contributions_add_no_series(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     work_a_little(observer)
     observer.fact(rejected(registry="gone", reason="no such reason"))
     observer.fact(folded(3, registry="gone"))
@@ -177,14 +169,10 @@ def test_a_thousand_wild_contributions_add_no_series(
 def test_layer_groups_are_bounded_and_the_rest_is_summed_in_squares(
     registry: CollectorRegistry, observer: PrometheusObserver
 ) -> None:
-    groups = [
-        group(f"layers.{n}", kept_norm=3.0, delta_norm=4.0, merge_norm=2.0) for n in range(MAX_GROUPS + 16)
-    ]
+    groups = [group(f"layers.{n}", kept_norm=3.0, delta_norm=4.0, merge_norm=2.0) for n in range(MAX_GROUPS + 16)]
     observer.fact(folded(1, groups=tuple(groups)))
     observer.fact(folded(2, groups=tuple(reversed(groups))))
-    shown = {
-        dict(labels)["group"] for name, labels in series(registry) if name == "mergenode_group_merge_norm"
-    }
+    shown = {dict(labels)["group"] for name, labels in series(registry) if name == "mergenode_group_merge_norm"}
     assert len(shown) == MAX_GROUPS + 1 and "other" in shown
     assert registry.get_sample_value("mergenode_group_merge_norm", {"group": "other"}) == pytest.approx(8.0)
     assert registry.get_sample_value("mergenode_group_share_kept", {"group": "other"}) == pytest.approx(0.75)
@@ -201,9 +189,7 @@ def test_any_tensor_name_leaves_the_exposition_readable(names: list[str]) -> Non
     assert 1 <= len(families["mergenode_group_merge_norm"].samples) <= len(names)
 
 
-def test_openmetrics_carries_the_exemplar_of_a_fold(
-    registry: CollectorRegistry, observer: PrometheusObserver
-) -> None:
+def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     observer.fact(folded(17, seconds=4.0))
     text = generate_openmetrics(registry).decode()
     bucket = next(line for line in text.splitlines() if 'fold_seconds_bucket{le="5.0"}' in line)
@@ -213,9 +199,7 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(
     assert "_created" not in text
 
 
-def test_the_document_lists_exactly_what_is_exported(
-    registry: CollectorRegistry, observer: PrometheusObserver
-) -> None:
+def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     work_a_little(observer)
     assert documented() == exported(registry)
 
@@ -245,14 +229,10 @@ def exported(registry: CollectorRegistry) -> dict[str, tuple[str, str, frozenset
     return found
 
 
-def test_every_reason_code_has_its_own_series(
-    registry: CollectorRegistry, observer: PrometheusObserver
-) -> None:
+def test_every_reason_code_has_its_own_series(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     for reason in RejectReason:
         observer.fact(rejected(reason=reason.value))
-    shown = {
-        dict(labels)["reason"] for name, labels in series(registry) if name == "mergenode_rejected_total"
-    }
+    shown = {dict(labels)["reason"] for name, labels in series(registry) if name == "mergenode_rejected_total"}
     assert shown == {reason.value for reason in RejectReason}
 
 

@@ -30,9 +30,7 @@ def at(seconds: float, *, wall: float = START) -> Instant:
     return Instant(unix=wall + seconds, monotonic=seconds)
 
 
-def weights(
-    size: int = 10, name: str = "model.safetensors", changed: float = 0.0, declared: int = 10
-) -> FileSeen:
+def weights(size: int = 10, name: str = "model.safetensors", changed: float = 0.0, declared: int = 10) -> FileSeen:
     return FileSeen(name, size, ctime_ns=int((START + changed) * 1e9), declared=declared)
 
 
@@ -125,9 +123,7 @@ def _marked(files: dict[str, FilePromise], *seen: FileSeen, changed: float = 1.0
 
 
 def test_a_marker_written_last_is_enough_at_once() -> None:
-    assert seen_over(2, found=_marked({"model.safetensors": FilePromise(10)}, weights())) == Complete(
-        attested=True
-    )
+    assert seen_over(2, found=_marked({"model.safetensors": FilePromise(10)}, weights())) == Complete(attested=True)
 
 
 def test_a_marker_that_came_before_its_files_has_to_lie_still_first() -> None:
@@ -138,9 +134,7 @@ def test_a_marker_that_came_before_its_files_has_to_lie_still_first() -> None:
 
 def test_a_log_that_grows_after_the_commit_changes_nothing() -> None:
     log = FileSeen("training.log", 5, ctime_ns=int((START + 99) * 1e9))
-    assert seen_over(100, found=_marked({"model.safetensors": FilePromise(10)}, weights(), log)) == Complete(
-        True
-    )
+    assert seen_over(100, found=_marked({"model.safetensors": FilePromise(10)}, weights(), log)) == Complete(True)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +156,7 @@ def test_a_marker_waits_for_what_it_promises(promise: FilePromise, file: FileSee
 
 def test_a_matching_marker_leaves_a_short_file_to_the_validation() -> None:
     short = weights(size=10, declared=99)
-    assert seen_over(2, found=_marked({"model.safetensors": FilePromise(10)}, short)) == Complete(
-        attested=True
-    )
+    assert seen_over(2, found=_marked({"model.safetensors": FilePromise(10)}, short)) == Complete(attested=True)
 
 
 LACKING = {

@@ -46,9 +46,7 @@ def test_pseudo_and_missing_paths_count_as_silent(tmp_path: Path) -> None:
         (0x794C7630, "overlay", True),
     ],
 )
-def test_kinds_by_magic(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, magic: int, name: str, expected: bool
-) -> None:
+def test_kinds_by_magic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, magic: int, name: str, expected: bool) -> None:
     monkeypatch.setattr(filesystem, "_statfs_magic", lambda path: magic)
     found = file_system(tmp_path)
     assert (found.name, found.notifies) == (name, expected)

@@ -122,9 +122,7 @@ def test_what_lay_there_before_the_node_started_is_complete_at_first_sight(inbox
     assert inbox.names() == ["one"]
 
 
-def test_on_a_remote_file_system_listings_count_not_time_stamps(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_remote_file_system_listings_count_not_time_stamps(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "file_system", lambda path: FileSystem("nfs", notifies=False))
     write_single(inbox.root / "one")
     inbox.settle()
@@ -345,10 +343,7 @@ def test_a_checkpoint_one_level_too_deep_is_pointed_out(inbox: Inbox) -> None:
     (inbox.root / "run").mkdir()
     write_single(inbox.root / "run" / "checkpoint-5")
     inbox.settle()
-    assert (
-        inbox.unsettled().why
-        == "no weights at its top level, they lie deeper: checkpoint-5/model.safetensors"
-    )
+    assert inbox.unsettled().why == "no weights at its top level, they lie deeper: checkpoint-5/model.safetensors"
 
 
 def test_a_copy_that_goes_on_in_a_subdirectory_is_waited_for(inbox: Inbox) -> None:
@@ -569,9 +564,7 @@ def test_an_unreadable_file_is_refused_and_a_failing_one_is_retried(
     assert inbox.names() == ["one"]
 
 
-def test_a_share_that_dies_while_it_is_listed_is_unreachable(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_share_that_dies_while_it_is_listed_is_unreachable(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox.put("one")
     for code in (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT):
         with monkeypatch.context() as patched:
@@ -623,9 +616,7 @@ def test_a_root_that_is_a_file_or_never_was_is_unreachable(tmp_path: Path) -> No
         assert caught.value.reason is TransientReason.REGISTRY_UNREACHABLE and name in caught.value.message
 
 
-def test_entries_that_vanish_while_they_are_listed_are_left_out(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entries_that_vanish_while_they_are_listed_are_left_out(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox.put("one")
     inbox.put("two")
     original = subject.read_top_level

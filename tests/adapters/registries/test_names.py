@@ -43,9 +43,7 @@ def test_printable_leaves_ordinary_names_alone() -> None:
     assert names.printable("naïve 名前-v2.safetensors") == "naïve 名前-v2.safetensors"
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a\\b", "a\nb", "a\udcff", "x" * 256, "\u202etxt", "é" * 128]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "a\udcff", "x" * 256, "\u202etxt", "é" * 128])
 def test_names_that_are_not_plain(name: str) -> None:
     assert not names.is_plain(name)
 

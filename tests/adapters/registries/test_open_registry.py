@@ -34,9 +34,7 @@ def test_a_given_name_wins(tmp_path: Path) -> None:
     assert _opened(str(tmp_path), "inbox").name == "inbox"
 
 
-def test_relative_paths_do_not_move_with_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_do_not_move_with_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     registry = _opened("./inbox:1")
     monkeypatch.chdir("/")

@@ -241,9 +241,7 @@ def test_missing_roots_and_files_poll(tmp_path: Path) -> None:
         watch.stop()
 
 
-def test_deaf_file_systems_get_no_watch_and_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deaf_file_systems_get_no_watch_and_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "file_system", lambda path: FileSystem("nfs", notifies=False))
     messages: list[str] = []
     watch = open_watch(tmp_path, messages.append)
@@ -287,11 +285,7 @@ def test_a_forked_child_starts_afresh(watched: Watched) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested
         child = os.fork()
     if child == 0:
-        fresh = (
-            INSTANCE._observer is None
-            and not INSTANCE._subscriptions
-            and INSTANCE._lock.acquire(blocking=False)
-        )
+        fresh = INSTANCE._observer is None and not INSTANCE._subscriptions and INSTANCE._lock.acquire(blocking=False)
         os._exit(0 if fresh else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert watched.watch.active

@@ -270,3 +270,13 @@ def test_a_file_system_without_locks_is_named_as_the_reason(tmp_path: Path, monk
     with pytest.raises(FatalError, match="No locks available") as refused:
         StateLock(tmp_path)
     assert "POSIX locks" in refused.value.hint
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FatalError, match="No space left") as caught:
+        StateLock(tmp_path)
+    assert "free space" in caught.value.hint

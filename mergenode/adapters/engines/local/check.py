@@ -24,22 +24,29 @@ def check_generation(folder: Path, expected: str | None, advance: Advance) -> It
     try:
         manifest = journal.load_manifest(folder)
         records = [journal.load_record(folder, index) for index in range(manifest["shards"])]
+        tensors = {name: tensor["statistics"] for record in records for name, tensor in record["tensors"].items()}
+        wanted = [_digests(record) for record in records]
     except MergenodeError as error:
         yield error.message
         return
-    tensors = {name: tensor["statistics"] for record in records for name, tensor in record["tensors"].items()}
+    except (KeyError, TypeError, AttributeError):
+        yield f"{folder}: manifest and records are not those of a finished fold"
+        return
     identity = {"content": manifest["content"], "totals": manifest["totals"], "tensors": tensors}
     if journal.digest_of(identity) != manifest["statistics"] or manifest["statistics"] != expected:
         yield f"{folder.name}: the records do not add up to the digest in the ledger ({expected})"
     for index, record in enumerate(records):
-        if record["bytes"] is None:
-            continue
-        wanted = {
-            statistic_key(statistic, name): digest
-            for name, tensor in record["tensors"].items()
-            for statistic, digest in tensor["statistics"].items()
-        }
-        yield from check_file(folder / journal.shard_file(index), wanted, advance)
+        if record["bytes"] is not None:
+            yield from check_file(folder / journal.shard_file(index), wanted[index], advance)
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded digests by the names that the tensors have inside the shard."""
+    return {
+        statistic_key(statistic, name): digest
+        for name, tensor in record["tensors"].items()
+        for statistic, digest in tensor["statistics"].items()
+    }
 
 
 def check_version(folder: Path, recorded: str, advance: Advance) -> Iterator[str]:
@@ -53,7 +60,11 @@ def check_version(folder: Path, recorded: str, advance: Advance) -> Iterator[str
         return
     if f"blake3:{blake3(content).hexdigest()}" != recorded:
         yield f"{manifest_path}: differs from what was published ({recorded})"
-    yield from check_file(folder, manifest.get("tensors", {}), advance)
+    tensors = manifest.get("tensors") if isinstance(manifest, dict) else None
+    if not isinstance(tensors, dict):
+        yield f"{manifest_path}: is not the manifest of a version"
+        return
+    yield from check_file(folder, tensors, advance)
 
 
 def check_file(path: Path, wanted: Mapping[str, Any], advance: Advance) -> Iterator[str]:

@@ -69,19 +69,20 @@ class DirectPass(ExportPass):
         raw = box.pop("base")
         results: list[Folded | None] = [None] * len(entries)
         statistics: dict[str, Tensor] = {}
+        base = None
         if any(entries):
             base = raw.to(device=self.device, dtype=accumulator_dtype(spec))
             for number, (source, entry, parts) in enumerate(zip(self.sources, entries, box.pop("parts"), strict=True)):
                 if entry is not None:
-                    # Only the merge that is published is looked at, not the states on the way to it.
-                    last = not any(entries[number + 1 :])
                     folded = fold_slice(
                         self.method, self._as_merged(spec), statistics, base, (source, entry, parts), bounds,
-                        spec.shape if whole else None, observe=last,
+                        spec.shape if whole else None, observe=False,
                     )  # fmt: skip
                     statistics = dict(folded.statistics)
                     results[number] = folded._replace(statistics={})
-        exported = export_slice(self.method, self._as_merged(spec), target, raw, statistics, self.totals, whole=whole)
+        exported = export_slice(
+            self.method, self._as_merged(spec), target, raw, statistics, self.totals, whole=whole, base=base
+        )
         return exported, results
 
     def _land(

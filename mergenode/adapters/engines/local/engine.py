@@ -99,6 +99,7 @@ class LocalEngine:
                 source = Source(contribution, candidate.weight, candidate.name)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)
+                self._tell_resumption(candidate, observer)
                 self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
                 content = finish_content(source)
                 contribution.weights.assert_unchanged()
@@ -106,6 +107,13 @@ class LocalEngine:
                 with reading_own("base"):
                     files.assert_unchanged()
                 return self._finish(work, content, contribution, candidate, head)
+
+    def _tell_resumption(self, candidate: Candidate, observer: Observer) -> None:
+        shards = len(shard_layout(self.base))
+        done = sum(journal.finished_shard(self.folding, index) is not None for index in range(shards))
+        if done:
+            text = f"the fold of {candidate.name!r} is taken up again: {done} of {shards} shards are finished"
+            observer.message("info", text)
 
     def export(self, head: Head, staging: str, observer: Observer) -> Exported:
         with disk_errors(staging), self.open_base() as files:

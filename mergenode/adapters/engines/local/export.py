@@ -43,10 +43,13 @@ def output_spec(spec: TensorSpec, dtype: DType | None) -> TensorSpec:
 
 
 def to_output(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round to the published type. What is too large for it saturates: masks of -3.4e38 exist, infinities must not."""
+    """Round to the published type, overwriting ``weights``.
+
+    What is too large for it saturates: masks of -3.4e38 exist, infinities must not.
+    """
     largest = torch.finfo(dtype).max
     if largest < torch.finfo(weights.dtype).max:
-        weights = weights.clamp(-largest, largest)
+        weights.clamp_(-largest, largest)
     return weights.to(dtype=dtype, device="cpu")
 
 
@@ -192,13 +195,16 @@ class ExportPass:
 
 def export_slice(
     method: Method, spec: TensorSpec, target: TensorSpec, raw: Tensor, statistics: Mapping[str, Tensor],
-    totals: Mapping[str, float], *, whole: bool,
+    totals: Mapping[str, float], *, whole: bool, base: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Published values of a slice on the CPU, in the published type. Without statistics: the base's own values."""
+    """Published values of a slice on the CPU, in the published type. Without statistics: the base's own values.
+
+    ``base``: ``raw`` in accumulator dtype where the caller has it already. Takes ownership of all tensors.
+    """
     dtype = TORCH_DTYPES[target.dtype]
     if not statistics:
         return raw if raw.dtype is dtype else to_output(raw, dtype)
-    device = next(iter(statistics.values())).device
-    base = raw.to(device=device, dtype=accumulator_dtype(spec))
+    if base is None:
+        base = raw.to(device=next(iter(statistics.values())).device, dtype=accumulator_dtype(spec))
     weights = method.export(spec, statistics, base.view(spec.shape) if whole else base, totals)
     return to_output(weights.reshape(-1), dtype)

@@ -204,7 +204,7 @@ def fold_slice(
 ) -> Folded:  # fmt: skip
     """One contribution enters one slice. ``shape``: the tensor's shape when the whole tensor is folded at once."""
     source, entry, parts = arriving
-    arrived = incoming(spec, entry, parts, base, bounds, source.weight)
+    arrived = incoming(spec, entry, parts, base, bounds, source.weight, first=not statistics)
     if shape is not None:
         base = base.view(shape)
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None

@@ -73,14 +73,20 @@ class Source:
 
 
 def incoming(
-    spec: TensorSpec, entry: Entry, parts: dict[str, Tensor], base: Tensor, bounds: tuple[int, int], weight: float
-) -> Incoming:
-    """The delta of a slice in accumulator dtype, on the device of ``base``; takes the raw parts out of ``parts``."""
+    spec: TensorSpec, entry: Entry, parts: dict[str, Tensor], base: Tensor, bounds: tuple[int, int], weight: float,
+    *, first: bool,
+) -> Incoming:  # fmt: skip
+    """The delta of a slice in accumulator dtype, on the device of ``base``; takes the raw parts out of ``parts``.
+
+    ``first``: nothing was folded into this slice yet, so the method may want the tuned weights themselves.
+    """
     dtype = accumulator_dtype(spec)
     if isinstance(entry, Dense):
         tuned = parts.pop(entry.source).to(device=base.device, dtype=dtype)
-        delta = tuned - base
-        return Incoming(delta, tuned) if weight == 1.0 else Incoming(delta.mul_(weight))
+        if first and weight == 1.0:
+            return Incoming(tuned - base, tuned)
+        delta = tuned.sub_(base)
+        return Incoming(delta if weight == 1.0 else delta.mul_(weight))
     if isinstance(entry, Additive):
         delta = parts.pop(entry.source).to(device=base.device, dtype=dtype) * (entry.scale * weight)
         return Incoming(delta)

@@ -21,6 +21,9 @@ from mergenode.types import Digest
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 
+_RECORD_KEYS = {"bytes", "contributions", "tensors"}
+_MANIFEST_KEYS = {"statistics", "content", "totals", "shards"}
+
 
 def canonical(value: object) -> bytes:
     """One spelling per value: sorted keys, no spaces, floats that read back exactly."""
@@ -54,7 +57,7 @@ def open_folder(folder: Path, plan: Mapping[str, Any]) -> None:
 def finished_shard(folder: Path, index: int) -> dict[str, Any] | None:
     """The record of a durable shard, or None when it has to be made (again)."""
     record = _load(folder / record_file(index))
-    if record is None:
+    if record is None or not record.keys() >= _RECORD_KEYS:
         return None
     if record["bytes"] is not None:
         try:
@@ -72,7 +75,7 @@ def write_record(folder: Path, index: int, record: Mapping[str, Any]) -> None:
 def load_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished fold. Raises FatalError when it is missing or damaged."""
     manifest = _load(folder / MANIFEST)
-    if manifest is None:
+    if manifest is None or not manifest.keys() >= _MANIFEST_KEYS:
         raise FatalError(
             f"{folder / MANIFEST}: missing or unreadable",
             hint="The statistics of the running merge are damaged; restore the state directory from a backup.",

@@ -84,7 +84,7 @@ def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process
         raise FatalError(
             f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the fold of {spec.name!r} {list(spec.shape)}: "
             f"it needs {need // mib} MiB beside the {process // mib} MiB of the process",
-            hint=f"Set engine.memory_limit to at least {-(-(need + process) // mib) + 1}MiB, "
+            hint=f"Set engine.memory_limit (merge: --memory-limit) to at least {-(-(need + process) // mib) + 1}MiB, "
             "or exclude the tensor from projection (method.exclude).",
         )
     return min(available, max(need, DEFAULT_WINDOW_BYTES))

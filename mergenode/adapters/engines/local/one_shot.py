@@ -110,7 +110,7 @@ class OneShot:
         return plan
 
     def _projection_seconds(self) -> float:
-        """Decompositions of square side k take about 14 k^3 operations; 60 G of them a second and thread, measured with room to spare."""
+        """Decompositions of square side k take about 14 k^3 operations; 60 G of them a second and thread, with room."""
         whole = [spec for spec in self.engine.base.specs.values() if spec.dtype.is_float]
         work = sum(
             14.0 * min(spec.shape) ** 3 + 6.0 * min(spec.shape) ** 2 * max(spec.shape)
@@ -203,7 +203,7 @@ class OneShot:
         source.contribution.weights.assert_unchanged()
         content = finish_content(source)
         sums = finite_sums(tensors, number, source.label)
-        after = dict(self.engine.method.advance(totals, {**NO_SUMS, **sums}, source.weight))
+        after = dict(self.engine.method.advance(totals, sums, source.weight))
         self.results.append(
             FoldResult(
                 content=content,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 
 from mergenode.adapters.engines.local import shards
 from mergenode.adapters.engines.local.engine import Resources
+from mergenode.adapters.engines.local.one_shot import BATCH
 from mergenode.adapters.observers.fan_out import FanOut
+from mergenode.adapters.observers.log import LogObserver, configure_logging
 from mergenode.bootstrap.node import run_node
 from mergenode.errors import FatalError, TransientError, TransientReason
 from mergenode.ports.engine import Stopped
@@ -19,6 +22,7 @@ from mergenode.settings import load_settings
 from mergenode.types import Candidate
 from tests.support.local_node import AMPLE, LocalNode, load_model, merge, same_bits
 from tests.support.models import factors, fine_tune, random_base, write_lora, write_model
+from tests.support.observed import HandClock
 
 ADAPTED = ("layers.0.attn.q_proj", "layers.0.mlp.up_proj")
 FLOAT_TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -98,6 +102,19 @@ def test_the_daemon_and_one_merge_give_the_same_model(tmp_path: Path, method: st
 
 
 @pytest.mark.parametrize("method", ["opcm", "average"])
+def test_a_merge_of_more_models_than_one_pass_takes(tmp_path: Path, method: str) -> None:
+    base = random_base()
+    place = write_model(tmp_path / "base", base)
+    models = [write_model(tmp_path / f"{n:02d}", fine_tune(base, n)) for n in range(BATCH + 2)]
+    node = LocalNode(tmp_path / "node", place, method)
+    for model in models:
+        node.fold(model)
+    merge(place, tmp_path / "merged", models, method=method)
+    one, other = node.published(tmp_path / "out"), load_model(tmp_path / "merged")
+    assert all(same_bits(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("method", ["opcm", "average"])
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 def test_a_single_contribution_comes_back_bit_for_bit(tmp_path: Path, method: str, dtype: str) -> None:
     """Also where ``base + (tuned - base)`` would not: tuned weights far smaller than the base's, and signed zeros."""
@@ -140,7 +157,11 @@ def test_a_stop_between_steps_keeps_finished_shards(tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in kept}
     node.engine.stop = lambda: False
     whole = undisturbed.results[0]
+    clock, log = HandClock(), io.StringIO()
+    configure_logging("console", "info", log)
+    node.observer = LogObserver(clock)
     result = node.fold(models[0])
+    assert f"the fold of '0-full' is taken up again: {len(kept)} of " in log.getvalue()
     assert {path: (node.folder / path.name).stat().st_mtime_ns for path in kept} == times
     assert result.statistics == whole.statistics and result.content == whole.content
     assert result.bytes_written < whole.bytes_written
