@@ -14,8 +14,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 
-class _PoolLimits:
-    """Limits of the process, shared by all blocks: kept until the last one ends, whatever their order."""
+class _BlasLimits:
+    """Limits of BLAS belong to the process: kept until the last of all blocks ends, whatever their order."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -24,12 +24,8 @@ class _PoolLimits:
 
     def enter(self) -> None:
         with self._lock:
-            if self._blocks == 0:
-                # Asked before anything is limited: torch answers with the limit of OpenMP.
-                self._restoring.callback(torch.set_num_threads, torch.get_num_threads())
             # Every block looks again: it may have been a later import that brought a library.
-            self._restoring.enter_context(threadpool_limits(limits=1))
-            torch.set_num_threads(1)
+            self._restoring.enter_context(threadpool_limits(limits=1, user_api="blas"))
             self._blocks += 1
 
     def leave(self) -> None:
@@ -39,19 +35,24 @@ class _PoolLimits:
                 self._restoring.close()
 
 
-_LIMITS = _PoolLimits()
+_BLAS = _BlasLimits()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Inside the block every call into torch, BLAS or OpenMP computes with its calling thread alone.
 
-    Holds for threads that are started inside the block and for libraries that are loaded when it begins. The limits
-    belong to the process: blocks may be nested and may overlap in several threads, the numbers from before the first
-    come back when the last one ends. Costs about 2 ms.
+    Holds for threads that are started inside the block and for libraries that are loaded when it begins. Blocks may be
+    nested and may overlap in several threads: the numbers from before come back, those of BLAS when the last block
+    ends, those of torch and OpenMP, which belong to a thread, when its own ends. Costs about 2 ms.
     """
-    _LIMITS.enter()
-    try:
-        yield
-    finally:
-        _LIMITS.leave()
+    # Asked before anything is limited: torch answers with the limit of OpenMP.
+    before = torch.get_num_threads()
+    with threadpool_limits(limits=1, user_api="openmp"):
+        _BLAS.enter()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            _BLAS.leave()
