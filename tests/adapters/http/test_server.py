@@ -161,10 +161,11 @@ def test_more_connections_than_allowed_cut_the_oldest(serve: Serve, monkeypatch:
     ],
 )
 def test_a_connection_ends_at_its_deadline(serve: Serve, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.2)
     address = serve()
-    with connect(address, sent) as client:
-        assert ended(client)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(connection, "REQUEST_SECONDS", 0.2)
+        with connect(address, sent) as client:
+            assert ended(client)
     assert get(address, "/livez").status_code == 200
 
 
