@@ -33,7 +33,12 @@ _DTYPES = {"auto": None, "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 )
 @click.option("--base", required=True, type=click.Path(path_type=Path), help="The checkpoint they were tuned from.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="New directory for the result.")
-@click.option("--method", default="opcm", show_default=True, help="opcm, task_arithmetic or average.")
+@click.option(
+    "--method",
+    default="opcm",
+    show_default=True,
+    help="One of docs/methods.md: opcm, average, task_arithmetic, iso, ...",
+)
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help="An option of the method; repeatable.")
 @click.option("--weight", "weights", multiple=True, type=float, help="One per model, in order; default 1.")
 @click.option("--dtype", type=click.Choice(list(_DTYPES)), default="auto", show_default=True, help="Published type.")

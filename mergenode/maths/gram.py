@@ -146,6 +146,20 @@ def gram_spectrum(tall: Tensor) -> Spectrum:
     return DenseSpectrum(values.flip(0).clamp_(min=0.0), vectors.flip(1))
 
 
+def symmetric_spectrum(matrix: Tensor) -> Spectrum:
+    """Spectrum of a positive semidefinite ``matrix`` (n, n), finite; only its lower triangle is read, any device.
+
+    Memory: one fp64 copy of the matrix, which the result holds.
+
+    Raises:
+        LinAlgError: LAPACK did not converge.
+    """
+    if matrix.device.type == "cpu" and matrix.shape[0] > 2:
+        return _tridiagonal_spectrum(np.array(matrix.numpy(), dtype=np.float64, order="F"))
+    values, vectors = torch.linalg.eigh(matrix.to(torch.float64))
+    return DenseSpectrum(values.flip(0).clamp_(min=0.0), vectors.flip(1))
+
+
 def _gram(tall: Tensor) -> Tensor:
     m, n = tall.shape
     gram = torch.zeros((n, n), dtype=torch.float64, device=tall.device)

@@ -7,15 +7,29 @@ from difflib import get_close_matches
 from inspect import signature
 
 from mergenode.errors import UsageError
+from mergenode.methods.aswudi import aswudi
 from mergenode.methods.average import average
 from mergenode.methods.contract import Method
+from mergenode.methods.dare import dare
+from mergenode.methods.iso import iso
+from mergenode.methods.magmax import magmax
 from mergenode.methods.opcm import opcm
+from mergenode.methods.swudi import swudi
 from mergenode.methods.task_arithmetic import task_arithmetic
+from mergenode.methods.ties import ties
+from mergenode.methods.tsvm import tsvm
 
 METHODS: Mapping[str, Callable[..., Method]] = {
     "opcm": opcm,
     "task_arithmetic": task_arithmetic,
     "average": average,
+    "iso": iso,
+    "tsvm": tsvm,
+    "swudi": swudi,
+    "aswudi": aswudi,
+    "ties": ties,
+    "dare": dare,
+    "magmax": magmax,
 }
 """Every method by the name that users write; the keyword arguments of the factory are its options."""
 
@@ -38,8 +52,6 @@ def build_method(name: str, options: Mapping[str, object]) -> Method:
 
 
 def _nearest(word: str, what: str, valid: list[str]) -> str:
-    if not valid:
-        return f"It takes no {what}s."
     close = get_close_matches(word, valid, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]!r}?"

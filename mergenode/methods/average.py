@@ -7,41 +7,38 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mergenode.errors import FatalError
 from mergenode.methods.accumulator import (
     SCRATCH_BYTES,
     advance_counts,
     combine_sums,
-    export_scaled,
     fold_sum,
     retract_sum,
 )
 from mergenode.methods.contract import Method, Statistics
+from mergenode.methods.mean import export_mean
+from mergenode.methods.scaling import Scaling, checked_profile
 from mergenode.types import TensorSpec
 
 
-def average() -> Method:
+def average(*, profile: Mapping[str, float] | None = None) -> Method:
     """The mean of all contributions; a tensor that some do not mention counts as unchanged there.
 
     Commutative, combinable and retractable, each up to fp32 rounding of the running sum. A single
-    contribution of weight 1 is exported bit for bit. Totals: ``count`` and ``weight_sum``.
+    contribution of weight 1 is exported bit for bit. ``profile``: factors by name pattern, see ``scaling``.
+    Totals: ``count`` and ``weight_sum``.
+
+    Raises:
+        UsageError: a factor of ``profile`` is not a finite number of at least 0.
     """
+    scaling = Scaling(1.0, 1.0, checked_profile("average", profile))
 
     def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
-        if not statistics:
-            return base
-        weight_sum = totals["weight_sum"]
-        if weight_sum <= 0:
-            raise FatalError(
-                f"average: the weights of the contributions sum to {weight_sum}",
-                hint="Give contributions weights above 0.",
-            )
-        return export_scaled(statistics, base, 1.0 / weight_sum, keep_first=totals["count"] == 1)
+        return export_mean("average", statistics, base, totals, scaling.of(spec))
 
     return Method(
         name="average",
         reference="Wortsman et al. 2022, Model soups, arXiv 2203.05482, uniform soup (section 2)",
-        options={},
+        options={"profile": dict(scaling.profile)},
         fold=lambda spec, statistics, base, incoming: fold_sum(statistics, base, incoming),
         advance=advance_counts,
         export=export,
@@ -50,7 +47,7 @@ def average() -> Method:
         needs_totals=False,
         exact=True,
         commutative=True,
-        state_factor=1.0,
+        state_factor=lambda spec: 1.0,
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
     )

@@ -19,7 +19,11 @@ from torch import Tensor
 from mergenode.types import TensorSpec
 
 Statistics = Mapping[str, Tensor]
-"""Named tensors of one weight, accumulator dtype (float32; float64 for float64 weights). Empty: nothing folded."""
+"""Named tensors of one weight. Empty: nothing folded.
+
+Accumulator dtype (float32; float64 for float64 weights), or an integer type for counts. Where the method is elementwise
+each has one element per element of the weight; elsewhere any shape. At most four per weight.
+"""
 
 Sums = Mapping[str, float]
 """Additive scalars of one weight (or slice): squared norms, inner products. Summed in fp64 over the whole model."""
@@ -34,11 +38,15 @@ class Incoming(NamedTuple):
     Neither tensor may be modified. ``observe`` False: nobody looks at the merge between this fold and the next, so an
     elementwise method that does not need totals may leave out every sum but ``delta_sq`` and ``kept_sq``, and may
     overwrite the statistics it is given.
+    ``content``: a digest of the stored bytes that the tensor was made of (the dense tensor, or both factors of a
+    low-rank product). Known for whole tensors, empty for slices. The same wherever and whenever the contribution is
+    folded, so what a method draws at random from it can be drawn again for a replay or a retraction, on any node.
     """
 
     delta: Tensor
     tuned: Tensor | None = None
     observe: bool = True
+    content: str = ""
 
 
 class Folded(NamedTuple):
@@ -79,13 +87,13 @@ class Method:
     export: Callable[[TensorSpec, Statistics, Tensor, Mapping[str, float]], Tensor]
     elementwise: Callable[[TensorSpec], bool]
     working_bytes: Callable[[TensorSpec], int]
-    """Peak bytes that ``fold`` allocates beyond its inputs and outputs for a whole tensor of this spec."""
+    """Peak bytes that ``fold`` or ``export`` allocates beyond inputs and outputs for a whole tensor of this spec."""
     needs_totals: bool
     """True when ``export`` needs sums over the whole model, so that publishing is a second pass."""
     exact: bool
     commutative: bool
-    state_factor: float
-    """Elements of statistics per element of weights."""
+    state_factor: Callable[[TensorSpec], float]
+    """Most bytes that the statistics of this tensor ever take, over its weights' bytes in accumulator dtype."""
     needs: frozenset[str] = frozenset()
     export_elementwise: bool = True
     """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from mergenode.errors import UsageError
 from mergenode.types import TensorSpec
 
 DEFAULT_EXCLUDE: tuple[str, ...] = (
@@ -53,3 +54,16 @@ def is_linear_map(spec: TensorSpec, include: Sequence[str], exclude: Sequence[st
     if any(fnmatchcase(spec.name, pattern) for pattern in exclude):
         return False
     return spec.name == "weight" or spec.name.endswith((".weight", "in_proj_weight"))
+
+
+def checked_patterns(method: str, option: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The patterns as they are recorded. Raises UsageError unless they are a list of non-empty strings."""
+    if isinstance(patterns, str) or not isinstance(patterns, Sequence):
+        raise UsageError(f"{method}: option {option!r} is {patterns!r}", hint="Give a list of name patterns.")
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise UsageError(
+                f"{method}: option {option!r} holds {pattern!r}",
+                hint="Patterns are non-empty strings like '*embed*'.",
+            )
+    return tuple(patterns)

@@ -28,7 +28,7 @@ from mergenode.maths.projection import Variant, project
 from mergenode.maths.projection import working_bytes as projection_bytes
 from mergenode.methods.accumulator import SCRATCH_BYTES, export_scaled, fold_sum, running_sum
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics, Sums
-from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, is_linear_map
+from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.types import DType, TensorSpec
 
 
@@ -46,7 +46,7 @@ def opcm(
         UsageError: an option has a value that it does not take.
     """
     share, kind = _checked_alpha(alpha), _checked_variant(variant)
-    taken, spared = _checked_patterns("include", include), _checked_patterns("exclude", exclude)
+    taken, spared = checked_patterns("opcm", "include", include), checked_patterns("opcm", "exclude", exclude)
 
     projected = partial(is_linear_map, include=taken, exclude=spared)
 
@@ -70,7 +70,7 @@ def opcm(
         needs_totals=True,
         exact=True,
         commutative=False,
-        state_factor=1.0,
+        state_factor=lambda spec: 1.0,
     )
 
 
@@ -154,15 +154,3 @@ def _checked_variant(variant: str) -> Variant:
     close = get_close_matches(str(variant), names, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"The variants are: {', '.join(names)}."
     raise UsageError(f"opcm: option 'variant' is {variant!r}", hint=hint)
-
-
-def _checked_patterns(option: str, patterns: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(patterns, str) or not isinstance(patterns, Sequence):
-        raise UsageError(f"opcm: option {option!r} is {patterns!r}", hint="Give a list of name patterns.")
-    for pattern in patterns:
-        if not isinstance(pattern, str) or not pattern:
-            raise UsageError(
-                f"opcm: option {option!r} holds {pattern!r}",
-                hint="Patterns are non-empty strings like '*embed*'.",
-            )
-    return tuple(patterns)

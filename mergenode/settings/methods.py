@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from mergenode.settings.quantities import OwnOrFactor
 from mergenode.settings.section import Section, setting
+
+_Share = Annotated[float, Field(strict=True, ge=0)]
 
 
 class _MethodSection(Section):
+    name: str
+
     @property
     def options(self) -> Mapping[str, object]:
         """What the file sets, as keyword arguments of the method's factory."""
         given = self.model_dump(exclude_unset=True)
         return {name: value for name, value in given.items() if name != "name" and value is not None}
+
+
+class _ProfileSection(_MethodSection):
+    """What every method that adds up task vectors offers."""
+
+    profile: dict[str, _Share] | None = setting(
+        None,
+        "Factors of the published update by tensor name pattern; several that match multiply.",
+        unit="mapping of shell patterns to factors of at least 0",
+        why="all layers count alike unless you know better",
+    )
+
+
+class _ScaledSection(_ProfileSection):
+    scale: OwnOrFactor = setting(
+        "own",
+        "Factor of the published update; own stands for the method's own.",
+        unit="factor, or own",
+        why="the method's own size was better than any rule that we measured",
+    )
+
+
+class _LinearMapSection(_ScaledSection):
+    exclude: tuple[str, ...] | None = setting(
+        None,
+        "Tensor name patterns that are averaged, not treated as matrices; null: embeddings and position tables.",
+        unit="list of shell patterns",
+        why="a table of vectors is no linear map",
+    )
+    include: tuple[str, ...] | None = setting(
+        None,
+        "Tensor name patterns that are treated as matrices although exclude names them.",
+        unit="list of shell patterns",
+        why="exclude alone is right for the usual models",
+    )
 
 
 class OpcmSettings(_MethodSection):
@@ -50,7 +92,7 @@ class OpcmSettings(_MethodSection):
     )
 
 
-class TaskArithmeticSettings(_MethodSection):
+class TaskArithmeticSettings(_ProfileSection):
     """The scaled sum of all task vectors (Ilharco et al., arXiv 2212.04089)."""
 
     name: Literal["task_arithmetic"] = setting(
@@ -59,16 +101,141 @@ class TaskArithmeticSettings(_MethodSection):
     scale: float = setting(0.3, "Factor of the sum of task vectors.", unit="factor", why="it is the published choice")
 
 
-class AverageSettings(_MethodSection):
+class AverageSettings(_ProfileSection):
     """The weighted mean of all contributions."""
 
     name: Literal["average"] = setting("average", "Merge method.", unit="name", why="it names this section")
 
 
+class IsoSettings(_LinearMapSection):
+    """The sum of all task vectors with its directions made equally strong (Marczak et al., arXiv 2502.04959)."""
+
+    name: Literal["iso"] = setting("iso", "Merge method.", unit="name", why="it names this section")
+
+
+class MagMaxSettings(_ScaledSection):
+    """Per element the task vector of largest magnitude (Marczak et al., arXiv 2407.06322)."""
+
+    name: Literal["magmax"] = setting("magmax", "Merge method.", unit="name", why="it names this section")
+
+
+class TsvmSettings(_LinearMapSection):
+    """Leading singular triplets of all task vectors, decorrelated (Gargiulo et al., arXiv 2412.00081)."""
+
+    name: Literal["tsvm"] = setting("tsvm", "Merge method.", unit="name", why="it names this section")
+    rank_share: float = setting(
+        1.0,
+        "Share of a matrix' directions that all contributions together may use.",
+        unit="share, above 0 up to 1",
+        why="it is the published choice, and neither more nor less was better",
+        gt=0,
+        le=1,
+    )
+
+
+class _ClosedFormSection(_LinearMapSection):
+    width_limit: int = setting(
+        4096,
+        "Widest side of a matrix that gets a Gram matrix; wider ones do without that side, or are merged as in iso.",
+        unit="elements",
+        why="a Gram matrix of this width takes 64 MiB and a minute to decompose",
+        ge=0,
+    )
+
+
+class SwudiSettings(_ClosedFormSection):
+    """WUDI's objective in closed form, with the filter of early stopping (Cheng et al., arXiv 2503.08099)."""
+
+    name: Literal["swudi"] = setting("swudi", "Merge method.", unit="name", why="it names this section")
+    time: float = setting(
+        1300.0,
+        "How long the gradient flow that is solved for would have run.",
+        unit="time of the flow, without dimension",
+        why="it is the published choice",
+        gt=0,
+    )
+    ratio: float = setting(
+        0.65,
+        "Share of the directions of a matrix that the flow may change.",
+        unit="share, above 0 up to 1",
+        why="it is the published choice",
+        gt=0,
+        le=1,
+    )
+    sides: Literal["both", "input"] = setting(
+        "input",
+        "Which sides of a matrix have to agree with the contributions.",
+        unit="name",
+        why="it is the published choice",
+    )
+
+
+class AswudiSettings(_ClosedFormSection):
+    """WUDI's objective in closed form, on the directions that take part (Cheng et al., arXiv 2503.08099)."""
+
+    name: Literal["aswudi"] = setting("aswudi", "Merge method.", unit="name", why="it names this section")
+    sides: Literal["both", "input"] = setting(
+        "both",
+        "Which sides of a matrix have to agree with the contributions.",
+        unit="name",
+        why="it kept more of the contributions than the input side alone",
+    )
+
+
+class TiesSettings(_ScaledSection):
+    """Trim, elect a sign, average what agrees with it (Yadav et al., arXiv 2306.01708)."""
+
+    name: Literal["ties"] = setting("ties", "Merge method.", unit="name", why="it names this section")
+    density: float = setting(
+        0.2,
+        "Share of each tensor's largest changes that take part.",
+        unit="share, above 0 up to 1",
+        why="it is the published choice",
+        gt=0,
+        le=1,
+    )
+
+
+class DareSettings(_ScaledSection):
+    """The scaled sum of task vectors most of which was dropped at random (Yu et al., arXiv 2311.03099)."""
+
+    name: Literal["dare"] = setting("dare", "Merge method.", unit="name", why="it names this section")
+    drop: float = setting(
+        0.5,
+        "Probability with which an element of a contribution is dropped.",
+        unit="probability, 0 up to but not 1",
+        why="more adds noise that only large models forgive",
+        ge=0,
+        lt=1,
+    )
+
+
+MethodSettings = Annotated[
+    OpcmSettings
+    | TaskArithmeticSettings
+    | AverageSettings
+    | IsoSettings
+    | TsvmSettings
+    | SwudiSettings
+    | AswudiSettings
+    | TiesSettings
+    | DareSettings
+    | MagMaxSettings,
+    Field(discriminator="name"),
+]
+"""The section ``method`` of the settings: its options depend on the name."""
+
 METHOD_SECTIONS: Mapping[str, type[_MethodSection]] = {
     "opcm": OpcmSettings,
     "task_arithmetic": TaskArithmeticSettings,
     "average": AverageSettings,
+    "iso": IsoSettings,
+    "tsvm": TsvmSettings,
+    "swudi": SwudiSettings,
+    "aswudi": AswudiSettings,
+    "ties": TiesSettings,
+    "dare": DareSettings,
+    "magmax": MagMaxSettings,
 }
 
 

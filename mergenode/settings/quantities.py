@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -83,6 +84,23 @@ ConfigPath = Annotated[Path, PlainValidator(resolve_path), WithJsonSchema({"type
 """Absolute after loading."""
 
 Address = Annotated[str | None, PlainValidator(parse_address), WithJsonSchema({"type": ["string", "null"]})]
+
+
+def own_or_factor(value: object) -> str | float:
+    """``own`` or a finite number, as written. Raises ValueError otherwise."""
+    if value == "own":
+        return "own"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("'own' or a finite number")
+    return float(value)
+
+
+OwnOrFactor = Annotated[
+    str | float,
+    PlainValidator(own_or_factor),
+    WithJsonSchema({"anyOf": [{"const": "own"}, {"type": "number"}]}),
+]
+"""``own``: the scale that the method itself would choose."""
 
 AutoOrCount = Annotated[
     int | None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import combinations, product
 from os.path import normpath
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
-from mergenode.settings.methods import AverageSettings, OpcmSettings, TaskArithmeticSettings
+from mergenode.settings.methods import MethodSettings
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.quantities import ConfigPath
 from mergenode.settings.registries import RegistrySettings
@@ -27,8 +27,6 @@ from mergenode.settings.sections import (
 
 RESERVED_REGISTRY = "ingest"
 """The registry name of what `mergenode ingest` hands in."""
-
-MethodSettings = Annotated[OpcmSettings | TaskArithmeticSettings | AverageSettings, Field(discriminator="name")]
 
 
 class Settings(Section):

@@ -17,6 +17,7 @@ from mergenode.ledger.records import KINDS
 from mergenode.methods import METHODS, build_method
 from mergenode.methods.contract import Method
 from mergenode.settings import METHOD_SECTIONS, method_options
+from mergenode.types import DType, TensorSpec
 from tests.support.help_text import help_text
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def test_defaults_of_the_settings_are_those_of_the_factory(name: str) -> None:
 def test_every_method_states_its_properties(name: str) -> None:
     method = build_method(name, {})
     assert isinstance(method, Method) and method.name == name
-    assert method.reference and method.state_factor > 0
+    assert method.reference and method.state_factor(TensorSpec("layer.weight", DType.F32, (8, 4))) > 0
     assert method.combinable <= method.commutative, "what is combined in any tree has no order"
 
 

@@ -250,7 +250,7 @@ def test_leftovers_of_a_killed_merge_are_removed(merge, place: Path) -> None:
         (["--set", "variant=blok"], ["variant", "blok", "block"]),
         (["--set", "alpha"], ["'alpha' is not NAME=VALUE", "--set alpha=0.5"]),
         (["--set", "=1"], ["is not NAME=VALUE"]),
-        (["--method", "average", "--set", "x=1"], ["no option 'x'", "takes no options"]),
+        (["--method", "average", "--set", "x=1"], ["no option 'x'", "options are: profile"]),
         (["--weight", "1"], ["1 --weight for 2 models"]),
         (["--weight", "1", "--weight", "nan"], ["--weight nan"]),
         (["--weight", "1", "--weight", "inf"], ["--weight inf"]),

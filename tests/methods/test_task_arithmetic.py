@@ -30,7 +30,7 @@ def test_negation_forgets_a_task() -> None:
 
 
 def test_the_default_scale_is_that_of_eight_tasks() -> None:
-    assert build_method("task_arithmetic", {}).options == {"scale": 0.3}
+    assert build_method("task_arithmetic", {}).options == {"scale": 0.3, "profile": {}}
 
 
 def test_a_single_contribution_is_scaled_too() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from mergenode.errors import UsageError
-from mergenode.settings import load_settings, parse_settings, settings_schema
+from mergenode.settings import METHOD_SECTIONS, load_settings, parse_settings, settings_schema
 
 MINIMAL = "base: ./models/base\nregistries: [./inbox]\n"
 
@@ -102,7 +102,10 @@ def test_an_empty_section_takes_its_defaults() -> None:
         ("zzz: 1", "settings:3: unknown setting 'zzz'"),
         ("method: {name: opcm, alhpa: 1}", "settings:3: unknown setting 'method.alhpa'; did you mean 'alpha'?"),
         ("method: {name: opcm, scale: 1}", "settings:3: unknown setting 'method.scale'"),
-        ("method:\n  name: opmc", "settings:4: setting 'method.name' is \"opmc\"; allowed is 'opcm', 'task_arithmetic', 'average'"),
+        ("method:\n  name: opmc", "settings:4: setting 'method.name' is \"opmc\"; allowed is " + ", ".join(map(repr, METHOD_SECTIONS))),
+        ("method: {name: iso, scale: big}", "settings:3: setting 'method.scale' is \"big\"; allowed is 'own' or a finite number"),
+        ("method: {name: iso, scale: true}", "settings:3: setting 'method.scale' is true; allowed is 'own' or a finite number"),
+        ("method: {name: ties, profile: {a: -1}}", "settings:3: setting 'method.profile.a' is -1; allowed is at least 0"),
         ("method: {alpha: 0.5}", "settings:3: setting 'method.name' is missing"),
         ("method: {name: opcm, alpha: 1}", "settings:3: setting 'method.alpha' is 1; allowed is less than 1"),
         ("method: {name: opcm, alpha: high}", "settings:3: setting 'method.alpha' is \"high\"; allowed is a number"),
@@ -163,4 +166,4 @@ def test_the_schema_accepts_what_the_loader_accepts() -> None:
     registry = schema["$defs"]["RegistrySettings"]
     assert [kind.get("type") for kind in registry["anyOf"]] == ["string", "object"]
     method = schema["properties"]["method"]
-    assert set(method["discriminator"]["mapping"]) == {"opcm", "task_arithmetic", "average"}
+    assert set(method["discriminator"]["mapping"]) == set(METHOD_SECTIONS)

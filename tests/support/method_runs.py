@@ -39,6 +39,15 @@ def incoming(base: Tensor, tuned: Tensor, share: float = 1.0, *, dense: bool = T
     return Incoming(delta, widened(tuned) if dense and share == 1.0 else None)
 
 
+def running(statistics: Statistics, base: Tensor) -> Tensor:
+    """The running merge that ``merge_sq`` and ``dot`` are about, in the shape of the weight."""
+    if "selected" in statistics:
+        return statistics["selected"]
+    if "triplets" in statistics:
+        return (statistics["left"] * statistics["triplets"][0]) @ statistics["right"].T
+    return running_sum(statistics, base)
+
+
 @dataclass
 class Merge:
     """A running merge of a whole model."""
@@ -65,8 +74,8 @@ class Merge:
 
     @property
     def sums(self) -> Model:
-        """The running sum S of every tensor."""
-        return {name: running_sum(self.statistics.get(name, {}), widened(base)) for name, base in self.base.items()}
+        """The running merge of every tensor: the sum S, or what a method has in place of it."""
+        return {name: running(self.statistics.get(name, {}), widened(base)) for name, base in self.base.items()}
 
     def export(self) -> Model:
         return {

@@ -31,18 +31,21 @@ class DirectPass(ExportPass):
     def _tensor(self, writer: SafetensorsWriter, spec: TensorSpec, target: TensorSpec, *, last: bool) -> Iterator[Step]:
         primary = self.base.aliases.get(spec.name, spec.name)
         entries = [source.entry(primary) if spec.dtype.is_float else None for source in self.sources]
-        whole = any(entries) and not self.method.elementwise(spec)
+        known = self._as_merged(spec)
+        whole = any(entries) and not self.method.elementwise(known)
         if spec.dtype.is_float and primary == spec.name:
             self.records[spec.name] = TensorRecord(len(self.sources), 0.0)
         ranges = slices(spec, whole=whole)
         wide = accumulator_dtype(spec).itemsize
+        kept = 2 * max(1.0, self.method.state_factor(known))
         factors = sum(source.factor_bytes(entry, wide) for source, entry in zip(self.sources, entries, strict=True))
         for bounds in ranges:
             final = bounds == ranges[-1]
             elements = bounds[1] - bounds[0]
-            working = self.method.working_bytes(spec) if whole else 3 * elements * wide
+            working = self.method.working_bytes(known) if whole else 3 * elements * wide
             yield Step(
-                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 5 * wide)
+                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 3 * wide)
+                + int(elements * wide * kept)
                 + working
                 + factors,
                 read=partial(self._read_all, spec, entries, bounds),
@@ -72,12 +75,14 @@ class DirectPass(ExportPass):
             for number, (source, entry, parts) in enumerate(zip(self.sources, entries, box.pop("parts"), strict=True)):
                 if entry is not None:
                     folded = fold_slice(
-                        self.method, spec, statistics, base, (source, entry, parts), bounds,
+                        self.method, self._as_merged(spec), statistics, base, (source, entry, parts), bounds,
                         spec.shape if whole else None, observe=False,
                     )  # fmt: skip
                     statistics = dict(folded.statistics)
                     results[number] = folded._replace(statistics={})
-        exported = export_slice(self.method, spec, target, raw, statistics, self.totals, whole=whole, base=base)
+        exported = export_slice(
+            self.method, self._as_merged(spec), target, raw, statistics, self.totals, whole=whole, base=base
+        )
         return exported, results
 
     def _land(

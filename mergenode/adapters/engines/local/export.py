@@ -136,20 +136,24 @@ class ExportPass:
                 yield from self._tensor(writer, spec, target, last=spec is members[-1])
 
     def _tensor(self, writer: SafetensorsWriter, spec: TensorSpec, target: TensorSpec, *, last: bool) -> Iterator[Step]:
-        merged = spec.dtype.is_float and self.statistics is not None
-        whole = merged and not (self.method.elementwise(spec) or self.method.export_elementwise)
+        merged, known = spec.dtype.is_float and self.statistics is not None, self._as_merged(spec)
+        whole = merged and not (self.method.elementwise(known) or self.method.export_elementwise)
         ranges = slices(spec, whole=whole)
         wide = accumulator_dtype(spec).itemsize if spec.dtype.is_float else spec.dtype.size
         for bounds in ranges:
             final = bounds == ranges[-1]
             elements = bounds[1] - bounds[0]
+            per_element = spec.dtype.size + target.dtype.size + wide * (2 + self.method.state_factor(known))
             yield Step(
-                need_bytes=int(elements * (spec.dtype.size + target.dtype.size + wide * (2 + self.method.state_factor)))
-                + (self.method.working_bytes(spec) if whole else 0),
+                need_bytes=int(elements * per_element) + (self.method.working_bytes(known) if whole else 0),
                 read=partial(self._read, spec, bounds, whole),
                 compute=partial(self._compute, spec, target, whole),
                 write=partial(self._write, writer, target, final, last and final),
             )
+
+    def _as_merged(self, spec: TensorSpec) -> TensorSpec:
+        """The tensor under the name that it was folded by: a tied weight is merged once, whatever it is called here."""
+        return self.base.specs[self.base.aliases.get(spec.name, spec.name)]
 
     def _read(self, spec: TensorSpec, bounds: tuple[int, int], whole: bool) -> dict[str, Any]:
         with reading_own("base"):
@@ -165,7 +169,7 @@ class ExportPass:
     def _compute(self, spec: TensorSpec, target: TensorSpec, whole: bool, box: dict[str, Any]) -> Tensor:
         raw = box.pop("base")
         statistics = {name: tensor.to(self.device) for name, tensor in box.pop("statistics").items()}
-        return export_slice(self.method, spec, target, raw, statistics, self.totals, whole=whole)
+        return export_slice(self.method, self._as_merged(spec), target, raw, statistics, self.totals, whole=whole)
 
     def _write(self, writer: SafetensorsWriter, target: TensorSpec, final: bool, last: bool, data: Tensor) -> None:
         if target.name not in writer.regions:

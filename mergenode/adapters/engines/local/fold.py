@@ -91,14 +91,16 @@ class FoldPass:
         *, last: bool,
     ) -> Iterator[Step]:  # fmt: skip
         entries = [source.entry(spec.name) for source in self.sources]
-        sliced = self.method.elementwise(spec) or not any(entries)
+        # What no contribution touches is copied in slices, unless its statistics have shapes of their own.
+        carried = not any(entries) and all(_stored(old, name, spec).shape == spec.shape for name in statistics)
+        sliced = self.method.elementwise(spec) or carried
         ranges = slices(spec, whole=not sliced)
         factors = self.factor_bytes(spec)
         for bounds in ranges:
             final = bounds == ranges[-1]
             yield Step(
                 need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced) + factors,
-                read=partial(self._read, spec, entries, old, statistics, bounds),
+                read=partial(self._read, spec, entries, old, statistics, None if not sliced else bounds),
                 compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape),
                 write=partial(self._write, builder, spec, sliced, final, last and final),
             )
@@ -107,7 +109,7 @@ class FoldPass:
         """Bytes a step holds at its peak: raw inputs, base, delta, old and new statistics, the method's own."""
         elements = bounds[1] - bounds[0]
         wide = accumulator_dtype(spec).itemsize
-        factor = max(1.0, self.method.state_factor)
+        factor = max(1.0, self.method.state_factor(spec))
         inputs = elements * (spec.dtype.size + sources * 4 + int(wide * factor))
         working = self.method.working_bytes(spec) if whole else 3 * elements * wide
         return inputs + int(elements * wide * (3 + factor)) + working
@@ -119,18 +121,21 @@ class FoldPass:
 
     def _read(
         self, spec: TensorSpec, entries: list[Entry | None], old: WeightFiles | None, statistics: list[str],
-        bounds: tuple[int, int],
+        part: tuple[int, int] | None,
     ) -> dict[str, Any]:  # fmt: skip
+        """What a step computes from. ``part`` None: the whole tensor, statistics in their own shapes."""
         box: dict[str, Any] = {"old": {}, "parts": []}
+        bounds = part or (0, spec.numel)
         if any(entries):
             with reading_own("base"):
                 box["base"], buffer = read_slice(self.base_files, spec, *bounds)
             self.bytes_read += buffer.nbytes
         for statistic in statistics:
-            assert old is not None
-            stored = old.specs[statistic_key(statistic, spec.name)]
+            stored = _stored(old, statistic, spec)
             with reading_own("statistics"):
-                box["old"][statistic], buffer = read_slice(old, stored, *bounds)
+                assert old is not None
+                flat, buffer = read_slice(old, stored, *(part or (0, stored.numel)))
+            box["old"][statistic] = flat if part else flat.view(stored.shape)
             self.bytes_read += buffer.nbytes
         for source, entry in zip(self.sources, entries, strict=True):
             parts = source.read(entry, *bounds) if entry is not None else {}
@@ -144,8 +149,7 @@ class FoldPass:
     ) -> tuple[dict[str, Tensor], list[Folded | None]]:  # fmt: skip
         statistics: dict[str, Tensor] = {}
         for name in list(box["old"]):
-            tensor = box["old"].pop(name).to(self.device)
-            statistics[name] = tensor.view(shape) if shape is not None else tensor
+            statistics[name] = box["old"].pop(name).to(self.device)
         if "base" not in box:
             return {name: tensor.cpu() for name, tensor in statistics.items()}, [None] * len(entries)
         base = box.pop("base").to(device=self.device, dtype=accumulator_dtype(spec))
@@ -188,6 +192,11 @@ class FoldPass:
         return {part: source.digests[part] for part in parts}
 
 
+def _stored(old: WeightFiles | None, statistic: str, spec: TensorSpec) -> TensorSpec:
+    assert old is not None  # there are names of statistics only where there is a file with them
+    return old.specs[statistic_key(statistic, spec.name)]
+
+
 def fold_slice(
     method: Method, spec: TensorSpec, statistics: dict[str, Tensor], base: Tensor,
     arriving: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
@@ -199,7 +208,8 @@ def fold_slice(
     if shape is not None:
         base = base.view(shape)
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
-        arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned)
+        content = source.content_of(entry)
+        arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned, content=content)
     folded = method.fold(spec, statistics, base, arrived._replace(observe=observe))
     if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums.get("merge_sq", 0.0))):
         reject_values(spec, source, entry, arrived.delta, bounds)

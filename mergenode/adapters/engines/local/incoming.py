@@ -36,6 +36,10 @@ class Source:
         """Names of the tensors inside the contribution's files that an entry is made of."""
         return [entry.left, entry.right] if isinstance(entry, LowRank) else [entry.source]
 
+    def content_of(self, entry: Entry) -> str:
+        """A digest of the stored bytes that a tensor is made of; known once they were read to their end."""
+        return "+".join(self.digests[name] for name in self.sources_of(entry))
+
     def read(self, entry: Entry, start: int, stop: int) -> dict[str, Tensor]:
         """Read what a slice needs, hashing every byte once. Called by one thread, in order."""
         files = self.contribution.weights

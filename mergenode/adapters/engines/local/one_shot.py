@@ -82,8 +82,8 @@ class OneShot:
         for path, _ in self.models:
             with self._open(path) as contribution:
                 read += contribution.weights.total_bytes
-        statistics = sum(spec.numel * 4 for specs in shard_layout(base) for spec in specs)
-        statistics = int(statistics * self.engine.method.state_factor)
+        factor = self.engine.method.state_factor
+        statistics = sum(int(spec.numel * 4 * factor(spec)) for specs in shard_layout(base) for spec in specs)
         memory = self.engine.check_memory()
         passes = 0 if self.one_pass else -(-len(self.models) // self.engine.most_sources(BATCH))
         written = size + passes * statistics

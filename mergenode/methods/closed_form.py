@@ -1,0 +1,182 @@
+"""The two methods that solve WUDI's objective in closed form: what they keep of a linear map, and how they end.
+
+Statistics of one weight, task vectors T_i (d_out, d_in), w_i = 1 / ||T_i||^2 (see ``maths.spectral_filter``):
+
+- the running sum S of ``accumulator``
+- ``input_gram``   sum w_i T_i^T T_i, (d_in, d_in): the directions of the layer's inputs that were tuned for
+- ``output_gram``  sum w_i T_i T_i^T, (d_out, d_out): the same of its outputs
+- ``cubic``        sum w_i T_i T_i^T T_i, (d_out, d_in)
+
+All are sums over contributions. A side wider than ``width_limit`` has no Gram matrix, it would be larger than the
+weight and slow to decompose; a weight that is too wide on all wanted sides is merged by its running sum alone, as Iso-C
+does.
+The trace of a Gram matrix is the number of contributions in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+import torch
+from numpy.linalg import LinAlgError
+from torch import Tensor
+
+from mergenode.errors import FatalError, UsageError
+from mergenode.maths.polar import polar_bytes
+from mergenode.maths.spectral_filter import FilterRule, filtered_solution, solution_bytes
+from mergenode.methods.accumulator import SCRATCH_BYTES, combine_sums, fold_sum, retract_sum, running_sum
+from mergenode.methods.contract import Folded, Incoming, Statistics
+from mergenode.methods.isotropic import flatten_spectrum
+from mergenode.methods.linear_maps import checked_patterns, is_linear_map
+from mergenode.methods.mean import export_mean
+from mergenode.methods.scaling import Scaling
+from mergenode.types import DType, TensorSpec
+
+SIDES = ("both", "input")
+ACCUMULATOR = ("first", "sum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedForm:
+    """Fold, export, combine and retract of a method whose filter of eigenvalues is ``rule``."""
+
+    method: str
+    rule: FilterRule
+    sides: str
+    width_limit: int
+    scaling: Scaling
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        patterns = {"exclude": list(self.exclude), "include": list(self.include)}
+        return {"sides": self.sides, "width_limit": self.width_limit, **self.scaling.options, **patterns}
+
+    def is_solved(self, spec: TensorSpec) -> bool:
+        return is_linear_map(spec, self.include, self.exclude)
+
+    def grams(self, spec: TensorSpec) -> tuple[str, ...]:
+        """The Gram matrices that are kept for this tensor; none: it is merged by its sum."""
+        if not self.is_solved(spec):
+            return ()
+        widths = {"output_gram": spec.shape[0], "input_gram": spec.shape[1]}
+        wanted = widths if self.sides == "both" else ("input_gram",)
+        return tuple(name for name in wanted if widths[name] <= self.width_limit)
+
+    def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        # The norm of a task vector is part of the statistics here: exact, whoever looks.
+        looked_at = incoming._replace(observe=incoming.observe or bool(self.grams(spec)))
+        folded = fold_sum(_accumulator(statistics), base, looked_at)
+        return self._with_grams(spec, statistics, folded, incoming.delta, 1)
+
+    def retract(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        folded = retract_sum(_accumulator(statistics), base, incoming)
+        return self._with_grams(spec, statistics, folded, incoming.delta, -1)
+
+    def combine(self, spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
+        if not left or not right:
+            return left or right
+        names = ({*left} | {*right}) - {*ACCUMULATOR}
+        sums = combine_sums(_accumulator(left), _accumulator(right), base)
+        pairs = {name: [side[name] for side in (left, right) if name in side] for name in sorted(names)}
+        return {**sums, **{name: found[0] + found[1] if len(found) > 1 else found[0] for name, found in pairs.items()}}
+
+    def export(self, spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
+        if not statistics or not self.is_solved(spec):
+            return export_mean(self.method, statistics, base, totals, self.scaling.of(spec))
+        total, grams = running_sum(_accumulator(statistics), base), self.grams(spec)
+        if not grams:
+            return self.scaling.publish(spec, base, flatten_spectrum(spec, total))
+        if "first" in statistics and self.scaling.of(spec) == 1.0:
+            return statistics["first"]  # the solution for one contribution is its own task vector
+        if "cubic" not in statistics:
+            return self.scaling.publish(spec, base, total.clone())  # nothing but zeros, or what rounding left of them
+        return self.scaling.publish(spec, base, self._solution(spec, statistics, total, grams))
+
+    def state_factor(self, spec: TensorSpec) -> float:
+        kept = self.grams(spec)
+        extra = spec.numel + sum(_width(spec, name) ** 2 for name in kept) if kept else 0
+        return 1.0 + extra / spec.numel if spec.numel else 1.0
+
+    def working_bytes(self, spec: TensorSpec) -> int:
+        """Running sum, unit task vector or two solutions, and the decomposition of a Gram matrix."""
+        if not self.is_solved(spec):
+            return SCRATCH_BYTES
+        m, n = spec.shape
+        itemsize = 8 if spec.dtype is DType.F64 else 4
+        kept = self.grams(spec)
+        if not kept:
+            return itemsize * spec.numel + polar_bytes(m, n, itemsize)
+        solving = max(solution_bytes(spec.numel // _width(spec, name), _width(spec, name)) for name in kept)
+        widest = max(_width(spec, name) for name in kept)
+        return 4 * itemsize * spec.numel + itemsize * widest * widest + solving + SCRATCH_BYTES
+
+    def _with_grams(self, spec: TensorSpec, statistics: Statistics, folded: Folded, delta: Tensor, sign: int) -> Folded:
+        kept = self.grams(spec)
+        old = {name: tensor for name, tensor in statistics.items() if name not in ACCUMULATOR}
+        observed = {name: float(name in kept) for name in ("input_gram", "output_gram")} if self.is_solved(spec) else {}
+        delta_sq = folded.sums["delta_sq"]
+        if not kept or delta_sq == 0 or not isfinite(delta_sq):
+            return folded._replace(statistics={**folded.statistics, **old}, observed=observed)
+        new = _moments(delta, sqrt(delta_sq), kept)
+        for name, tensor in new.items():
+            torch.add(old.get(name, tensor.new_zeros(())), tensor, alpha=sign, out=tensor)
+        if sign < 0 and float(new[kept[0]].trace()) < 0.5:
+            new = {}  # what is left is rounding, and solving with it would blow it up
+        return folded._replace(statistics={**folded.statistics, **new}, observed=observed)
+
+    def _solution(self, spec: TensorSpec, statistics: Statistics, total: Tensor, grams: Sequence[str]) -> Tensor:
+        try:
+            found = [_one_side(name, statistics, total, self.rule) for name in grams]
+        except LinAlgError as error:
+            raise FatalError(
+                f"the statistics of {spec.name!r} {list(spec.shape)} cannot be decomposed: {error}",
+                hint="Run `mergenode verify`; when it finds no damage, add this tensor to `exclude`.",
+            ) from error
+        return found[0] if len(found) == 1 else found[0].add_(found[1]).mul_(0.5)
+
+
+def closed_form(
+    method: str, rule: FilterRule, scaling: Scaling, *, sides: object, width_limit: object,
+    exclude: Sequence[str], include: Sequence[str],
+) -> ClosedForm:  # fmt: skip
+    """Validates the options that both methods share. Raises UsageError."""
+    if sides not in SIDES:
+        raise UsageError(f"{method}: option 'sides' is {sides!r}", hint=f"The choices are: {', '.join(SIDES)}.")
+    if isinstance(width_limit, bool) or not isinstance(width_limit, int) or width_limit < 0:
+        raise UsageError(
+            f"{method}: option 'width_limit' is {width_limit!r}",
+            hint="Give the widest side that may have a Gram matrix, a whole number of at least 0.",
+        )
+    taken, spared = checked_patterns(method, "include", include), checked_patterns(method, "exclude", exclude)
+    return ClosedForm(
+        method=method, rule=rule, sides=str(sides), width_limit=width_limit, scaling=scaling,
+        include=taken, exclude=spared,
+    )  # fmt: skip
+
+
+def _accumulator(statistics: Statistics) -> Statistics:
+    return {name: tensor for name, tensor in statistics.items() if name in ACCUMULATOR}
+
+
+def _width(spec: TensorSpec, gram: str) -> int:
+    return spec.shape[0] if gram == "output_gram" else spec.shape[1]
+
+
+def _moments(delta: Tensor, norm: float, kept: Sequence[str]) -> dict[str, Tensor]:
+    """Gram matrices of T / ||T|| and the cubic moment, new tensors. Normalised first: cubes overflow fp32 early."""
+    unit = delta / norm
+    new = {name: unit @ unit.mT if name == "output_gram" else unit.mT @ unit for name in kept}
+    smaller = min(kept, key=lambda name: len(new[name]))
+    new["cubic"] = new[smaller] @ delta if smaller == "output_gram" else delta @ new[smaller]
+    return new
+
+
+def _one_side(name: str, statistics: Statistics, total: Tensor, rule: FilterRule) -> Tensor:
+    """The closed form on the input or the output side, (d_out, d_in)."""
+    if name == "input_gram":
+        return filtered_solution(total, statistics["cubic"], statistics[name], rule)
+    return filtered_solution(total.mT, statistics["cubic"].mT, statistics[name], rule).mT

@@ -1,0 +1,100 @@
+"""DARE: drop most entries of a task vector at random, rescale the rest, add up (Yu et al. 2024, arXiv 2311.03099).
+
+Each entry of a contribution is dropped with probability p and the survivors are divided by 1 - p, which leaves the
+expectation unchanged. What survives is a function of the contribution's content and the tensor's name (see
+``maths.random_mask``): the same in a replay, for a retraction and on another node, without a mask being stored.
+
+Content means the stored bytes. An adapter and the dense checkpoint made from it are different content, so other entries
+of them survive: this is the one method of the family where the two agree only on average.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from mergenode.errors import UsageError
+from mergenode.maths.norms import exact_total, inner, shown_squared_norm, squared_norm
+from mergenode.maths.random_mask import BLOCK, random_mask
+from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled
+from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.scaling import OWN, checked_scaling
+from mergenode.types import DType, TensorSpec
+
+
+def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, float] | None = None) -> Method:
+    """Task arithmetic over task vectors of which the share ``drop`` is dropped.
+
+    ``scale`` (own: 0.3, as in task arithmetic) and ``profile``: see ``scaling``. Commutative, combinable and
+    retractable, each up to fp32 rounding of the running sum. Totals: ``count`` and ``weight_sum``, for information.
+
+    Raises:
+        UsageError: an option has a value that it does not take.
+    """
+    if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0.0 <= drop < 1.0:
+        raise UsageError(
+            f"dare: option 'drop' is {drop!r}",
+            hint="Give a probability from 0 (drop nothing) to below 1; 0.5 is the default.",
+        )
+    share = 1.0 - float(drop)
+    scaling = checked_scaling("dare", scale, 0.3, profile)
+
+    def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
+        return export_scaled(statistics, base, scaling.of(spec), keep_first=False)
+
+    return Method(
+        name="dare",
+        reference="Yu et al. 2024, Language Models are Super Mario, arXiv 2311.03099",
+        options={"drop": float(drop), **scaling.options},
+        fold=lambda spec, statistics, base, incoming: _add(spec, statistics, incoming, share, 1),
+        advance=advance_counts,
+        export=export,
+        elementwise=lambda spec: False,
+        working_bytes=_working_bytes,
+        needs_totals=False,
+        exact=True,
+        commutative=True,
+        state_factor=lambda spec: 1.0,
+        combine=lambda spec, left, right, base: combine_sums(left, right, base),
+        retract=lambda spec, statistics, base, incoming: _add(spec, statistics, incoming, share, -1),
+    )
+
+
+def _working_bytes(spec: TensorSpec) -> int:
+    """An empty running sum for the first contribution, and one block of hashes and survivors."""
+    return (8 if spec.dtype is DType.F64 else 4) * spec.numel + 64 * BLOCK
+
+
+def mask_key(spec: TensorSpec, incoming: Incoming) -> bytes:
+    """Where a contribution's coin flips for a tensor come from: its content and the tensor's name.
+
+    A caller that does not know the digest of the stored bytes gets one of the task vector's own.
+    """
+    content = incoming.content or _digest(incoming.delta)
+    return f"{content} {spec.name}".encode()
+
+
+def _digest(delta: Tensor) -> str:
+    values = delta.detach().cpu().contiguous().reshape(-1)
+    return hashlib.blake2b(values.view(torch.uint8).numpy().data).hexdigest()
+
+
+def _add(spec: TensorSpec, statistics: Statistics, incoming: Incoming, share: float, sign: int) -> Folded:
+    delta = incoming.delta.reshape(-1)
+    delta_sq = squared_norm(delta)
+    before = statistics["sum"].reshape(-1) if statistics else torch.zeros_like(delta)
+    if not isfinite(delta_sq):
+        return Folded(statistics, {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0})
+    key, after, kept = mask_key(spec, incoming), torch.empty_like(delta), []
+    for block, start in enumerate(range(0, delta.numel(), BLOCK)):
+        part = slice(start, min(start + BLOCK, delta.numel()))
+        mask = random_mask(key, block, part.stop - part.start, share).to(delta.device)
+        survivors = delta[part] * mask
+        kept.append(shown_squared_norm(survivors))
+        torch.add(before[part], survivors.div_(share), alpha=sign, out=after[part])
+    sums = {"delta_sq": delta_sq, "kept_sq": exact_total(kept), "merge_sq": squared_norm(after)}
+    return Folded({"sum": after.view(incoming.delta.shape)}, sums | {"dot": inner(delta, before)})

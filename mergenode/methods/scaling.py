@@ -1,0 +1,86 @@
+"""How much of a merged task vector is published: one scale for the model, and factors by tensor name.
+
+Every method of the sum family is linear here, ``published = base + scale * factor(name) * merged``, and the merged task
+vector of a tensor grows in proportion when all contributions to it do. A factor at export is therefore the same as a
+weight on every contribution, and can be changed without folding anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import isfinite, prod
+from typing import TypeGuard
+
+from torch import Tensor
+
+from mergenode.errors import UsageError
+from mergenode.types import TensorSpec
+
+OWN = "own"
+"""The value of option ``scale`` that stands for the method's own choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A validated ``scale`` and ``profile``. ``scale``: as asked for; ``amount``: the number that it stands for."""
+
+    scale: float | str
+    amount: float
+    profile: Mapping[str, float]
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """The options as they are recorded; building the method with them gives the same method."""
+        return {"scale": self.scale, "profile": dict(self.profile)}
+
+    def of(self, spec: TensorSpec) -> float:
+        """Factor of the merged task vector of this tensor: ``scale`` times the factors of all patterns that match.
+
+        A product does not depend on the order in which patterns are written, and narrows step by step.
+        """
+        return self.amount * prod(factor for name, factor in self.profile.items() if fnmatchcase(spec.name, name))
+
+    def publish(self, spec: TensorSpec, base: Tensor, merged: Tensor) -> Tensor:
+        """``base + of(spec) * merged``; both of equal shape. ``merged`` is consumed. Rounded twice, never fused."""
+        return merged.mul_(self.of(spec)).add_(base)
+
+
+def checked_scaling(method: str, scale: object, own: float, profile: object) -> Scaling:
+    """Validates both options; ``own`` is what ``scale: own`` stands for.
+
+    Raises:
+        UsageError: scale is neither ``own`` nor a finite number, or profile does not map patterns to finite factors of
+        at least 0.
+    """
+    if scale == OWN:
+        return Scaling(OWN, own, checked_profile(method, profile))
+    if not _is_number(scale):
+        raise UsageError(
+            f"{method}: option 'scale' is {scale!r}",
+            hint=f"Give a finite number, or {OWN!r} for the method's own, {own:g}.",
+        )
+    return Scaling(float(scale), float(scale), checked_profile(method, profile))
+
+
+def checked_profile(method: str, profile: object) -> Mapping[str, float]:
+    """Factors by name pattern, sorted by pattern. None: no factors. Raises UsageError, see ``checked_scaling``."""
+    if profile is None:
+        return {}
+    if not isinstance(profile, Mapping):
+        raise UsageError(
+            f"{method}: option 'profile' is {profile!r}",
+            hint='Map name patterns to factors, such as {"*.mlp.*": 0.5}.',
+        )
+    for pattern, factor in profile.items():
+        if not isinstance(pattern, str) or not pattern or not _is_number(factor) or factor < 0:
+            raise UsageError(
+                f"{method}: option 'profile' holds {pattern!r}: {factor!r}",
+                hint="Patterns are non-empty strings like '*.mlp.*', factors are finite numbers of at least 0.",
+            )
+    return {pattern: float(profile[pattern]) for pattern in sorted(profile)}
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)

@@ -1,0 +1,57 @@
+"""The k-th largest magnitude against sorting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mergenode.maths.magnitude import kth_largest_magnitude
+
+SIZE = 50_021
+
+
+def by_sorting(tensor: Tensor, k: int) -> float:
+    return float(tensor.flatten().abs().sort(descending=True).values[k - 1])
+
+
+def draw(kind: str, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(SIZE, generator=generator)
+    return {
+        "normal": normal,
+        "double": normal.double(),
+        "coarse": normal.mul(4).round().div(4),  # few distinct values, as differences of bf16 weights are
+        "mostly zero": normal * (torch.rand(SIZE, generator=generator) < 0.1),
+        "all equal": torch.full((SIZE,), -0.25),
+        "heavy tail": normal.pow(7),
+        "sorted": normal.sort().values,
+        "periodic": normal[:97].repeat(SIZE // 97 + 1)[:SIZE],
+        "tiny": normal * 1e-40,
+    }[kind]
+
+
+KINDS = ["normal", "double", "coarse", "mostly zero", "all equal", "heavy tail", "sorted", "periodic", "tiny"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.2, 0.5, 0.999, 1.0])
+def test_it_is_what_sorting_finds(kind: str, share: float) -> None:
+    tensor = draw(kind, 1)
+    k = max(1, round(share * tensor.numel()))
+    assert kth_largest_magnitude(tensor, k) == by_sorting(tensor, k)
+
+
+@given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1), data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_small_tensors(values: list[float], data: st.DataObject) -> None:
+    tensor, k = torch.tensor(values), data.draw(st.integers(1, len(values)))
+    assert kth_largest_magnitude(tensor, k) == by_sorting(tensor, k)
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_there_is_no_such_element(k: int) -> None:
+    with pytest.raises(ValueError, match="of 3 magnitudes"):
+        kth_largest_magnitude(torch.ones(3), k)

@@ -1,0 +1,54 @@
+"""Coin flips: the right share, no structure, and always the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mergenode.maths.random_mask import BLOCK, mixed, random_mask
+
+GOLDEN_FIRST = [0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1]
+GOLDEN_LATER = [0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0]
+
+
+def test_the_flips_are_those_of_all_times() -> None:
+    """Golden values: what was folded once must be found again by every later release."""
+    assert random_mask(b"key", 0, 16, 0.5).int().tolist() == GOLDEN_FIRST
+    assert random_mask(b"key", 3, 16, 0.25).int().tolist() == GOLDEN_LATER
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_the_share_is_kept(share: float) -> None:
+    mean = float(random_mask(b"a", 0, BLOCK, share).double().mean())
+    assert abs(mean - share) <= 5 * (share * (1 - share) / BLOCK) ** 0.5
+
+
+def test_a_shorter_mask_is_a_prefix() -> None:
+    assert torch.equal(random_mask(b"a", 7, 1000, 0.3), random_mask(b"a", 7, BLOCK, 0.3)[:1000])
+
+
+def test_masks_are_independent_of_each_other_and_of_the_place() -> None:
+    """Correlations between blocks, keys, and neighbours at every power of two: within five standard deviations."""
+    plain = random_mask(b"a", 0, BLOCK, 0.5).double() * 2 - 1
+    bound = 5 / BLOCK**0.5
+    for other in (random_mask(b"a", 1, BLOCK, 0.5), random_mask(b"b", 0, BLOCK, 0.5)):
+        assert abs(float((plain * (other.double() * 2 - 1)).mean())) < bound
+    for power in range(16):
+        assert abs(float((plain[: -(1 << power)] * plain[1 << power :]).mean())) < 1.5 * bound
+
+
+def test_mixing_loses_no_number_and_flips_half_of_the_bits() -> None:
+    numbers = np.arange(1 << 16, dtype=np.uint32)
+    hashed = mixed(numbers.copy())
+    assert len(np.unique(hashed)) == len(numbers)
+    for bit in range(32):
+        changed = mixed(numbers ^ np.uint32(1 << bit)) ^ hashed
+        flips = np.unpackbits(changed.view(np.uint8)).mean()
+        assert abs(flips - 0.5) < 0.01
+
+
+@pytest.mark.parametrize(("size", "share"), [(BLOCK + 1, 0.5), (-1, 0.5), (3, 1.5), (3, -0.1)])
+def test_what_cannot_be_drawn(size: int, share: float) -> None:
+    with pytest.raises(ValueError, match="no mask"):
+        random_mask(b"a", 0, size, share)
