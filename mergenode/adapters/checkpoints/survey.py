@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from blake3 import blake3
 
 from mergenode.adapters.checkpoints.digest import CHUNK_BYTES, ByteProgress, ContentDigest, digest_of
+from mergenode.adapters.checkpoints.torch_dtypes import TORCH_DTYPES
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.maths.norms import squared_norm
-from mergenode.types import Digest, DType, TensorSpec
-
-TORCH_DTYPES: Mapping[DType, torch.dtype] = {
-    DType.F64: torch.float64, DType.F32: torch.float32, DType.F16: torch.float16, DType.BF16: torch.bfloat16,
-    DType.I64: torch.int64, DType.I32: torch.int32, DType.I16: torch.int16, DType.I8: torch.int8,
-    DType.U8: torch.uint8, DType.BOOL: torch.bool,
-}  # fmt: skip
+from mergenode.types import Digest, TensorSpec
 
 
 class Survey:

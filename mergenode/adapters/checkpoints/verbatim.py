@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.digest import CHUNK_BYTES, digest_of, same_bytes
-from mergenode.adapters.checkpoints.survey import TORCH_DTYPES
+from mergenode.adapters.checkpoints.torch_dtypes import TORCH_DTYPES
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.errors import RejectedError, RejectReason
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.torch_dtypes import TORCH_DTYPES
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter, header_reserve
 from mergenode.adapters.durable import replace_file
@@ -21,7 +22,7 @@ from mergenode.adapters.engines.local.journal import shard_file
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import statistic_key
-from mergenode.adapters.engines.local.tensors import TORCH_DTYPES, accumulator_dtype, as_bytes, read_slice, slices
+from mergenode.adapters.engines.local.tensors import accumulator_dtype, as_bytes, read_slice, slices
 from mergenode.methods.contract import Method
 from mergenode.types import Digest, DType, TensorSpec
 

@@ -7,20 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mergenode.adapters.checkpoints.torch_dtypes import TORCH_DTYPES
 from mergenode.types import DType, TensorSpec
 
-TORCH_DTYPES = {
-    DType.F64: torch.float64,
-    DType.F32: torch.float32,
-    DType.F16: torch.float16,
-    DType.BF16: torch.bfloat16,
-    DType.I64: torch.int64,
-    DType.I32: torch.int32,
-    DType.I16: torch.int16,
-    DType.I8: torch.int8,
-    DType.U8: torch.uint8,
-    DType.BOOL: torch.bool,
-}
 DTYPES = {value: key for key, value in TORCH_DTYPES.items()}
 
 SLICE_ELEMENTS = 1 << 18
