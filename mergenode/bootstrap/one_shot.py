@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
 from mergenode.adapters.engines.local.one_shot import MergePlan, OneShot
 from mergenode.adapters.publishers.folder import complete_version
-from mergenode.daemon.contribute import judge
+from mergenode.daemon.contribute import folded_fact, judge
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
 from mergenode.errors import FatalError, RejectedError, RejectReason, UsageError
-from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import Folded, Initialised
 from mergenode.methods import build_method
 from mergenode.ports.observer import Observer, Progress
-from mergenode.types import Candidate, Digest, DType, FoldResult, Head
+from mergenode.types import Candidate, Digest, DType, Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +125,10 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
             )
         seen[result.content] = path
         judge(replace(candidate, name=str(path)), result, request.max_relative_norm)
-        head = _after(head, candidate, result, origin)
-        facts.append(_fact(candidate, result, head))
+        facts.append(folded_fact(candidate, result, head, origin))
+        head = replace(
+            head, generation=head.generation + 1, count=head.count + 1, totals=result.totals, lineage=facts[-1].lineage
+        )
     return version_manifest(
         origin=origin,
         head=head,
@@ -135,44 +136,4 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
         dtype=request.dtype.value if request.dtype else None,
         tensors=work.tensors,
         contributions=facts,
-    )
-
-
-def _after(head: Head, candidate: Candidate, result: FoldResult, origin: Initialised) -> Head:
-    chained = lineage(
-        head.lineage,
-        base=origin.base,
-        method=origin.method,
-        options=origin.options,
-        content=result.content,
-        weight=candidate.weight,
-    )
-    return Head(
-        generation=head.generation + 1,
-        count=head.count + 1,
-        totals=result.totals,
-        lineage=chained,
-    )
-
-
-def _fact(candidate: Candidate, result: FoldResult, head: Head) -> Folded:
-    assert head.lineage is not None
-    return Folded(
-        time="",
-        registry=candidate.registry,
-        name=candidate.name,
-        revision=candidate.revision,
-        generation=head.generation,
-        location="",
-        content=result.content,
-        contribution_kind=result.kind.value,
-        weight=candidate.weight,
-        count=head.count,
-        totals=result.totals,
-        statistics=result.statistics,
-        lineage=head.lineage,
-        norm=result.norm,
-        relative_norm=result.relative_norm,
-        groups=tuple(asdict(group) for group in result.groups),
-        warnings=result.warnings,
     )

@@ -116,10 +116,12 @@ def _judge_norms(candidate: Candidate, result: FoldResult, limit: float) -> None
         )
 
 
-def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, seconds: float) -> Folded:
-    origin = _origin(line)
-    fact = Folded(
-        time=line.clock.now(),
+def folded_fact(
+    candidate: Candidate, result: FoldResult, head: Head, origin: Initialised, *, time: str = "", seconds: float = 0.0
+) -> Folded:
+    """What a fold onto ``head`` is recorded as; its lineage follows from that of ``head``."""
+    return Folded(
+        time=time,
         registry=candidate.registry,
         name=candidate.name,
         revision=candidate.revision,
@@ -147,6 +149,10 @@ def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, se
         bytes_written=result.bytes_written,
         warnings=result.warnings,
     )
+
+
+def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, seconds: float) -> Folded:
+    fact = folded_fact(candidate, result, head, _origin(line), time=line.clock.now(), seconds=seconds)
     # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.
