@@ -145,7 +145,7 @@ def _wait(state: Path, name: str, before: int, request: Path) -> Numbered:
             before=before,
             handled=lambda: not request.exists(),
             alive=lambda: running_process(state) is not None,
-            pause=lambda: time.sleep(_POLL_SECONDS),
+            pause=lambda: time.sleep(_POLL_SECONDS),  # another process answers: its ledger can only be asked
         )
     finally:
         reader.close()

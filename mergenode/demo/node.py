@@ -131,7 +131,7 @@ class NodeProcess:
                 raise self._failed(f"ended with exit code {self.process.returncode} instead of going on to {what}")
             if time.monotonic() > deadline:
                 raise self._failed(f"did not {what} within {patience:.0f} s")
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process works: files are the only sign it gives
         return found
 
     def freeze_fold(self, name: str) -> Interruption | None:

@@ -20,7 +20,7 @@ from mergenode.demo.results import Results
 from mergenode.demo.scores import Examination
 from mergenode.demo.story import Story
 from mergenode.demo.tasks import load_digits_split
-from mergenode.demo.training import one_thread
+from mergenode.maths.threads import one_thread
 
 
 def play(output: Path, console: Console, *, keep: bool = False) -> Results:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,17 +50,6 @@ class Adapter:
         for module, down in self.down.items():
             weights[f"{module}.weight"] += self.alpha / self.rank * (self.up[module] @ down)
         return weights
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Tensors this small only lose by sharing the work, and results then do not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def train_base(digits: Digits, config: NetworkConfig, seed: int, schedule: Schedule = BASE_SCHEDULE) -> Weights:

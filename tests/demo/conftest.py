@@ -8,7 +8,8 @@ import pytest
 
 from mergenode.demo.network import NetworkConfig, Weights
 from mergenode.demo.tasks import Digits, load_digits_split
-from mergenode.demo.training import Schedule, one_thread, train_base
+from mergenode.demo.training import Schedule, train_base
+from mergenode.maths.threads import one_thread
 
 
 @pytest.fixture(autouse=True)
