@@ -15,6 +15,7 @@ result.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -78,12 +79,33 @@ def export_scaled(statistics: Statistics, base: Tensor, scale: float, *, keep_fi
 
 
 def advance_counts(totals: Mapping[str, float], sums: Sums, weight: float) -> Mapping[str, float]:
-    """Totals of a method without whole-model scale: ``count``, ``weight_sum`` and, to tell people, ``merge_sq``."""
+    """Totals of a method of the sum family: ``count``, ``weight_sum``, ``norm_sum`` = sum ||delta_i|| over the whole
+    model (the norm rule divides it by ``count``) and, to tell people, ``merge_sq``."""
     after = {
         "count": totals.get("count", 0.0) + 1.0,
         "weight_sum": totals.get("weight_sum", 0.0) + weight,
+        "norm_sum": totals.get("norm_sum", 0.0) + sqrt(sums["delta_sq"]),
     }
     return {**after, "merge_sq": sums["merge_sq"]} if "merge_sq" in sums else after
+
+
+def withdraw_counts(totals: Mapping[str, float], sums: Sums, weight: float) -> Mapping[str, float]:
+    """The inverse of ``advance_counts``, up to rounding; nothing is left of the last contribution."""
+    if totals["count"] <= 1.0:
+        return {}
+    after = {
+        "count": totals["count"] - 1.0,
+        "weight_sum": totals["weight_sum"] - weight,
+        "norm_sum": max(0.0, totals["norm_sum"] - sqrt(sums["delta_sq"])),
+    }
+    return {**after, "merge_sq": sums["merge_sq"]} if "merge_sq" in sums else after
+
+
+def pool_counts(left: Mapping[str, float], right: Mapping[str, float]) -> Mapping[str, float]:
+    """Totals of two merges of different contributions; what describes the merged tensors is left out."""
+    if not left or not right:
+        return left or right
+    return {name: left[name] + right[name] for name in ("count", "weight_sum", "norm_sum")}
 
 
 def _fold_first(incoming: Incoming) -> Folded:

@@ -12,7 +12,9 @@ from mergenode.methods.accumulator import (
     advance_counts,
     combine_sums,
     fold_sum,
+    pool_counts,
     retract_sum,
+    withdraw_counts,
 )
 from mergenode.methods.contract import Method, Statistics
 from mergenode.methods.mean import export_mean
@@ -50,4 +52,6 @@ def average(*, profile: Mapping[str, float] | None = None) -> Method:
         state_factor=lambda spec: 1.0,
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
+        withdraw=withdraw_counts,
+        pool=pool_counts,
     )

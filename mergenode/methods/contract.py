@@ -41,12 +41,16 @@ class Incoming(NamedTuple):
     ``content``: a digest of the stored bytes that the tensor was made of (the dense tensor, or both factors of a
     low-rank product). Known for whole tensors, empty for slices. The same wherever and whenever the contribution is
     folded, so what a method draws at random from it can be drawn again for a replay or a retraction, on any node.
+    ``side``: what side-car files next to the contribution say about this tensor, by the names of ``Method.needs``, in
+    accumulator dtype: the same slice as ``delta`` where a side-car has the weight's shape, else whole. Empty for
+    methods that need nothing, and for tensors that no side-car mentions.
     """
 
     delta: Tensor
     tuned: Tensor | None = None
     observe: bool = True
     content: str = ""
+    side: Mapping[str, Tensor] = {}
 
 
 class Folded(NamedTuple):
@@ -77,6 +81,10 @@ class Method:
         Two merges of different contributions become one. None when the method cannot (see ``combinable``).
     retract(spec, statistics, base, incoming) -> Folded
         As if the contribution had never been folded. None when the method cannot (see ``retractable``).
+    withdraw(totals, sums, weight) -> totals
+        The inverse of ``advance``, with the sums of ``retract``. None when the method cannot retract.
+    pool(totals, totals) -> totals
+        Totals of two merges of different contributions. None when the method cannot combine.
     """
 
     name: str
@@ -95,10 +103,15 @@ class Method:
     state_factor: Callable[[TensorSpec], float]
     """Most bytes that the statistics of this tensor ever take, over its weights' bytes in accumulator dtype."""
     needs: frozenset[str] = frozenset()
+    """Side-cars that a contribution must bring: ``fisher``, ``gram``. Empty: weights are enough."""
+    uses_totals: Callable[[TensorSpec], bool] = lambda spec: True
+    """False when ``export`` of this tensor is a function of its statistics alone: then it stays when they do."""
     export_elementwise: bool = True
     """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""
     combine: Callable[[TensorSpec, Statistics, Statistics, Tensor], Statistics] | None = None
     retract: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded] | None = None
+    withdraw: Callable[[Mapping[str, float], Sums, float], Mapping[str, float]] | None = None
+    pool: Callable[[Mapping[str, float], Mapping[str, float]], Mapping[str, float]] | None = None
 
     @property
     def combinable(self) -> bool:

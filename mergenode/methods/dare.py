@@ -20,7 +20,7 @@ from torch import Tensor
 from mergenode.errors import UsageError
 from mergenode.maths.norms import exact_total, inner, shown_squared_norm, squared_norm
 from mergenode.maths.random_mask import BLOCK, random_mask
-from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled
+from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import DType, TensorSpec
@@ -56,11 +56,14 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         elementwise=lambda spec: False,
         working_bytes=_working_bytes,
         needs_totals=False,
+        uses_totals=lambda spec: False,
         exact=True,
         commutative=True,
         state_factor=lambda spec: 1.0,
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: _add(spec, statistics, incoming, share, -1),
+        withdraw=withdraw_counts,
+        pool=pool_counts,
     )
 
 

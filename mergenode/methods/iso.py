@@ -20,8 +20,10 @@ from mergenode.methods.accumulator import (
     advance_counts,
     combine_sums,
     fold_sum,
+    pool_counts,
     retract_sum,
     running_sum,
+    withdraw_counts,
 )
 from mergenode.methods.contract import Method, Statistics
 from mergenode.methods.isotropic import flatten_spectrum
@@ -73,10 +75,13 @@ def iso(
         elementwise=lambda spec: not flattened(spec),
         working_bytes=working_bytes,
         needs_totals=False,
+        uses_totals=lambda spec: not flattened(spec),
         exact=True,
         commutative=True,
         state_factor=lambda spec: 1.0,
         export_elementwise=False,
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
+        withdraw=withdraw_counts,
+        pool=pool_counts,
     )

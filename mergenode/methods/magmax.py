@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mergenode.maths.norms import CHUNK, chunks, exact_total, inner, squared_norm
-from mergenode.methods.accumulator import advance_counts
+from mergenode.methods.accumulator import advance_counts, pool_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
@@ -49,10 +49,12 @@ def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = No
         elementwise=lambda spec: True,
         working_bytes=lambda spec: 10 * 8 * CHUNK,
         needs_totals=False,
+        uses_totals=lambda spec: False,
         exact=True,
         commutative=True,
         state_factor=lambda spec: 1.0,
         combine=combine,
+        pool=pool_counts,
     )
 
 

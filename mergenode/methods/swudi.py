@@ -16,7 +16,7 @@ from math import inf
 
 from mergenode.errors import UsageError
 from mergenode.maths.spectral_filter import smooth_filter
-from mergenode.methods.accumulator import advance_counts
+from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.closed_form import closed_form
 from mergenode.methods.contract import Method
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE
@@ -64,10 +64,13 @@ def swudi(
         elementwise=lambda spec: not form.is_solved(spec),
         working_bytes=form.working_bytes,
         needs_totals=False,
+        uses_totals=lambda spec: not form.is_solved(spec),
         exact=True,
         commutative=True,
         state_factor=form.state_factor,
         export_elementwise=False,
         combine=form.combine,
         retract=form.retract,
+        withdraw=withdraw_counts,
+        pool=pool_counts,
     )

@@ -15,7 +15,9 @@ from mergenode.methods.accumulator import (
     combine_sums,
     export_scaled,
     fold_sum,
+    pool_counts,
     retract_sum,
+    withdraw_counts,
 )
 from mergenode.methods.contract import Method, Statistics
 from mergenode.methods.scaling import Scaling, checked_profile
@@ -51,9 +53,12 @@ def task_arithmetic(*, scale: float = 0.3, profile: Mapping[str, float] | None =
         elementwise=lambda spec: True,
         working_bytes=lambda spec: SCRATCH_BYTES,
         needs_totals=False,
+        uses_totals=lambda spec: False,
         exact=True,
         commutative=True,
         state_factor=lambda spec: 1.0,
         combine=lambda spec, left, right, base: combine_sums(left, right, base),
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
+        withdraw=withdraw_counts,
+        pool=pool_counts,
     )

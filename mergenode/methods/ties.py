@@ -22,7 +22,7 @@ from torch import Tensor
 from mergenode.errors import FatalError, UsageError
 from mergenode.maths.magnitude import kth_largest_magnitude
 from mergenode.maths.norms import CHUNK, chunks, exact_total, inner, squared_norm
-from mergenode.methods.accumulator import advance_counts
+from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import DType, TensorSpec
@@ -65,11 +65,14 @@ def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str
         elementwise=lambda spec: share == 1.0,
         working_bytes=lambda spec: (8 if spec.dtype is DType.F64 else 4) * spec.numel + 12 * 8 * CHUNK,
         needs_totals=False,
+        uses_totals=lambda spec: False,
         exact=True,
         commutative=True,
         state_factor=lambda spec: 2.5 if spec.dtype is DType.F64 else 3.0,
         combine=lambda spec, left, right, base: _combine(spec, left, right),
         retract=lambda spec, statistics, base, incoming: _vote(spec, statistics, incoming, share, -1),
+        withdraw=withdraw_counts,
+        pool=pool_counts,
     )
 
 

@@ -28,7 +28,7 @@ from mergenode.maths.norms import inner, squared_norm
 from mergenode.maths.polar import polar_bytes, polar_factor
 from mergenode.maths.rank import numerical_rank
 from mergenode.maths.subspaces import leading_subspaces
-from mergenode.methods.accumulator import SCRATCH_BYTES, advance_counts, combine_sums, fold_sum
+from mergenode.methods.accumulator import SCRATCH_BYTES, advance_counts, combine_sums, fold_sum, pool_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
@@ -88,11 +88,13 @@ def tsvm(
         elementwise=lambda spec: not decomposed(spec),
         working_bytes=lambda spec: _working_bytes(spec) if decomposed(spec) else SCRATCH_BYTES,
         needs_totals=False,
+        uses_totals=lambda spec: not decomposed(spec),
         exact=True,
         commutative=True,
         state_factor=lambda spec: _state_factor(spec, share) if decomposed(spec) else 1.0,
         export_elementwise=False,
         combine=combine,
+        pool=pool_counts,
     )
 
 

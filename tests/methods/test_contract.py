@@ -283,3 +283,32 @@ def test_statistics_are_as_large_as_stated(method: Method) -> None:
 def test_working_memory_is_stated_for_every_tensor(method: Method) -> None:
     for name, tensor in random_models(0)[0].items():
         assert method.working_bytes(spec_of(name, tensor)) > 0
+
+
+def test_what_can_be_combined_or_taken_back_says_how_its_totals_follow(method: Method) -> None:
+    assert (method.pool is not None) == method.combinable
+    assert (method.withdraw is not None) == method.retractable
+
+
+def test_totals_come_back_when_a_contribution_leaves_and_add_up_when_merges_meet(method: Method) -> None:
+    sums = {"delta_sq": 4.0, "kept_sq": 4.0, "merge_sq": 9.0, "dot": 1.0}
+    one = method.advance({}, sums, 2.0)
+    two = method.advance(one, {**sums, "delta_sq": 9.0}, 0.5)
+    if method.withdraw is not None:
+        assert method.withdraw(two, {**sums, "delta_sq": 9.0}, 0.5) == one
+        assert method.withdraw(one, sums, 2.0) == {}
+    if method.pool is not None:
+        pooled = method.pool(one, method.advance({}, {**sums, "delta_sq": 9.0}, 0.5))
+        assert {**pooled, "merge_sq": 9.0} == two
+        assert method.pool({}, one) == method.pool(one, {}) == one
+
+
+def test_without_use_for_totals_the_export_is_a_function_of_the_statistics(method: Method) -> None:
+    base, tuned = random_models(3)
+    merge = merge_all(method, base, tuned)
+    other = {name: value * 3.0 + 1.0 for name, value in merge.totals.items()}
+    for name, tensor in base.items():
+        spec, statistics = spec_of(name, tensor), merge.statistics[name]
+        if not method.uses_totals(spec):
+            published = [method.export(spec, statistics, widened(tensor), totals) for totals in (merge.totals, other)]
+            assert torch.equal(*published)
