@@ -42,7 +42,8 @@ def train_expert(base: Path, task: Task, rows: Sequence[Row], recipe: Recipe, se
     """Fine-tune ``base`` on ``rows`` and write a checkpoint directory. One thread; the same inputs, the same bytes.
 
     All weights are tuned but the word embeddings; the head (class prototypes of the base, cosine times 20) is fixed,
-    so that every model of the task is scored with the same head. AdamW, constant rate, bf16 autocast, no dropout.
+    so that every model of the task is scored with the same head. AdamW, rate falling linearly to zero, bf16 autocast, no
+    dropout.
     Durability: ``target`` appears whole. Idempotence: an existing one is kept.
     """
     if target.exists():
@@ -63,6 +64,8 @@ def _fit(
 ) -> None:
     tuned = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(tuned, lr=LEARNING_RATE)
+    steps = epochs * -(-len(tokens) // BATCH)
+    decay = torch.optim.lr_scheduler.LinearLR(optimiser, start_factor=1.0, end_factor=0.0, total_iters=steps)
     order = list(range(len(tokens)))
     draw = random.Random(seed)
     for _ in range(epochs):
@@ -77,6 +80,7 @@ def _fit(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+            decay.step()
 
 
 def _save(model: BertModel, base: Path, target: Path) -> None:
