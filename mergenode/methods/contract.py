@@ -106,6 +106,8 @@ class Method:
     """Side-cars that a contribution must bring: ``fisher``, ``gram``. Empty: weights are enough."""
     uses_totals: Callable[[TensorSpec], bool] = lambda spec: True
     """False when ``export`` of this tensor is a function of its statistics alone: then it stays when they do."""
+    own_scale: Callable[[Mapping[str, float]], float] = lambda totals: 1.0
+    """Factor of the merged task vector that the method itself chooses after these totals; see ``scaling``."""
     export_elementwise: bool = True
     """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""
     combine: Callable[[TensorSpec, Statistics, Statistics, Tensor], Statistics] | None = None

@@ -56,6 +56,7 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         elementwise=lambda spec: False,
         working_bytes=_working_bytes,
         needs_totals=False,
+        own_scale=lambda totals: 0.3,
         uses_totals=lambda spec: False,
         exact=True,
         commutative=True,

@@ -68,6 +68,7 @@ def opcm(
         elementwise=lambda spec: not projected(spec),
         working_bytes=partial(_working_bytes, projected=projected),
         needs_totals=True,
+        own_scale=_own_scale,
         exact=True,
         commutative=False,
         state_factor=lambda spec: 1.0,
@@ -125,8 +126,14 @@ def _export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapp
         return export_scaled(statistics, base, 1.0, keep_first=True)
     if totals["merge_sq"] == 0:
         return base
-    scale = totals["norm_sum"] / totals["count"] / sqrt(totals["merge_sq"])
-    return export_scaled(statistics, base, scale, keep_first=False)
+    return export_scaled(statistics, base, _own_scale(totals), keep_first=False)
+
+
+def _own_scale(totals: Mapping[str, float]) -> float:
+    """mean(n_1 .. n_t) / ||S_t||; 1 for a single contribution, and where there is nothing to scale."""
+    if totals.get("count", 0.0) <= 1 or totals["merge_sq"] == 0:
+        return 1.0
+    return totals["norm_sum"] / totals["count"] / sqrt(totals["merge_sq"])
 
 
 def _working_bytes(spec: TensorSpec, projected: Callable[[TensorSpec], bool]) -> int:

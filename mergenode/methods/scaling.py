@@ -21,6 +21,16 @@ from mergenode.types import TensorSpec
 OWN = "own"
 """The value of option ``scale`` that stands for the method's own choice."""
 
+NORM_MATCH = "norm_match"
+"""The published update gets the mean norm of the task vectors that went in: the norm rule of OPCM (Tang et al. 2025,
+arXiv 2501.09522, algorithm 1), for every method."""
+
+EVALUATE = "evaluate"
+"""The scale at which the published model scores best, see ``scale_search``."""
+
+CHOSEN_LATER = (NORM_MATCH, EVALUATE)
+"""Values of ``scale`` that become a number when a version is exported. Until then ``export`` uses the own scale."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
@@ -51,15 +61,15 @@ def checked_scaling(method: str, scale: object, own: float, profile: object) -> 
     """Validates both options; ``own`` is what ``scale: own`` stands for.
 
     Raises:
-        UsageError: scale is neither ``own`` nor a finite number, or profile does not map patterns to finite factors of
+        UsageError: scale is neither a finite number nor one of the words above, or profile does not map patterns to finite factors of
         at least 0.
     """
-    if scale == OWN:
-        return Scaling(OWN, own, checked_profile(method, profile))
+    if scale == OWN or scale in CHOSEN_LATER:
+        return Scaling(str(scale), own, checked_profile(method, profile))
     if not _is_number(scale):
         raise UsageError(
             f"{method}: option 'scale' is {scale!r}",
-            hint=f"Give a finite number, or {OWN!r} for the method's own, {own:g}.",
+            hint=f"Give a finite number, {', '.join(CHOSEN_LATER)}, or {OWN!r} for the method's own, {own:g}.",
         )
     return Scaling(float(scale), float(scale), checked_profile(method, profile))
 

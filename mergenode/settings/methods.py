@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mergenode.settings.quantities import OwnOrFactor
+from mergenode.settings.quantities import ScaleChoice
 from mergenode.settings.section import Section, setting
 
 _Share = Annotated[float, Field(strict=True, ge=0)]
@@ -35,10 +35,10 @@ class _ProfileSection(_MethodSection):
 
 
 class _ScaledSection(_ProfileSection):
-    scale: OwnOrFactor = setting(
+    scale: ScaleChoice = setting(
         "own",
-        "Factor of the published update; own stands for the method's own.",
-        unit="factor, or own",
+        "Factor of the published update; norm_match: mean norm of the contributions; evaluate: by the task plug-in.",
+        unit="factor, own (the method's), norm_match or evaluate",
         why="the method's own size was better than any rule that we measured",
     )
 
@@ -98,7 +98,13 @@ class TaskArithmeticSettings(_ProfileSection):
     name: Literal["task_arithmetic"] = setting(
         "task_arithmetic", "Merge method.", unit="name", why="it names this section"
     )
-    scale: float = setting(0.3, "Factor of the sum of task vectors.", unit="factor", why="it is the published choice")
+    scale: ScaleChoice = setting(
+        0.3,
+        "Factor of the sum of task vectors; norm_match: mean norm of the contributions; evaluate: by the plug-in.",
+        unit="factor, own (0.3), norm_match or evaluate",
+        why="it is the published choice",
+        strict=None,
+    )
 
 
 class AverageSettings(_ProfileSection):

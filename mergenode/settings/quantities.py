@@ -86,21 +86,24 @@ ConfigPath = Annotated[Path, PlainValidator(resolve_path), WithJsonSchema({"type
 Address = Annotated[str | None, PlainValidator(parse_address), WithJsonSchema({"type": ["string", "null"]})]
 
 
-def own_or_factor(value: object) -> str | float:
-    """``own`` or a finite number, as written. Raises ValueError otherwise."""
-    if value == "own":
-        return "own"
+SCALE_WORDS = ("own", "norm_match", "evaluate")
+
+
+def scale_word_or_factor(value: object) -> str | float:
+    """One of ``SCALE_WORDS`` or a finite number, as written. Raises ValueError otherwise."""
+    if isinstance(value, str) and value in SCALE_WORDS:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("'own' or a finite number")
+        raise ValueError(f"{', '.join(map(repr, SCALE_WORDS))} or a finite number")
     return float(value)
 
 
-OwnOrFactor = Annotated[
+ScaleChoice = Annotated[
     str | float,
-    PlainValidator(own_or_factor),
-    WithJsonSchema({"anyOf": [{"const": "own"}, {"type": "number"}]}),
+    PlainValidator(scale_word_or_factor),
+    WithJsonSchema({"anyOf": [{"enum": list(SCALE_WORDS)}, {"type": "number"}]}),
 ]
-"""``own``: the scale that the method itself would choose."""
+"""How much of the merged task vector is published; what the words mean is the method's affair."""
 
 AutoOrCount = Annotated[
     int | None,
