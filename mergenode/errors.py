@@ -73,6 +73,7 @@ class TransientReason(StrEnum):
     WRITE_FAILED = "write_failed"
     REGISTRY_UNREACHABLE = "registry_unreachable"
     VANISHED = "vanished"
+    TASK_FAILED = "task_failed"
 
 
 class MergenodeError(Exception):

@@ -12,6 +12,7 @@ from mergenode.settings.sections import (
     ShutdownSettings,
     ValidationSettings,
 )
+from mergenode.settings.task import TaskSettings
 from mergenode.settings.tree import Settings
 from mergenode.sizes import parse_size
 
@@ -26,6 +27,7 @@ __all__ = [
     "RegistrySettings",
     "Settings",
     "ShutdownSettings",
+    "TaskSettings",
     "ValidationSettings",
     "load_settings",
     "method_options",

@@ -24,6 +24,7 @@ from mergenode.settings.sections import (
     ShutdownSettings,
     ValidationSettings,
 )
+from mergenode.settings.task import TaskSettings
 
 RESERVED_REGISTRY = "ingest"
 """The registry name of what `mergenode ingest` hands in."""
@@ -54,6 +55,7 @@ class Settings(Section):
     http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
     engine: EngineSettings = subsection(EngineSettings, "How folds are executed.")
     validation: ValidationSettings = subsection(ValidationSettings, "What a contribution may be.")
+    task: TaskSettings = subsection(TaskSettings, "Your own code that knows model and data.")
     log: LogSettings = subsection(LogSettings, "What the node writes about itself.")
     shutdown: ShutdownSettings = subsection(ShutdownSettings, "How the node ends.")
 

@@ -43,7 +43,7 @@ def test_the_complete_example_mentions_every_setting_with_its_default() -> None:
     commented = {f"method.{key}" for key in re.findall(r"^  # (\w+):", text, re.MULTILINE)}
     assert set(setting_names()) <= written | commented
     loaded, minimal = load_settings(path, {}), load_settings(ROOT / "configs/single-node.yaml", {})
-    for section in ("publish", "http", "engine", "validation", "log", "shutdown"):
+    for section in ("publish", "http", "engine", "validation", "task", "log", "shutdown"):
         assert getattr(loaded, section) == getattr(minimal, section), "examples show the defaults"
 
 

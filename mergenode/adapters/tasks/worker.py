@@ -1,0 +1,128 @@
+"""What the node asks a task plug-in, answered by a process of its own or refused with a clear error."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from mergenode.adapters.tasks.lines import BrokenLine
+from mergenode.adapters.tasks.process import PluginProcess, Silent
+from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
+from mergenode.ports.task import TaskOptions
+
+ByteProgress = Callable[[int, int], None]
+
+_PERMANENT = ("entrypoint", "missing", "unfit", "checkpoint")
+_TAIL_CHARACTERS = 300
+_OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")
+_MEMORY_HINT = "It needs more memory than task.memory_limit allows: raise it, or use smaller batches."
+
+
+def _unheard(done: int, total: int) -> None:
+    """Progress nobody looks at."""
+
+
+class TaskWorker:
+    """Asks the plug-in of the settings' section ``task``. Close it, or use it in ``with``; for one thread at a time.
+
+    The process is started by the first call and kept for the next ones; after any failure it is ended with all that
+    it started, and the next call begins with a new one. Nothing that a plug-in does (raise, hang, leak, print, exit,
+    kill itself) does more to the node than the errors below.
+
+    Errors of every call:
+        UsageError: the settings name no plug-in.
+        FatalError: there is no such class, it lacks the method, its model does not have the checkpoint's names and
+            shapes, or the checkpoint cannot be read: the same again until somebody changes something.
+        TransientError: TASK_FAILED: the plug-in raised, took longer than ``timeout``, more memory than
+            ``memory_limit``, ended its process, or returned no finite numbers.
+        Stopped: ``stop`` asked for it.
+    """
+
+    def __init__(self, options: TaskOptions, *, stop: Callable[[], bool] = lambda: False) -> None:
+        self._options = options
+        self._stop = stop
+        self._process: PluginProcess | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process. Idempotent; a later call starts a new one."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def methods(self) -> frozenset[str]:
+        """Names of the methods that the plug-in offers, of ``ports.task.METHODS``."""
+        return frozenset(self._ask({"call": "describe"}))
+
+    def evaluate(self, checkpoint_dir: Path) -> Mapping[str, float]:
+        """Scores of a full checkpoint (directory or bare file): finite numbers by name, never empty."""
+        scores: dict[str, float] = self._ask({"call": "evaluate", "checkpoint": str(checkpoint_dir.absolute())})
+        return scores
+
+    def _ask(self, request: Mapping[str, Any], progress: ByteProgress = _unheard) -> Any:
+        answered = False
+        try:
+            answer = self._answer(request, progress)
+            answered = "result" in answer
+        finally:
+            if not answered:
+                self.close()
+        if not answered:
+            self._refuse(str(request["call"]), answer)
+        return answer["result"]
+
+    def _answer(self, request: Mapping[str, Any], progress: ByteProgress) -> dict[str, Any]:
+        if self._options.entrypoint is None:
+            raise UsageError(
+                "there is no task plug-in",
+                hint="Name its class: task: {entrypoint: package.module:Class} in the settings; see docs/tasks.md.",
+            )
+        if self._process is None:
+            self._process = PluginProcess(self._options)
+        try:
+            return self._process.ask(request, self._options.timeout, progress, self._stop)
+        except Silent:
+            raise self._failed(
+                f"{request['call']} took longer than {self._options.timeout:g} seconds",
+                "Give it less data, or raise task.timeout.",
+            ) from None
+        except BrokenLine as error:
+            raise self._failed(f"{request['call']} answered with {error}", "") from error
+        except EOFError:
+            raise self._ended(str(request["call"])) from None
+
+    def _ended(self, call: str) -> TransientError:
+        assert self._process is not None
+        self._process.settle()
+        status = self._process.end()
+        how = f"with status {status}" if status >= 0 else f"by signal {signal.Signals(-status).name}"
+        said = self._process.said().splitlines()
+        return self._failed(
+            f"its process ended {how} during {call}" + (f": {said[-1][-_TAIL_CHARACTERS:]}" if said else ""),
+            "It may have run out of memory: see task.memory_limit.",
+        )
+
+    def _failed(self, what: str, hint: str) -> TransientError:
+        return TransientError(
+            TransientReason.TASK_FAILED, f"task plug-in {self._options.entrypoint}: {what}", hint=hint
+        )
+
+    def _refuse(self, call: str, answer: Mapping[str, Any]) -> NoReturn:
+        message, hint = str(answer.get("message", "no reason given")), str(answer.get("hint", ""))
+        if answer.get("failed") in _PERMANENT:
+            raise FatalError(f"task plug-in {self._options.entrypoint}: {message}", hint=hint)
+        if answer.get("failed") == "raised":
+            message = f"{call}: {message}"
+            hint = _MEMORY_HINT if _OUT_OF_MEMORY.search(message) else "Run `mergenode task check` to see it alone."
+        raise self._failed(message, hint)

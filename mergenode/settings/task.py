@@ -1,0 +1,50 @@
+"""The section ``task``: the plug-in that knows what the model is for, and what it may use."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from mergenode.settings.quantities import ConfigPath, Size
+from mergenode.settings.section import Section, setting
+
+
+class TaskSettings(Section):
+    """Your own class with any of build_model, calibration_batches, loss, train, evaluate; see docs/tasks.md."""
+
+    entrypoint: str | None = setting(
+        None,
+        "Class of the plug-in as package.module:Class; null: none, and what needs one is refused.",
+        unit="module and class",
+        why="merging itself needs no data",
+    )
+    path: ConfigPath | None = setting(
+        None,
+        "Directory in which the module is looked for first; null: where Python looks anyway.",
+        unit="path",
+        why="an installed package is found by its name",
+    )
+    memory_limit: Size = setting(
+        "4GiB",
+        "Most private memory that the plug-in's process may allocate.",
+        unit="bytes, or text such as 4GiB",
+        why="a small model fits and a leak ends before the machine does",
+        ge=256 << 20,
+    )
+    timeout: float = setting(
+        600.0,
+        "How long one call of the plug-in may take before its process is ended.",
+        unit="seconds",
+        why="a score that takes longer would hold up every version",
+        gt=0,
+        le=604_800,
+    )
+
+    @field_validator("entrypoint", mode="after")
+    @classmethod
+    def _module_and_class(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        module, colon, name = value.partition(":")
+        if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError("a module and a class such as my_package.task:Task")
+        return value
