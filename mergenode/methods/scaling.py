@@ -61,8 +61,8 @@ def checked_scaling(method: str, scale: object, own: float, profile: object) -> 
     """Validates both options; ``own`` is what ``scale: own`` stands for.
 
     Raises:
-        UsageError: scale is neither a finite number nor one of the words above, or profile does not map patterns to finite factors of
-        at least 0.
+        UsageError: scale is neither a finite number nor one of the words above, or profile does not map patterns to
+        finite factors of at least 0.
     """
     if scale == OWN or scale in CHOSEN_LATER:
         return Scaling(str(scale), own, checked_profile(method, profile))

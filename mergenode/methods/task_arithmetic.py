@@ -21,7 +21,6 @@ from mergenode.methods.contract import Method, Statistics
 from mergenode.methods.scaling import checked_scaling
 from mergenode.types import TensorSpec
 
-
 PUBLISHED_SCALE = 0.3
 """The paper's choice for eight tasks."""
 
