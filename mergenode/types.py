@@ -166,7 +166,10 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The committed running merge, as the ledger knows it."""
+    """The committed running merge, as the ledger knows it.
+
+    ``restated``: its last change was no fold (a retraction, a rollback, a combination).
+    """
 
     generation: int = 0
     count: int = 0
@@ -175,3 +178,4 @@ class Head:
     lineage: Digest | None = None
     published_generation: int = 0
     version: int = 0
+    restated: bool = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mergenode.cli.output import percent_text
 from mergenode.ledger.codec import encode
 from mergenode.ledger.records import (
+    Admitted,
     ContributionFact,
     Discovered,
     Duplicate,
@@ -18,6 +19,8 @@ from mergenode.ledger.records import (
     Pruned,
     Published,
     Rejected,
+    Restated,
+    Retracted,
 )
 
 if TYPE_CHECKING:
@@ -88,4 +91,11 @@ def sentence(fact: Fact) -> str:
             text = f"generation {fact.generation} at {fact.path}, {fact.seconds:.1f} s"
         case Pruned():
             text = "files removed by retention"
+        case Retracted():
+            text = fact.why or "taken out of the merge"
+        case Admitted():
+            text = f"from {fact.location}, folded by ledger {fact.origin[:12]}"
+        case Restated():
+            back = "" if fact.rollback_to is None else f"back to v{fact.rollback_to:06d}: "
+            text = f"{back}{fact.count} contributions left, {fact.how}, {fact.seconds:.1f} s"
     return text

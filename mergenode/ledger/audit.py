@@ -14,7 +14,7 @@ from mergenode.errors import FatalError
 from mergenode.ledger.canonical import canonical, parse
 from mergenode.ledger.chain import GENESIS, Entry, link
 from mergenode.ledger.codec import decode
-from mergenode.ledger.records import Fact, Folded, Pruned, Published
+from mergenode.ledger.records import Admitted, Fact, Folded, Pruned, Published, Retracted
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -27,6 +27,7 @@ class Audit:
         self._hash = GENESIS
         self._position = Position()
         self._names: dict[Digest, str] = {}
+        self._members: dict[Digest, int] = {}
         self._available: dict[int, int] = {}
         self._counts: Counter[str] = Counter()
 
@@ -34,6 +35,16 @@ class Audit:
     def counts(self) -> Mapping[str, int]:
         """Facts seen so far, by kind."""
         return dict(self._counts)
+
+    @property
+    def members(self) -> Mapping[Digest, int]:
+        """Contents in the merge so far, with the sequence number of the fact by which each entered."""
+        return dict(self._members)
+
+    @property
+    def restating(self) -> bool:
+        """True where the last fact asks for one more."""
+        return self._position.restating
 
     @property
     def available(self) -> Mapping[int, int]:
@@ -72,8 +83,12 @@ class Audit:
         self._position = advance(self._position, fact)
         self._counts[fact.kind] += 1
         match fact:
-            case Folded():
-                self._names.setdefault(fact.content, fact.name)
+            case Folded() | Admitted():
+                if fact.content not in self._names:
+                    self._names[fact.content], self._members[fact.content] = fact.name, sequence
+            case Retracted():
+                self._names.pop(fact.content, None)
+                self._members.pop(fact.content, None)
             case Published():
                 self._available[fact.version] = sequence
             case Pruned():

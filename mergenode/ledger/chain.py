@@ -8,7 +8,7 @@ was made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -70,4 +70,19 @@ def lineage(
         "content": content,
         "weight": float(weight),
     }
+    return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())
+
+
+def lineage_without(previous: Digest | None, contents: Iterable[Digest]) -> Digest:
+    """Identity of a merge from which these contents were subtracted: equal wherever the same was done, in any order.
+
+    Not that of a merge which never held them: subtraction leaves rounding behind.
+    """
+    step = {"previous": previous, "retracted": sorted(contents)}
+    return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())
+
+
+def lineage_combined(lineages: Iterable[Digest | None]) -> Digest:
+    """Identity of the sum of merges, whatever their order."""
+    step = {"combined": sorted(lineage or "" for lineage in lineages)}
     return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())

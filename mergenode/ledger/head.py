@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from mergenode.ledger.records import Folded, Published
+from mergenode.ledger.records import Folded, Published, Restated
 from mergenode.types import Head
 
 
-def head_after(folded: Folded | None, published: Published | None) -> Head:
-    """The head of a ledger whose newest ``folded`` and ``published`` facts are these; None: there is none."""
+def head_after(newest: Folded | Restated | None, published: Published | None) -> Head:
+    """The head of a ledger whose newest fact about the merge and newest ``published`` fact are these; None: no such."""
     version, published_generation = (published.version, published.generation) if published else (0, 0)
-    if folded is None:
+    if newest is None:
         return Head(published_generation=published_generation, version=version)
     return Head(
-        generation=folded.generation,
-        count=folded.count,
-        totals=folded.totals,
-        statistics=folded.statistics,
-        lineage=folded.lineage,
+        generation=newest.generation,
+        count=newest.count,
+        totals=newest.totals,
+        statistics=newest.statistics,
+        lineage=newest.lineage,
         published_generation=published_generation,
         version=version,
+        restated=isinstance(newest, Restated),
     )

@@ -116,7 +116,61 @@ class Pruned(Fact):
     versions: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retracted(ContributionFact):
+    """Taken out of the merge; not taken in again unless the operator asks. Followed by ``restated`` in the same append.
+
+    ``why``: what the operator said.
+    """
+
+    kind: ClassVar[str] = "retracted"
+    content: Digest
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted(ContributionFact):
+    """In the merge because the ledger ``origin`` had folded it. Followed by ``restated`` in the same append."""
+
+    kind: ClassVar[str] = "admitted"
+    origin: str
+    location: str
+    content: Digest
+    contribution_kind: str
+    weight: float
+    norm: float
+    relative_norm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restated(Fact):
+    """The commit point of what changes the merge without folding: ``generation`` is durable and holds what is left.
+
+    ``how``: ``subtracted``, ``replayed`` (from a snapshot or from nothing) or ``combined``. ``rollback_to``: the
+    version that the operator went back to. ``lineage`` of a replay is that of a node that folded nothing else, see
+    ``chain``; None when nothing is left.
+    """
+
+    kind: ClassVar[str] = "restated"
+    generation: int
+    count: int
+    totals: Mapping[str, float]
+    statistics: Digest
+    lineage: Digest | None
+    how: str
+    rollback_to: int | None = None
+    seconds: float = 0.0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+
+Member = Folded | Admitted
+"""The fact by which a contribution entered the merge."""
+
 KINDS: Mapping[str, type[Fact]] = {
-    fact.kind: fact for fact in (Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned)
-}
+    fact.kind: fact
+    for fact in (
+        Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned, Retracted, Admitted, Restated,
+    )
+}  # fmt: skip
 """Every kind of fact by its name on disk."""

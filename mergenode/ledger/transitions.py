@@ -1,7 +1,9 @@
 """Which fact may follow which: the rules of the ledger, told as objections.
 
 - ``initialised`` is the first fact, and there is only one.
-- ``folded`` advances the generation by one and the count by one, and never folds a content twice.
+- ``folded`` advances the generation by one and the count by one, and never folds a content that is in the merge.
+- ``retracted`` takes out a content that is in the merge, ``admitted`` takes in one that is not; both are followed by
+  more of their kind and then by ``restated``, which advances the generation by one, all in one append.
 - ``published`` advances the version by one, publishes the committed generation, and each generation once.
 - ``pruned`` names versions that are still available, never the newest.
 
@@ -12,28 +14,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
-from mergenode.ledger.records import Fact, Folded, Initialised, Pruned, Published
+from mergenode.ledger.records import Admitted, Fact, Folded, Initialised, Pruned, Published, Restated, Retracted
 from mergenode.types import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a ledger stands after its facts so far."""
+    """Where a ledger stands after its facts so far. ``restating``: members changed, ``restated`` is due."""
 
     initialised: bool = False
     generation: int = 0
     count: int = 0
     published_generation: int = 0
     version: int = 0
+    restating: bool = False
 
 
 class History(Protocol):
     """The two questions that need more than the position: they are asked before the fact enters."""
 
     def folded_as(self, content: Digest) -> str | None:
-        """The name under which this content was folded, or None."""
+        """The name under which this content is in the merge, or None."""
         ...
 
     def is_available(self, version: int) -> bool:
@@ -43,15 +46,20 @@ class History(Protocol):
 
 def advance(position: Position, fact: Fact) -> Position:
     """The position after ``fact``. Total: defined after objections too, so that an audit can go on."""
+    changes: dict[str, Any] = {}
     match fact:
         case Initialised():
-            return replace(position, initialised=True)
+            changes = {"initialised": True}
         case Folded(generation=generation, count=count):
-            return replace(position, generation=generation, count=count)
+            changes = {"generation": generation, "count": count}
+        case Retracted() | Admitted():
+            step = 1 if isinstance(fact, Admitted) else -1
+            changes = {"count": position.count + step, "restating": True}
+        case Restated(generation=generation, count=count):
+            changes = {"generation": generation, "count": count, "restating": False}
         case Published(generation=generation, version=version):
-            return replace(position, published_generation=generation, version=version)
-        case _:
-            return position
+            changes = {"published_generation": generation, "version": version}
+    return replace(position, **changes)
 
 
 def objections(position: Position, fact: Fact, history: History) -> tuple[str, ...]:
@@ -60,15 +68,23 @@ def objections(position: Position, fact: Fact, history: History) -> tuple[str, .
         return ("initialised a second time",) if position.initialised else ()
     if not position.initialised:
         return (f"a {fact.kind} fact before the ledger was initialised",)
+    if position.restating and not isinstance(fact, Retracted | Admitted | Restated):
+        return (f"a {fact.kind} fact where the changed members were to be restated",)
+    return tuple(_against(position, fact, history))
+
+
+def _against(position: Position, fact: Fact, history: History) -> Iterator[str]:
     match fact:
+        case Retracted() | Admitted():
+            yield from _against_member(fact, history)
+        case Restated():
+            yield from _against_restated(position, fact)
         case Folded():
-            return tuple(_against_folded(position, fact, history))
+            yield from _against_folded(position, fact, history)
         case Published():
-            return tuple(_against_published(position, fact))
+            yield from _against_published(position, fact)
         case Pruned():
-            return tuple(_against_pruned(position, fact, history))
-        case _:
-            return ()
+            yield from _against_pruned(position, fact, history)
 
 
 def _against_folded(position: Position, fact: Folded, history: History) -> Iterator[str]:
@@ -77,7 +93,24 @@ def _against_folded(position: Position, fact: Folded, history: History) -> Itera
     if fact.count != position.count + 1:
         yield f"{fact.count} contributions counted after {position.count}"
     if (name := history.folded_as(fact.content)) is not None:
-        yield f"content {fact.content} folded a second time, first as {name!r}"
+        yield f"content {fact.content} folded although it is in the merge as {name!r}"
+
+
+def _against_member(fact: Retracted | Admitted, history: History) -> Iterator[str]:
+    name = history.folded_as(fact.content)
+    if isinstance(fact, Admitted) and name is not None:
+        yield f"content {fact.content} admitted although it is in the merge as {name!r}"
+    if isinstance(fact, Retracted) and name is None:
+        yield f"content {fact.content} retracted although it is not in the merge"
+
+
+def _against_restated(position: Position, fact: Restated) -> Iterator[str]:
+    if not position.restating:
+        yield "restated although no member changed"
+    if fact.generation != position.generation + 1:
+        yield f"generation {fact.generation} restated after generation {position.generation}"
+    if fact.count != position.count:
+        yield f"{fact.count} contributions restated where {position.count} are in the merge"
 
 
 def _against_published(position: Position, fact: Published) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Published
+from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Member, Published, Retracted
 from mergenode.types import Digest, Head
 
 Key = tuple[str, str, str]
@@ -18,7 +18,7 @@ class LedgerReader(Protocol):
     def initialised(self) -> Initialised | None: ...
 
     def head(self) -> Head:
-        """The committed running merge: from the newest ``folded`` and ``published`` facts."""
+        """The committed running merge: from the newest ``folded`` or ``restated`` fact and the newest ``published``."""
         ...
 
     def outcomes(self, keys: Iterable[Key]) -> Mapping[Key, ContributionFact]:
@@ -29,7 +29,21 @@ class LedgerReader(Protocol):
         """Sequence of the first ``discovered`` fact about each of these revisions; unknown keys are absent."""
         ...
 
-    def by_content(self, content: Digest) -> Folded | None: ...
+    def by_content(self, content: Digest) -> Member | None:
+        """The fact by which this content entered the merge; None when it is not in it."""
+        ...
+
+    def retraction(self, content: Digest) -> Retracted | None:
+        """The newest retraction of this content; None when it was never retracted or is in the merge again."""
+        ...
+
+    def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
+        """What is in the merge, with sequence numbers beyond ``after``, in the order in which it entered, streamed."""
+        ...
+
+    def newest_members(self, count: int) -> Sequence[tuple[int, Member]]:
+        """The ``count`` contributions that entered the merge last, oldest of them first."""
+        ...
 
     def facts(
         self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None

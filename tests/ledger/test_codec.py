@@ -25,6 +25,7 @@ JSON = st.recursive(
 OBJECT = st.dictionaries(ANY_TEXT, JSON, max_size=3)
 FIELDS = {
     "int": st.integers(),
+    "int | None": st.none() | st.integers(),
     "float": FINITE,
     "str": ANY_TEXT,
     "Digest": ANY_TEXT.map(Digest),

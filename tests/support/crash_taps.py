@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_WRITING = ("BEGIN IMMEDIATE", "INSERT", "UPDATE", "CREATE", "COMMIT", "PRAGMA journal_mode =", "PRAGMA user_version =")
+_WRITING = (
+    "BEGIN IMMEDIATE", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "COMMIT", "PRAGMA journal_mode =",
+    "PRAGMA user_version =",
+)  # fmt: skip
 _RENAME, _UNLINK = os.rename, os.unlink
 _FSYNC, _PWRITE, _OPEN, _DUP, _TRUNCATE = os.fsync, os.pwrite, os.open, os.dup, os.ftruncate
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from mergenode.ledger.records import Discovered, Duplicate, Folded, Initialised, Pruned, Published, Rejected
+from mergenode.ledger.records import (
+    Admitted,
+    Discovered,
+    Duplicate,
+    Folded,
+    Initialised,
+    Pruned,
+    Published,
+    Rejected,
+    Restated,
+    Retracted,
+)
 from mergenode.types import Digest
 
 TIME = "2026-01-02T03:04:05Z"
@@ -58,6 +69,35 @@ def published(version: int = 1, **changes: Any) -> Published:
 
 def pruned(*versions: int) -> Pruned:
     return Pruned(time=TIME, versions=versions)
+
+
+def retracted(number: int = 1, **changes: Any) -> Retracted:
+    return Retracted(**_contribution(number) | {"content": digest(number), "why": "asked"} | changes)
+
+
+def admitted(number: int = 1, **changes: Any) -> Admitted:
+    fields = {
+        "origin": "b2",
+        "location": f"/other/m{number}",
+        "content": digest(number),
+        "contribution_kind": "full",
+        "weight": 1.0,
+        "norm": 1.5,
+        "relative_norm": 0.01,
+    }
+    return Admitted(**_contribution(number) | fields | changes)
+
+
+def restated(generation: int, count: int, **changes: Any) -> Restated:
+    fields = {
+        "generation": generation,
+        "count": count,
+        "totals": {"count": float(count)},
+        "statistics": digest(1000 + generation),
+        "lineage": digest(2000 + generation),
+        "how": "subtracted",
+    }
+    return Restated(**{"time": TIME} | fields | changes)
 
 
 def _contribution(number: int) -> dict[str, Any]:

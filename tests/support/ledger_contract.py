@@ -9,6 +9,7 @@ from mergenode.ledger.records import Fact
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.types import Head
 from tests.support.facts import (
+    admitted,
     digest,
     discovered,
     duplicate,
@@ -17,6 +18,8 @@ from tests.support.facts import (
     pruned,
     published,
     rejected,
+    restated,
+    retracted,
 )
 
 ILLEGAL: dict[str, tuple[list[Fact], Fact]] = {
@@ -50,13 +53,67 @@ ILLEGAL: dict[str, tuple[list[Fact], Fact]] = {
         [initialised(), folded(1), published(1), folded(2), published(2)],
         pruned(1, 1),
     ),
+    "retracted and not restated": ([initialised(), folded(1)], retracted(1)),
+    "restated without a change": ([initialised(), folded(1)], restated(2, 1)),
     "nothing pruned": ([initialised()], pruned()),
     "not a number": ([initialised()], folded(1, totals={"norm_sum": float("nan")})),
     "infinite": ([initialised()], folded(1, relative_norm=float("inf"))),
 }
 
 
+RESTATEMENTS: dict[str, list[Fact]] = {
+    "retracted what is not in": [retracted(3), restated(3, 1)],
+    "retracted twice": [retracted(1), retracted(1), restated(3, 0)],
+    "admitted what is in": [admitted(1), restated(3, 3)],
+    "restated as another count": [retracted(1), restated(3, 2)],
+    "restated as another generation": [retracted(1), restated(4, 1)],
+    "something between": [retracted(1), discovered(3), restated(3, 1)],
+}
+
+
 class LedgerContract:
+    def test_what_was_retracted_is_out_until_it_is_folded_again(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), folded(1), folded(2), folded(3))
+        ledger.append(retracted(1), restated(4, 2))
+        assert [fact.name for _, fact in ledger.members()] == ["m2", "m3"]
+        assert ledger.by_content(digest(1)) is None
+        assert ledger.retraction(digest(1)) == retracted(1)
+        assert ledger.retraction(digest(2)) is None
+        head = ledger.head()
+        assert (head.generation, head.count, head.restated, head.statistics) == (4, 2, True, digest(1004))
+        ledger.append(folded(1, generation=5, count=3, revision="r9"))
+        assert [fact.name for _, fact in ledger.members()] == ["m2", "m3", "m1"]
+        assert ledger.retraction(digest(1)) is None
+        assert not ledger.head().restated
+        assert ledger.by_content(digest(1)) == folded(1, generation=5, count=3, revision="r9")
+        assert ledger.verify() == []
+
+    def test_what_another_ledger_had_folded_is_a_member(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), admitted(1), admitted(2), restated(1, 2, how="combined"))
+        assert [fact.name for _, fact in ledger.members()] == ["m1", "m2"]
+        assert ledger.by_content(digest(2)) == admitted(2)
+        ledger.append(folded(3, generation=2))
+        assert [fact.name for _, fact in ledger.newest_members(2)] == ["m2", "m3"]
+        assert ledger.verify() == []
+
+    def test_members_stream_in_order_from_any_point(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), *(folded(number) for number in range(1, 150)))
+        ledger.append(retracted(70), restated(150, 148))
+        numbers = [sequence for sequence, _ in ledger.members()]
+        assert numbers == [number for number in range(2, 151) if number != 71]
+        assert [sequence for sequence, _ in ledger.members(after=148)] == [149, 150]
+        assert [sequence for sequence, _ in ledger.newest_members(3)] == [148, 149, 150]
+        assert list(ledger.newest_members(0)) == []
+
+    @pytest.mark.parametrize("case", RESTATEMENTS)
+    def test_members_change_as_the_rules_say_or_not_at_all(self, ledger: LedgerStore, case: str) -> None:
+        ledger.append(initialised(), folded(1), folded(2))
+        with pytest.raises(FatalError):
+            ledger.append(*RESTATEMENTS[case])
+        assert [fact.name for _, fact in ledger.members()] == ["m1", "m2"]
+        assert ledger.head().generation == 2
+        assert ledger.verify() == []
+
     def test_an_empty_ledger_answers_every_question(self, ledger: LedgerStore) -> None:
         assert ledger.initialised() is None
         assert ledger.head() == Head()

@@ -13,13 +13,17 @@ from mergenode.ledger.chain import GENESIS, Entry, link
 from mergenode.ledger.codec import decode, encode
 from mergenode.ledger.head import head_after
 from mergenode.ledger.records import (
+    Admitted,
     ContributionFact,
     Discovered,
     Fact,
     Folded,
     Initialised,
+    Member,
     Pruned,
     Published,
+    Restated,
+    Retracted,
 )
 from mergenode.types import Digest, Head
 
@@ -43,6 +47,8 @@ class MemoryLedger:
             entries.append(Entry(sequence, body, previous, link(previous, sequence, body)))
             if findings := audit.examine(entries[-1])[1]:
                 raise FatalError(f"cannot be appended: {'; '.join(findings)}")
+        if audit.restating:
+            raise FatalError("members changed without a restated fact")
         for entry in entries[len(self.entries) :]:
             self._recorded.append((entry.sequence, decode(entry.body, entry.sequence)))
         self._audit, self.entries = audit, entries
@@ -52,7 +58,8 @@ class MemoryLedger:
         return self._newest(Initialised)
 
     def head(self) -> Head:
-        return head_after(self._newest(Folded), self._newest(Published))
+        changes = [fact for _, fact in self._recorded if isinstance(fact, Folded | Restated)]
+        return head_after(changes[-1] if changes else None, self._newest(Published))
 
     def outcomes(self, keys: Iterable[Key]) -> Mapping[Key, ContributionFact]:
         wanted = set(keys)
@@ -65,8 +72,29 @@ class MemoryLedger:
                 found.setdefault(_key(fact), sequence)
         return found
 
-    def by_content(self, content: Digest) -> Folded | None:
-        return next((fact for fact in self._of(Folded) if fact.content == content), None)
+    def by_content(self, content: Digest) -> Member | None:
+        return next((fact for _, fact in self.members() if fact.content == content), None)
+
+    def retraction(self, content: Digest) -> Retracted | None:
+        changes = [
+            fact
+            for _, fact in self._recorded
+            if isinstance(fact, Folded | Admitted | Retracted) and fact.content == content
+        ]
+        return changes[-1] if changes and isinstance(changes[-1], Retracted) else None
+
+    def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
+        inside: dict[Digest, tuple[int, Member]] = {}
+        for sequence, fact in self._recorded:
+            if isinstance(fact, Folded | Admitted):
+                inside[fact.content] = (sequence, fact)
+            elif isinstance(fact, Retracted):
+                del inside[fact.content]
+        yield from (found for found in inside.values() if found[0] > after)
+
+    def newest_members(self, count: int) -> Sequence[tuple[int, Member]]:
+        found = list(self.members())
+        return found[max(0, len(found) - count) :]
 
     def facts(
         self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None

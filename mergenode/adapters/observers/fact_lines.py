@@ -13,6 +13,8 @@ from mergenode.ledger.records import (
     Pruned,
     Published,
     Rejected,
+    Restated,
+    Retracted,
 )
 
 Line = tuple[str, str, dict[str, object]]
@@ -78,3 +80,18 @@ def _(fact: Pruned) -> Line:
 def _(fact: Initialised) -> Line:
     text = f"new state for base {fact.base} with method {fact.method}"
     return "info", text, {"ledger_id": fact.ledger_id, "base": fact.base, "method": fact.method}
+
+
+@describe.register
+def _(fact: Retracted) -> Line:
+    text = f"retracted {fact.name!r}" + (f": {fact.why}" if fact.why else "")
+    return "warning", text, {"registry": fact.registry, "name": fact.name, "content": fact.content}
+
+
+@describe.register
+def _(fact: Restated) -> Line:
+    text = f"the merge holds {fact.count} contributions now, {fact.how}"
+    if fact.rollback_to is not None:
+        text = f"rolled back to version {fact.rollback_to}: {text}"
+    fields = {"generation": fact.generation, "lineage": fact.lineage, "seconds": fact.seconds}
+    return "info", text, dict(fields)

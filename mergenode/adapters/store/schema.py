@@ -1,8 +1,8 @@
 """Tables of the ledger file, and how a file of an earlier version becomes one of this version.
 
 ``facts`` is the ledger; the columns beside ``body`` repeat parts of it so that questions are answered by an
-index. ``counts`` and ``versions`` follow from ``facts`` and change in the same transaction; ``verify``
-compares them.
+index. ``counts``, ``versions`` and ``members`` (what is in the merge, and the fact by which it entered) follow from
+``facts`` and change in the same transaction; ``verify`` compares them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from mergenode.errors import FatalError
-from mergenode.ledger.records import ContributionFact, Duplicate, Fact, Folded, Rejected
+from mergenode.ledger.records import Admitted, ContributionFact, Duplicate, Fact, Folded, Rejected, Retracted
 
 APPLICATION_ID = 0x6D67_6E64
 """``mgnd``, in the header of the file: tells a ledger from any other SQLite file."""
@@ -43,15 +43,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX versions_available ON versions (version) WHERE pruned = 0",
     ),
+    (
+        # A retracted content may be folded again; what is in the merge is there once. The primary key is the last line
+        # of defence of that promise, whatever the caller did.
+        "DROP INDEX folded_once",
+        "CREATE TABLE members (content TEXT PRIMARY KEY, sequence INTEGER NOT NULL UNIQUE) WITHOUT ROWID",
+        "INSERT INTO members SELECT content, sequence FROM facts WHERE kind = 'folded'",
+        "CREATE INDEX facts_by_content ON facts (content, sequence) WHERE content IS NOT NULL",
+    ),
 )
 """One tuple of statements per schema version, oldest first; ``PRAGMA user_version`` counts those applied."""
 
 Column = str | bytes | None
+_WITH_CONTENT = (Folded, Duplicate, Rejected, Retracted, Admitted)
 
 
 def columns(fact: Fact) -> tuple[Column, Column, Column, Column]:
     """registry, name, revision, content as they are stored; None where the kind has no such field."""
-    content = fact.content if isinstance(fact, Folded | Duplicate | Rejected) else None
+    content = fact.content if isinstance(fact, _WITH_CONTENT) else None
     stored_content = None if content is None else stored_text(content)
     if not isinstance(fact, ContributionFact):
         return (None, None, None, stored_content)

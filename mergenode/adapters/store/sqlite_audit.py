@@ -71,6 +71,10 @@ def _column_findings(sequence: int, fact: Fact, stored: list[Any]) -> Iterator[s
 def _derived_findings(connection: sqlite3.Connection, audit: Audit) -> Iterator[str]:
     counts = dict(connection.execute("SELECT kind, facts FROM counts"))
     yield from _differences("facts of kind", counts, audit.counts)
+    members = dict(connection.execute("SELECT content, sequence FROM members"))
+    yield from _differences("the fact that took in content", members, audit.members)
+    if audit.restating:
+        yield "the last fact changed members and was never restated"
     available = dict(connection.execute("SELECT version, sequence FROM versions WHERE pruned = 0"))
     yield from _differences("the fact that published version", available, audit.available)
 

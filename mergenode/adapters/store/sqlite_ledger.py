@@ -14,7 +14,7 @@ from mergenode.adapters.store.sqlite_reader import SqliteReader
 from mergenode.errors import FatalError
 from mergenode.ledger.chain import GENESIS, link
 from mergenode.ledger.codec import encode
-from mergenode.ledger.records import Fact, Pruned, Published
+from mergenode.ledger.records import Admitted, Fact, Folded, Pruned, Published, Retracted
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -48,6 +48,8 @@ class SqliteLedger(SqliteReader):
                     )
                 previous = self._insert(sequence, fact, body, previous)
                 position = advance(position, fact)
+            if position.restating:
+                raise FatalError("members changed without a restated fact: nothing was appended")
             return tip + len(bodies)
 
     @contextmanager
@@ -93,6 +95,10 @@ class SqliteLedger(SqliteReader):
             "INSERT INTO counts (kind, facts) VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET facts = facts + 1",
             (fact.kind,),
         )
+        if isinstance(fact, Folded | Admitted):
+            self._connection.execute("INSERT INTO members VALUES (?, ?)", (stored_text(fact.content), sequence))
+        if isinstance(fact, Retracted):
+            self._connection.execute("DELETE FROM members WHERE content = ?", (stored_text(fact.content),))
         if isinstance(fact, Published):
             self._connection.execute("INSERT INTO versions VALUES (?, ?, 0)", (fact.version, sequence))
         if isinstance(fact, Pruned):
@@ -110,7 +116,8 @@ class _Indexes:
 
     def folded_as(self, content: Digest) -> str | None:
         row = self._connection.execute(
-            "SELECT name FROM facts WHERE kind = 'folded' AND content = ?", (stored_text(content),)
+            "SELECT name FROM facts JOIN members ON facts.sequence = members.sequence WHERE members.content = ?",
+            (stored_text(content),),
         ).fetchone()
         return str(row[0]) if row else None
 

@@ -15,12 +15,24 @@ from mergenode.adapters.store.sqlite_audit import audit_file
 from mergenode.adapters.store.sqlite_errors import reading
 from mergenode.ledger.codec import decode
 from mergenode.ledger.head import head_after
-from mergenode.ledger.records import KINDS, ContributionFact, Fact, Folded, Initialised, Published
+from mergenode.ledger.records import (
+    KINDS,
+    ContributionFact,
+    Fact,
+    Folded,
+    Initialised,
+    Member,
+    Published,
+    Restated,
+    Retracted,
+)
 from mergenode.ports.ledger_store import Key
 from mergenode.types import Digest, Head
 
-_FOLDS_PER_PAGE = 64
+_PAGE = 64
 """Folded facts carry reports of some kilobytes each; a page of them is read per query."""
+
+_MEMBERS = "SELECT facts.sequence, facts.body FROM members JOIN facts ON facts.sequence = members.sequence"
 
 
 class SqliteReader:
@@ -77,10 +89,45 @@ class SqliteReader:
                     found[key] = row[0]
         return found
 
-    def by_content(self, content: Digest) -> Folded | None:
-        """The fold of this content, whatever it was called."""
+    def by_content(self, content: Digest) -> Member | None:
+        """The fact by which this content entered the merge, whatever it was called; None when it is not in it."""
         with self._snapshot():
-            return self._folded(content)
+            row = self._one(
+                "SELECT facts.sequence, facts.body FROM members JOIN facts ON facts.sequence = members.sequence"
+                " WHERE members.content = ?",
+                stored_text(content),
+            )
+        fact = row and decode(row[1], row[0])
+        return fact if isinstance(fact, Member) else None
+
+    def retraction(self, content: Digest) -> Retracted | None:
+        """The newest retraction of this content, None when it was never retracted or is in the merge again."""
+        with self._snapshot():
+            row = self._one(
+                "SELECT sequence, body FROM facts WHERE content = ? AND kind IN ('folded', 'admitted', 'retracted')"
+                " ORDER BY sequence DESC LIMIT 1",
+                stored_text(content),
+            )
+        fact = row and decode(row[1], row[0])
+        return fact if isinstance(fact, Retracted) else None
+
+    def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
+        """What is in the merge, oldest first, a page at a time without a lock in between."""
+        while True:
+            with self._snapshot():
+                page = self._rows(
+                    _MEMBERS + " WHERE members.sequence > ? ORDER BY members.sequence LIMIT ?", after, _PAGE
+                )
+            yield from _decoded_members(page)
+            if len(page) < _PAGE:
+                return
+            after = page[-1][0]
+
+    def newest_members(self, count: int) -> Sequence[tuple[int, Member]]:
+        """The ``count`` contributions that entered the merge last, oldest of them first."""
+        with self._snapshot():
+            rows = self._rows(_MEMBERS + " ORDER BY members.sequence DESC LIMIT ?", count)
+        return list(_decoded_members(rows[::-1]))
 
     def facts(
         self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
@@ -104,13 +151,13 @@ class SqliteReader:
                 page = self._rows(
                     "SELECT sequence, body FROM facts WHERE kind = 'folded' AND sequence > ? ORDER BY sequence LIMIT ?",
                     after,
-                    _FOLDS_PER_PAGE,
+                    _PAGE,
                 )
             for sequence, body in page:
                 fact = decode(body, sequence)
                 if isinstance(fact, Folded):
                     yield sequence, fact
-            if len(page) < _FOLDS_PER_PAGE:
+            if len(page) < _PAGE:
                 return
             after = page[-1][0]
 
@@ -177,13 +224,18 @@ class SqliteReader:
         return decode(rows[0][1], rows[0][0]) if rows else None
 
     def _head(self) -> Head:
-        folded, published = self._newest("folded"), self._newest("published")
+        """The newest fact about the merge is a fold or a restatement, whichever came later."""
+        rows = sorted(row for kind in ("folded", "restated") for row in self._range(kind, None, 1))
+        newest = decode(rows[-1][1], rows[-1][0]) if rows else None
+        published = self._newest("published")
         return head_after(
-            folded if isinstance(folded, Folded) else None,
+            newest if isinstance(newest, Folded | Restated) else None,
             published if isinstance(published, Published) else None,
         )
 
-    def _folded(self, content: Digest) -> Folded | None:
-        row = self._one("SELECT sequence, body FROM facts WHERE kind = 'folded' AND content = ?", stored_text(content))
-        fact = row and decode(row[1], row[0])
-        return fact if isinstance(fact, Folded) else None
+
+def _decoded_members(rows: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Member]]:
+    for sequence, body in rows:
+        fact = decode(body, sequence)
+        if isinstance(fact, Member):
+            yield sequence, fact

@@ -1,5 +1,6 @@
 """The ledger on disk keeps the contract of every ledger."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.support.facts import (
     pruned,
     published,
     rejected,
+    restated,
+    retracted,
 )
 from tests.support.ledger_contract import LedgerContract
 from tests.support.memory_ledger import MemoryLedger
@@ -129,3 +132,21 @@ def _answers(ledger: LedgerStore) -> list[object]:
         list(ledger.facts(name="m2", kinds=["rejected", "folded"], newest=3)),
         [ledger.by_content(digest(number)) for number in range(20)],
     ]
+
+
+def test_a_file_of_the_first_schema_becomes_one_of_this(tmp_path: Path) -> None:
+    """A ledger written before contributions could be retracted: what it folded is what is in the merge."""
+    path = tmp_path / "ledger.sqlite"
+    with closing(SqliteLedger(path)) as ledger:
+        ledger.append(initialised(), folded(1), folded(2))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE members")
+        connection.execute("DROP INDEX facts_by_content")
+        connection.execute("CREATE UNIQUE INDEX folded_once ON facts (content) WHERE kind = 'folded'")
+        connection.execute("PRAGMA user_version = 1")
+    with closing(SqliteLedger(path)) as ledger:
+        assert [fact.name for _, fact in ledger.members()] == ["m1", "m2"]
+        ledger.append(retracted(1), restated(3, 1))
+        ledger.append(folded(1, generation=4, count=2))
+        assert [fact.name for _, fact in ledger.members()] == ["m2", "m1"]
+        assert ledger.verify() == []
