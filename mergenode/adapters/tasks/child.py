@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> None:
     from mergenode.adapters.tasks.calls import Calls  # noqa: PLC0415 - imports torch: the limit and the hook come first
 
     calls = Calls(arguments[3], told.progress)
+    told.send({"result": "started"})
     while True:
         told.send({"result": calls.answer(arriving.get())})
 

@@ -21,6 +21,7 @@ from mergenode.ports.engine import Stopped
 from mergenode.ports.task import TaskOptions
 
 _TAIL_BYTES = 4096
+_START_SECONDS = 300.0
 _SETTLE_POLLS, _SETTLE_SECONDS = 100, 0.02
 _POLL_SECONDS = 0.5
 """How often a wait for the plug-in looks whether the node is to stop."""
@@ -37,6 +38,7 @@ class PluginProcess:
         to_child, self._requests = os.pipe()
         answers, from_child = os.pipe()
         self._answers = answers
+        self._started = False
         self._lines = LineReader(answers)
         arguments = [str(to_child), str(from_child), str(options.memory_limit), options.entrypoint or ""]
         try:
@@ -66,14 +68,23 @@ class PluginProcess:
             BrokenLine: it answered with something else.
             Stopped: ``stop`` said so.
         """
-        deadline = monotonic() + seconds
         try:
             os.write(self._requests, encode(request))
         except BrokenPipeError as error:
             raise EOFError from error
+        if not self._started:
+            # Importing torch is not the plug-in's time, and a busy machine may take long for it.
+            self._await(_START_SECONDS, progress, stop)
+            self._started = True
+        return self._await(seconds, progress, stop)
+
+    def _await(
+        self, seconds: float, progress: Callable[[int, int], None], stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        deadline = monotonic() + seconds
         while (left := deadline - monotonic()) > 0:
             if stop():
-                raise Stopped(f"while the task plug-in was asked to {request['call']}")
+                raise Stopped("while waiting for the task plug-in")
             message = self._lines.read(min(left, _POLL_SECONDS))
             if message is None:
                 continue
