@@ -3,24 +3,68 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.quality.experts import SETTINGS, train_all
+from benchmarks.quality.plan import SIZES
 from benchmarks.quality.tasks import TASKS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 1 when the small form finds no method better than the average."""
+    given = _parser().parse_args(arguments)
+    if given.command == "report":
+        from benchmarks.quality.report import write_report
+
+        write_report(given.work, given.output)
+        return 0
+    if given.command == "small":
+        from benchmarks.quality.small import run_small
+
+        return run_small(given.work)
+    for name in given.setting:
+        train_all(SETTINGS[name], given.work, TASKS[: max(SIZES[name])], _say)
+        if given.command == "run":
+            _measure(given.work, name, given.rows, given.only)
+    return 0
+
+
+def _measure(work: Path, name: str, rows: int | None, only: Sequence[str]) -> None:
+    from benchmarks.quality.campaign import run_setting
+    from benchmarks.quality.contestants import contestants
+    from benchmarks.quality.measuring import Bench
+
+    chosen = [row for row in contestants() if not only or row.label in only]
+    found = run_setting(Bench(work, {}, _say), SETTINGS[name], rows, chosen)
+    if not only:
+        (work / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    experts = commands.add_parser("experts", help="extract the base, fine-tune the experts that are missing")
-    experts.add_argument("--work", type=Path, required=True)
-    experts.add_argument("--setting", choices=SETTINGS, default="light")
-    experts.add_argument("--tasks", type=int, default=len(TASKS))
-    given = parser.parse_args(arguments)
-    train_all(SETTINGS[given.setting], given.work, given.tasks, lambda line: print(line, flush=True))
-    return 0
+    for name, meaning in (
+        ("experts", "extract the base, fine-tune the experts that are missing"),
+        ("run", "the experts, then every merge and its scores; goes on where it was stopped"),
+    ):
+        command = commands.add_parser(name, help=meaning)
+        command.add_argument("--setting", choices=SETTINGS, nargs="+", default=["light"])
+        command.add_argument("--rows", type=int, default=None, help="test rows per task; default all")
+        command.add_argument("--only", nargs="+", default=[], metavar="LABEL", help="these rows of the table only")
+    commands.add_parser("small", help="the form of `make quality`: four tasks, five methods, minutes")
+    commands.add_parser("report", help="JSON, plots and page from what was measured").add_argument(
+        "--output", type=Path, default=Path(__file__).with_name("report")
+    )
+    for command in commands.choices.values():
+        command.add_argument("--work", type=Path, required=True, help="directory for experts, results and scores")
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,12 @@ class Expert:
         return work / "experts" / self.setting.name / self.name
 
 
-def experts_of(setting: Setting, tasks: int = len(TASKS)) -> list[Expert]:
-    """The contributions of the first ``tasks`` tasks: one shard of every task, then the next shard of every task."""
-    return [Expert(setting, task, shard) for shard in range(setting.shards) for task in TASKS[:tasks]]
+def experts_of(setting: Setting, tasks: Sequence[str] = TASKS) -> tuple[Expert, ...]:
+    """The contributions in the order as listed: one shard of every task, then the next shard of every task."""
+    return tuple(Expert(setting, task, shard) for shard in range(setting.shards) for task in tasks)
 
 
-def train_all(setting: Setting, work: Path, tasks: int, say: Callable[[str], None]) -> None:
+def train_all(setting: Setting, work: Path, tasks: Sequence[str], say: Callable[[str], None]) -> None:
     """Extract the base and train the experts that are missing, one after another on one thread."""
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,8 @@ def train_expert(base: Path, task: Task, rows: Sequence[Row], recipe: Recipe, se
     """Fine-tune ``base`` on ``rows`` and write a checkpoint directory. One thread; the same inputs, the same bytes.
 
     All weights are tuned but the word embeddings; the head (class prototypes of the base, cosine times 20) is fixed,
-    so that every model of the task is scored with the same head. AdamW, rate falling linearly to zero, bf16 autocast, no
-    dropout.
+    so that every model of the task is scored with the same head. AdamW, rate falling linearly to zero, bf16 autocast,
+    no dropout.
     Durability: ``target`` appears whole. Idempotence: an existing one is kept.
     """
     if target.exists():
