@@ -11,10 +11,13 @@ from blake3 import blake3
 
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.ledger.records import Fact
-from mergenode.ports.engine import Exported, Stopped
+from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Exported, ScaleReport, Stopped
 from mergenode.ports.observer import Observer, Progress
 from mergenode.types import Candidate, Digest, FoldResult, GroupReport, Head, Kind, Listing
 from tests.support.memory_ledger import MemoryLedger
+
+
+AS_IS = ScaleReport(used=1.0, own=1.0, norm_rule=0.5, update_norm=2.0, mean_norm=1.0)
 
 
 class Crash(BaseException):
@@ -114,7 +117,7 @@ class FakeEngine:
             groups=(GroupReport("*", 10, found.whole, found.whole, 1.0, 1.0, None, 1.0),),
         )
 
-    def export(self, head: Head, staging: str, observer: Observer) -> Exported:
+    def export(self, head: Head, staging: str, observer: Observer, earlier: Earlier = NOTHING_EARLIER) -> Exported:
         self.trouble("export")
         if self.stop():
             raise Stopped("publish put down")
@@ -122,7 +125,7 @@ class FakeEngine:
         assert head.statistics is not None
         self.disk.staging[int(staging)] = head.statistics
         self.trouble("export done")
-        return Exported({"w": digest_of(f"weights {head.statistics} version {head.version + 1}")}, 1, 1)
+        return Exported({"w": digest_of(f"weights {head.statistics} version {head.version + 1}")}, 1, 1, AS_IS)
 
 
 @dataclass

@@ -9,16 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
+from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.contribution import Entry
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter
-from mergenode.adapters.engines.local.export import ExportPass, export_slice
+from mergenode.adapters.engines.local.export import ExportPass, export_slice, output_spec
 from mergenode.adapters.engines.local.fold import fold_slice
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import TensorRecord
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, slices
-from mergenode.methods.contract import Folded
-from mergenode.types import TensorSpec
+from mergenode.methods.contract import Folded, Method
+from mergenode.types import DType, TensorSpec
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,17 +38,12 @@ class DirectPass(ExportPass):
             self.records[spec.name] = TensorRecord(len(self.sources), 0.0)
         ranges = slices(spec, whole=whole)
         wide = accumulator_dtype(spec).itemsize
-        kept = 2 * max(1.0, self.method.state_factor(known))
         factors = sum(source.factor_bytes(entry, wide) for source, entry in zip(self.sources, entries, strict=True))
         for bounds in ranges:
             final = bounds == ranges[-1]
-            elements = bounds[1] - bounds[0]
-            working = self.method.working_bytes(known) if whole else 3 * elements * wide
+            need = direct_bytes(self.method, known, bounds, target.dtype.size, len(self.sources), whole=whole)
             yield Step(
-                need_bytes=elements * (spec.dtype.size + target.dtype.size + 4 * len(self.sources) + 3 * wide)
-                + int(elements * wide * kept)
-                + working
-                + factors,
+                need_bytes=need + factors,
                 read=partial(self._read_all, spec, entries, bounds),
                 compute=partial(self._merge, spec, target, entries, bounds, whole),
                 write=partial(self._land, writer, target, final, last and final),
@@ -65,7 +61,7 @@ class DirectPass(ExportPass):
     def _merge(
         self, spec: TensorSpec, target: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int], whole: bool,
         box: dict[str, Any],
-    ) -> tuple[Tensor, list[Folded | None]]:  # fmt: skip
+    ) -> tuple[tuple[Tensor, float], list[Folded | None]]:  # fmt: skip
         raw = box.pop("base")
         results: list[Folded | None] = [None] * len(entries)
         statistics: dict[str, Tensor] = {}
@@ -87,15 +83,41 @@ class DirectPass(ExportPass):
 
     def _land(
         self, writer: SafetensorsWriter, target: TensorSpec, final: bool, last: bool,
-        result: tuple[Tensor, list[Folded | None]],
+        result: tuple[tuple[Tensor, float], list[Folded | None]],
     ) -> None:  # fmt: skip
-        data, results = result
+        exported, results = result
         record = self.records.get(target.name)
         for number, folded in enumerate(results):
             if folded is not None and record is not None:
                 record.add(number, folded.sums, folded.observed)
-        self._write(writer, target, final, last, data)
+        self._write(writer, target, final, last, exported)
 
     def tensors(self) -> dict[str, dict[str, Any]]:
         """Tensor records in the shape that ``report`` reads."""
         return {name: {"statistics": {}, "folds": record.finish()} for name, record in self.records.items()}
+
+
+def direct_bytes(
+    method: Method, spec: TensorSpec, bounds: tuple[int, int], output: int, sources: int, *, whole: bool
+) -> int:
+    """Bytes that a step of ``sources`` full checkpoints holds at its peak, old and new statistics side by side.
+
+    ``spec``: the tensor as it is folded; ``output``: bytes per element of what is written.
+    """
+    elements, wide = bounds[1] - bounds[0], accumulator_dtype(spec).itemsize
+    working = method.working_bytes(spec) if whole else 3 * elements * wide
+    kept = int(elements * wide * 2 * max(1.0, method.state_factor(spec)))
+    return elements * (spec.dtype.size + output + 4 * sources + 3 * wide) + kept + working
+
+
+def largest_direct(base: BaseModel, method: Method, dtype: DType | None, sources: int) -> int:
+    """The largest step of a pass over ``sources`` full checkpoints, in bytes."""
+    needs = [0]
+    for spec in base.specs.values():
+        if spec.dtype.is_float:
+            known = base.specs[base.aliases.get(spec.name, spec.name)]
+            whole = not method.elementwise(known)
+            bounds = slices(spec, whole=whole)[0]
+            output = output_spec(spec, dtype).dtype.size
+            needs.append(direct_bytes(method, known, bounds, output, sources, whole=whole))
+    return max(needs)

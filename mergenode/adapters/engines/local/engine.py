@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.durable import disk_errors, replace_file
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.allocator import tune_allocator
-from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
+from mergenode.adapters.engines.local.export import ExportPass
+from mergenode.adapters.engines.local.export_need import largest_export
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import (
@@ -33,13 +35,23 @@ from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import run_ordered
 from mergenode.adapters.engines.local.report import all_tensors, finite_sums, group_reports, relative_norm
 from mergenode.adapters.engines.local.shards import shard_layout
+from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
 from mergenode.adapters.engines.local.tensors import SLICE_ELEMENTS, read_slice
+from mergenode.adapters.engines.local.updates import UpdatePass
+from mergenode.adapters.engines.local.version import VersionExport
 from mergenode.errors import FatalError
 from mergenode.maths.threads import one_thread
 from mergenode.methods.contract import Method
-from mergenode.ports.engine import Exported, Stopped
+from mergenode.methods.scale_search import DEFAULT_LIMITS, SearchLimits
+from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Evaluator, Exported, Stopped
 from mergenode.ports.observer import Observer, Progress
 from mergenode.types import Candidate, Digest, DType, FoldResult, Head
+
+EXPORTING = ".exporting"
+"""Scratch of an export, beside the folding folder; whatever lies there is left over from a kill."""
+
+EXPORTED = "exported.json"
+"""What the newest export may share with the next; losing it costs time only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,9 @@ class LocalEngine:
     publish_dtype: DType | None = None
     limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False
+    evaluator: Evaluator | None = None
+    """Scores candidates for ``scale: evaluate``."""
+    search: SearchLimits = DEFAULT_LIMITS
     _set_aside: int = field(default_factory=set_aside)
     _base_files: tuple[tuple[str, int, int], ...] = ()
 
@@ -81,12 +96,13 @@ class LocalEngine:
         return self.generations / f"g{generation:08d}"
 
     def check_memory(self) -> int:
-        """The most memory a fold will hold, in bytes.
+        """The most memory a fold or an export will hold, in bytes.
 
-        Raises FatalError when the limit cannot hold a fold of this base: before anything is accepted.
+        Raises FatalError when the limit cannot hold one of them for this base: before anything is accepted.
         """
         with self.open_base() as files:
-            return self.window(self._fold_pass(files, [], None), sources=1) + self.process_bytes()
+            window = max(self.window(self._fold_pass(files, [], None), sources=1), self.export_window())
+            return window + self.process_bytes()
 
     def fold(self, candidate: Candidate, head: Head, observer: Observer) -> FoldResult:
         with disk_errors(self.folding), self.open_base() as files:
@@ -115,31 +131,43 @@ class LocalEngine:
             text = f"the fold of {candidate.name!r} is taken up again: {done} of {shards} shards are finished"
             observer.message("info", text)
 
-    def export(self, head: Head, staging: str, observer: Observer) -> Exported:
-        with disk_errors(staging), self.open_base() as files:
+    def export(self, head: Head, staging: str, observer: Observer, earlier: Earlier = NOTHING_EARLIER) -> Exported:
+        version = f"v{head.version + 1:06d}"
+
+        def run(work: ExportPass | UpdatePass, part: str) -> None:
+            subject = ("publish", f"{version}, {part}" if part else version)
+            self._run(work.steps(), work, self.export_window(), subject, observer)
+
+        with disk_errors(staging), self.open_base() as files, ExitStack() as stack:
             statistics = self._statistics(head.generation) if head.generation else None
-            work = ExportPass(
-                base=self.base,
-                base_files=files,
-                method=self.method,
+            if statistics is not None:
+                stack.callback(statistics.close)
+            work, scale = VersionExport(
+                **self.export_fields(files),
                 totals=head.totals,
                 statistics=statistics,
                 staging=Path(staging),
-                dtype=self.publish_dtype,
-                metadata={"format": "pt", "mergenode_version": str(head.version + 1)},
-                device=self.resources.torch_device(),
-            )
-            try:
-                window = self.spare_window()
-                self._run(work.steps(), work, window, ("publish", f"v{head.version + 1:06d}"), observer)
-            finally:
-                if statistics is not None:
-                    statistics.close()
-            if len(files.files) > 1:
-                work.write_index()
+                run=run,
+                warn=lambda text, hint: observer.message("warning", f"{version}: {text}", hint=hint),
+                memory=self.folding.with_name(EXPORTED),
+                earlier=earlier,
+            ).write()
             with reading_own("base"):
                 files.assert_unchanged()
-            return Exported(work.digests, work.bytes_read, work.bytes_written)
+            return Exported(work.digests, work.bytes_read, work.bytes_written, scale, work.reused)
+
+    def export_fields(self, files: WeightFiles) -> dict[str, Any]:
+        """What every ``VersionExport`` of this engine has in common."""
+        return {
+            "base": self.base,
+            "base_files": files,
+            "method": self.method,
+            "scratch": self.folding.with_name(EXPORTING),
+            "dtype": self.publish_dtype,
+            "device": self.resources.torch_device(),
+            "evaluator": self.evaluator,
+            "limits": self.search,
+        }
 
     def _statistics(self, generation: int) -> StatisticsFiles:
         folder = self.generation_folder(generation)
@@ -211,16 +239,30 @@ class LocalEngine:
             fitting = (count for count in range(most, 1, -1) if largest_need(self.base, work, count)[0] <= available)
             return next(fitting, 1)
 
-    def spare_window(self) -> int:
-        """Bytes in flight of a pass whose steps are small whatever the model: an export."""
-        return plan_window(self.resources.memory_limit, 0, None, process=self.process_bytes())
+    def export_window(self) -> int:
+        """Bytes that the steps of an export may hold in flight under the memory limit.
+
+        Raises FatalError when the limit cannot hold the export of one of the base's tensors; the message names it.
+        """
+        need, spec = largest_export(self.base, self.method, self.publish_dtype)
+        limit, process = self.resources.memory_limit, self.process_bytes()
+        return plan_window(limit, need, spec, process=process, activity="export")
+
+    def available_bytes(self) -> int:
+        """What the memory limit leaves for work in flight."""
+        return self.resources.memory_limit - self.process_bytes()
 
     def process_bytes(self) -> int:
         """What is not work in flight: set aside at the start, more when the process has outgrown that."""
         return max(self._set_aside, resident_bytes())
 
     def _run(
-        self, steps: Any, work: FoldPass | ExportPass, window: int, subject: tuple[str, str], observer: Observer
+        self,
+        steps: Any,
+        work: FoldPass | ExportPass | UpdatePass,
+        window: int,
+        subject: tuple[str, str],
+        observer: Observer,
     ) -> None:
         run_observed(steps, work, self.base, window, subject, observer, self.resources.threads, self.stop)
 
@@ -255,7 +297,7 @@ class LocalEngine:
 
 
 def run_observed(
-    steps: Any, work: FoldPass | ExportPass, base: BaseModel, window: int, subject: tuple[str, str],
+    steps: Any, work: FoldPass | ExportPass | UpdatePass, base: BaseModel, window: int, subject: tuple[str, str],
     observer: Observer, threads: int, stop: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Run a pass, telling the observer how far it is; raises Stopped between steps when asked to stop."""
@@ -282,9 +324,9 @@ def run_observed(
         work.close()
 
 
-def progress_totals(work: FoldPass | ExportPass, base: BaseModel) -> tuple[int, int]:
+def progress_totals(work: FoldPass | ExportPass | UpdatePass, base: BaseModel) -> tuple[int, int]:
     """Tensors and output bytes of a pass, for progress."""
-    if isinstance(work, ExportPass):
+    if not isinstance(work, FoldPass):
         return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
     merged = [spec for specs in shard_layout(base) for spec in specs]
     return len(merged), sum(spec.numel * 4 for spec in merged)

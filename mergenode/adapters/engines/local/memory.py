@@ -72,8 +72,10 @@ def refuse_factors(base: BaseModel, fold: FoldPass, sources: int, available: int
     )
 
 
-def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process: int) -> int:
+def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process: int, activity: str = "fold") -> int:
     """Bytes of work that may be in flight beside the ``process`` bytes of everything else.
+
+    ``activity``: what needs them, for the message.
 
     Raises:
         FatalError: the limit cannot hold the largest step; the message names the tensor and the limit it takes.
@@ -82,8 +84,8 @@ def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process
     if need > available and spec is not None:
         mib = 1 << 20
         raise FatalError(
-            f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the fold of {spec.name!r} {list(spec.shape)}: "
-            f"it needs {need // mib} MiB beside the {process // mib} MiB of the process",
+            f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the {activity} of {spec.name!r} "
+            f"{list(spec.shape)}: it needs {need // mib} MiB beside the {process // mib} MiB of the process",
             hint=f"Set engine.memory_limit (merge: --memory-limit) to at least {-(-(need + process) // mib) + 1}MiB, "
             "or exclude the tensor from projection (method.exclude).",
         )

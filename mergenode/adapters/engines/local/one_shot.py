@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree
 from mergenode.adapters.engines.local import journal
-from mergenode.adapters.engines.local.direct import DirectPass
+from mergenode.adapters.engines.local.direct import DirectPass, largest_direct
 from mergenode.adapters.engines.local.engine import LocalEngine, finish_content, run_observed
-from mergenode.adapters.engines.local.export import ExportPass, StatisticsFiles
+from mergenode.adapters.engines.local.export import ExportPass
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
+from mergenode.adapters.engines.local.memory import DEFAULT_WINDOW_BYTES
 from mergenode.adapters.engines.local.report import (
     NO_SUMS,
     Tensors,
@@ -26,8 +26,14 @@ from mergenode.adapters.engines.local.report import (
     group_reports,
     relative_norm,
 )
+from mergenode.adapters.engines.local.scale_choice import Choice
 from mergenode.adapters.engines.local.shards import shard_layout
+from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
+from mergenode.adapters.engines.local.updates import UpdatePass
+from mergenode.adapters.engines.local.version import VersionExport, scale_report
 from mergenode.errors import FatalError, RejectedError
+from mergenode.methods.rescale import is_chosen_later, scale_in_use
+from mergenode.ports.engine import ScaleReport
 from mergenode.ports.observer import Observer
 from mergenode.types import Digest, FoldResult
 
@@ -64,10 +70,16 @@ class OneShot:
     results: list[FoldResult] = field(default_factory=list)
     tensors: dict[str, Digest] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
+    scale: ScaleReport | None = None
 
     @property
     def one_pass(self) -> bool:
-        return not self.engine.method.needs_totals and len(self.models) <= BATCH
+        """Whether the export can follow the folds at once: no figure of the whole merge is needed, all models fit."""
+        method = self.engine.method
+        if method.needs_totals or is_chosen_later(method) or len(self.models) > BATCH:
+            return False
+        need = largest_direct(self.engine.base, method, self.engine.publish_dtype, len(self.models))
+        return need <= self.engine.available_bytes()
 
     def plan(self) -> MergePlan:
         """Validate every header and add up what the merge takes.
@@ -137,20 +149,30 @@ class OneShot:
             files = stack.enter_context(self.engine.open_base())
             sources = [stack.enter_context(self._open(path)) for path, _ in self.models]
             work = DirectPass(
-                **self._export_fields(files),
+                base=self.engine.base,
+                base_files=files,
+                method=self.engine.method,
+                totals=self.totals,
                 statistics=None,
+                staging=self.staging,
+                dtype=self.engine.publish_dtype,
+                device=self.engine.resources.torch_device(),
+                durable=False,
                 sources=[
                     Source(contribution, weight, str(path))
                     for contribution, (path, weight) in zip(sources, self.models, strict=True)
                 ],
             )
-            window = self.engine.spare_window()
-            self._run(work, window, observer)
+            self._run(work, min(self.engine.available_bytes(), DEFAULT_WINDOW_BYTES), observer)
+            if len(files.files) > 1:
+                work.write_index()
             self._complete(work, files)
             totals: dict[str, float] = {}
             for number, source in enumerate(work.sources):
                 totals = self._judge(source, work.tensors(), number, totals)
             self.totals = totals
+            method = self.engine.method
+            self.scale = scale_report(method, totals, Choice(scale_in_use(method, totals)), work.update_norm)
 
     def _through_statistics(self, observer: Observer) -> None:
         previous: Path | None = None
@@ -164,14 +186,16 @@ class OneShot:
         assert previous is not None
         count = len(shard_layout(self.engine.base))
         records = {index: journal.load_record(previous, index) for index in range(count)}
-        with self.engine.open_base() as files:
-            statistics = StatisticsFiles(previous, records)
-            try:
-                work = ExportPass(**self._export_fields(files), statistics=statistics)
-                window = self.engine.spare_window()
-                self._run(work, window, observer)
-            finally:
-                statistics.close()
+        with self.engine.open_base() as files, closing(StatisticsFiles(previous, records)) as statistics:
+            work, self.scale = VersionExport(
+                **self.engine.export_fields(files),
+                totals=self.totals,
+                statistics=statistics,
+                staging=self.staging,
+                run=lambda work, part: self._run(work, self.engine.export_window(), observer, part),
+                warn=lambda text, hint: observer.message("warning", text, hint=hint),
+                durable=False,
+            ).write()
             self._complete(work, files)
 
     def _fold_batch(self, folder: Path, previous: Path | None, observer: Observer) -> None:
@@ -224,29 +248,14 @@ class OneShot:
         except RejectedError as error:
             raise RejectedError(error.reason, f"{path}: {error.message}", hint=error.hint) from error
 
-    def _export_fields(self, files: WeightFiles) -> dict[str, Any]:
-        return {
-            "base": self.engine.base,
-            "base_files": files,
-            "method": self.engine.method,
-            "totals": self.totals,
-            "staging": self.staging,
-            "dtype": self.engine.publish_dtype,
-            "metadata": {"format": "pt", "mergenode_version": "1"},
-            "device": self.engine.resources.torch_device(),
-            "durable": False,
-        }
-
-    def _run(self, work: FoldPass | ExportPass, window: int, observer: Observer) -> None:
+    def _run(self, work: FoldPass | ExportPass | UpdatePass, window: int, observer: Observer, part: str = "") -> None:
         activity = "fold" if isinstance(work, FoldPass) else "publish"
-        subject = (activity, f"{len(self.models)} models")
+        subject = (activity, f"{len(self.models)} models" + (f", {part}" if part else ""))
         resources = self.engine.resources
         run_observed(
             work.steps(), work, self.engine.base, window, subject, observer, resources.threads, self.engine.stop
         )
 
     def _complete(self, work: ExportPass, files: WeightFiles) -> None:
-        if len(files.files) > 1:
-            work.write_index()
         files.assert_unchanged()
         self.tensors = work.digests

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.torch_dtypes import TORCH_DTYPES
+from mergenode.methods.contract import Method
 from mergenode.types import DType, TensorSpec
 
 DTYPES = {value: key for key, value in TORCH_DTYPES.items()}
@@ -52,3 +53,8 @@ def slices(spec: TensorSpec, *, whole: bool) -> list[tuple[int, int]]:
     row = spec.numel // spec.shape[0]
     step = SLICE_ELEMENTS // row * row if row <= SLICE_ELEMENTS else SLICE_ELEMENTS
     return [(start, min(start + step, spec.numel)) for start in range(0, spec.numel, step)]
+
+
+def needs_whole_export(method: Method, spec: TensorSpec) -> bool:
+    """Whether the export of this tensor cannot be cut into slices: it takes a decomposition, say."""
+    return spec.dtype.is_float and not (method.elementwise(spec) or method.export_elementwise)
