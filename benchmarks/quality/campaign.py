@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.quality.contestants import Contestant
 from benchmarks.quality.experts import Setting, experts_of
 from benchmarks.quality.measuring import Bench, order_difference, run_job, score_base, score_expert
-from benchmarks.quality.plan import SIZES, SWEEP_ROWS, first_job, other_jobs
+from benchmarks.quality.plan import SIZES, SWEEP_ROWS, first_job, other_jobs, sweep_job
 from benchmarks.quality.tasks import TASKS
 
 CLOSE = 1e-5
@@ -35,6 +35,7 @@ def run_setting(bench: Bench, setting: Setting, rows: int | None, contestants: S
         "swept": swept,
         "first": [run_job(bench, first_job(setting, contestant, rows)) for contestant in contestants],
         "others": [result for contestant in contestants for result in _other_orders(bench, setting, contestant, rows)],
+        "sweeps": [run_job(bench, job) for contestant in contestants if (job := sweep_job(setting, contestant))],
     }
 
 

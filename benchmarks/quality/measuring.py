@@ -134,11 +134,12 @@ def _stream(bench: Bench, job: Job) -> Iterator[Result]:
             "state_bytes": snapshot.state_bytes,
             "fold_cpu": snapshot.fold_cpu,
             "export_cpu": snapshot.export_cpu,
-            "own": _own(bench, job, snapshot.count, snapshot.digest, merged),
         }
+        if job.transfer or snapshot.count in job.sizes:
+            result["own"] = _own(bench, job, snapshot.count, snapshot.digest, merged)
         factor = norm_rule(snapshot.mean_norm, norm)
         scale = _Scaling(bench, base, delta, snapshot.digest)
-        if snapshot.count in job.sizes and not contestant.method.startswith("opcm"):
+        if snapshot.count in job.sizes and _by_norm(job, snapshot.count):
             result["norm"] = scale.score(factor, _tasks(job, snapshot.count), job.rows)
         if snapshot.count in job.swept:
             factors = {f"{value:g}": value for value in SCALES} | {"norm": factor}
@@ -146,6 +147,12 @@ def _stream(bench: Bench, job: Job) -> Iterator[Result]:
             result["sweep"] = {name: scale.score(value, tasks, SWEEP_ROWS) for name, value in factors.items()}
             result["norm_factor"] = factor
         yield result
+
+
+def _by_norm(job: Job, count: int) -> bool:
+    """Where the norm rule is scored too: task arithmetic is the control of every size, the others of the last ones."""
+    method = job.contestant.method
+    return method == "task_arithmetic" or (not method.startswith("opcm") and job.order == 1 and count >= 8)
 
 
 def _own(bench: Bench, job: Job, count: int, digest: str, merged: Weights) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blake3 import blake3
 
@@ -14,8 +14,8 @@ from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.tasks import TASKS
 
 ORDERS = 3
-SWEEP_ROWS = 500
-SCALES = (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.6)
+SWEEP_ROWS = 300
+SCALES = (0.5, 0.7, 0.85, 1.0, 1.3, 1.6)
 """Factors of a method's own export that are swept."""
 
 SIZES: Mapping[str, Sequence[int]] = {
@@ -34,7 +34,8 @@ SWEPT: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,)
 class Job:
     """One stream: ``experts`` in order of arrival, exported and scored at every count of ``sizes``.
 
-    ``transfer``: also scored after every fold, on the task just folded. ``rows``: test rows per task, None for all.
+    ``transfer``: also scored after every fold, on the task just folded. ``swept``: counts at which the scale is swept.
+    ``rows``: test rows per task, None for all; a sweep has its own number.
     """
 
     setting: Setting
@@ -68,7 +69,7 @@ def arrival(experts: Sequence[Expert], order: int) -> tuple[Expert, ...]:
 
 
 def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job:
-    """The order as listed: all sizes in one stream, the scale swept, and transfer where experts are one per task."""
+    """The order as listed: all sizes in one stream, and transfer where experts are one per task."""
     sizes = tuple(SIZES[setting.name])
     return Job(
         setting=setting,
@@ -76,10 +77,19 @@ def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job
         order=1,
         experts=experts_of(setting, TASKS)[: max(sizes)],
         sizes=sizes,
-        swept=() if contestant.literal or contestant.method == "average" else tuple(SWEPT[setting.name]),
+        swept=(),
         transfer=setting.shards == 1,
         rows=rows,
     )
+
+
+def sweep_job(setting: Setting, contestant: Contestant) -> Job | None:
+    """The scale swept, in the order as listed; None where there is nothing to sweep."""
+    swept = tuple(SWEPT[setting.name])
+    if not swept or contestant.literal or contestant.method == "average":
+        return None
+    job = first_job(setting, contestant, SWEEP_ROWS)
+    return replace(job, experts=job.experts[: max(swept)], sizes=(), swept=swept, transfer=False)
 
 
 def other_jobs(setting: Setting, contestant: Contestant, rows: int | None) -> list[Job]:
