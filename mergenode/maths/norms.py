@@ -77,6 +77,20 @@ def squared_norm(tensor: Tensor) -> float:
     return exact_total(parts)
 
 
+def wide_square(chunk: Tensor, wide: Tensor) -> float:
+    """||chunk||^2 as ``squared_norm`` computes it, of one chunk (1-D), in a ``wide_buffer``: for fused passes."""
+    x = wide[: len(chunk)].copy_(chunk)
+    return torch.dot(x, x).item()
+
+
+def shown_inner(left: Tensor, right: Tensor) -> float:
+    """<left, right> of two chunks (1-D, equal dtype) in their own precision, for people to look at.
+
+    Of the accuracy of ``shown_squared_norm``, relative to ``|left| |right|``, and never for more than that.
+    """
+    return torch.dot(left, right).item()
+
+
 def shown_squared_norm(tensor: Tensor) -> float:
     """||tensor||^2 for people to look at: fp32 inside a chunk, fp64 across chunks.
 

@@ -43,7 +43,9 @@ class Incoming(NamedTuple):
     folded, so what a method draws at random from it can be drawn again for a replay or a retraction, on any node.
     ``side``: what side-car files next to the contribution say about this tensor, by the names of ``Method.needs``, in
     accumulator dtype: the same slice as ``delta`` where a side-car has the weight's shape, else whole. Empty for
-    methods that need nothing, and for tensors that no side-car mentions.
+    methods that need nothing, and for tensors that no side-car mentions. With ``fisher`` comes ``fisher_rms``, the root
+    mean square of the whole side-car, a scalar.
+    ``weight``: the factor that is in ``delta`` already, for methods that weigh contributions against each other.
     """
 
     delta: Tensor
@@ -51,6 +53,7 @@ class Incoming(NamedTuple):
     observe: bool = True
     content: str = ""
     side: Mapping[str, Tensor] = {}
+    weight: float = 1.0
 
 
 class Folded(NamedTuple):
@@ -70,7 +73,8 @@ class Method:
         modified. ``sums`` always holds ``delta_sq`` = ||delta||^2, ``kept_sq`` = squared norm of what entered and
         ``merge_sq`` = squared norm of the new running sum; a method adds its own. ``dot`` = <delta, running sum
         before> may be left out where everything enters: it then follows from the others and from ``merge_sq`` of the
-        fold before, and an inner product over the whole model is saved.
+        fold before, and an inner product over the whole model is saved. ``delta_sq`` is exact (``maths.norms``), and
+        so is what ``advance`` makes weights depend on; other sums may be of fp32 accuracy, for people to look at.
         A tensor that a contribution does not mention is not folded: its statistics stay, its ``merge_sq`` too.
     advance(totals, sums, weight) -> totals
         Whole-model scalars after the fold, from those before it and the sums over all tensors.

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from mergenode.errors import UsageError
-from mergenode.maths.norms import exact_total, inner, shown_squared_norm, squared_norm
+from mergenode.maths.norms import exact_total, shown_inner, wide_buffer, wide_square
 from mergenode.maths.random_mask import BLOCK, random_mask
 from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
-from mergenode.types import DType, TensorSpec
+from mergenode.types import TensorSpec
 
 
 def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, float] | None = None) -> Method:
@@ -54,7 +54,7 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: False,
-        working_bytes=_working_bytes,
+        working_bytes=lambda spec: WORKING_BYTES,
         needs_totals=False,
         own_scale=lambda totals: 0.3,
         uses_totals=lambda spec: False,
@@ -68,9 +68,8 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
     )
 
 
-def _working_bytes(spec: TensorSpec) -> int:
-    """An empty running sum for the first contribution, and one block of hashes and survivors."""
-    return (8 if spec.dtype is DType.F64 else 4) * spec.numel + 64 * BLOCK
+WORKING_BYTES = (2 * 8 + 2 * 8 + 2) * BLOCK
+"""One block: survivors, fp64 for the norms, a chunk of zeros for the first contribution, and the mask."""
 
 
 def mask_key(spec: TensorSpec, incoming: Incoming) -> bytes:
@@ -88,17 +87,24 @@ def _digest(delta: Tensor) -> str:
 
 
 def _add(spec: TensorSpec, statistics: Statistics, incoming: Incoming, share: float, sign: int) -> Folded:
+    """Add (sign 1) or take back (sign -1) what survives. One pass, block by block, so that sums cost no extra trips."""
     delta = incoming.delta.reshape(-1)
-    delta_sq = squared_norm(delta)
-    before = statistics["sum"].reshape(-1) if statistics else torch.zeros_like(delta)
-    if not isfinite(delta_sq):
-        return Folded(statistics, {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0})
-    key, after, kept = mask_key(spec, incoming), torch.empty_like(delta), []
+    before = statistics["sum"].reshape(-1) if statistics else None
+    after, key = torch.empty_like(delta), mask_key(spec, incoming)
+    survivors, zeros = (torch.zeros_like(delta[:BLOCK]) for _ in range(2))
+    wide = wide_buffer(delta.numel(), delta.device)
+    sums: dict[str, list[float]] = {"delta_sq": [], "kept_sq": [], "merge_sq": [], "dot": []}
     for block, start in enumerate(range(0, delta.numel(), BLOCK)):
-        part = slice(start, min(start + BLOCK, delta.numel()))
-        mask = random_mask(key, block, part.stop - part.start, share).to(delta.device)
-        survivors = delta[part] * mask
-        kept.append(shown_squared_norm(survivors))
-        torch.add(before[part], survivors.div_(share), alpha=sign, out=after[part])
-    sums = {"delta_sq": delta_sq, "kept_sq": exact_total(kept), "merge_sq": squared_norm(after)}
-    return Folded({"sum": after.view(incoming.delta.shape)}, sums | {"dot": inner(delta, before)})
+        moved, new = (flat[start : start + BLOCK] for flat in (delta, after))
+        old = before[start : start + BLOCK] if before is not None else zeros[: len(moved)]
+        sums["delta_sq"].append(wide_square(moved, wide))
+        entering = survivors[: len(moved)].copy_(random_mask(key, block, len(moved), share)).mul_(moved)
+        sums["kept_sq"].append(shown_inner(entering, entering))
+        torch.add(old, entering.mul_(1.0 / share), alpha=sign, out=new)
+        sums["merge_sq"].append(shown_inner(new, new))
+        sums["dot"].append(shown_inner(moved, old))
+    found = {name: exact_total(parts) for name, parts in sums.items()}
+    if not isfinite(found["delta_sq"]):
+        return Folded(statistics, found)  # the caller refuses the contribution
+    found["kept_sq"] = min(found["kept_sq"], found["delta_sq"])  # they are rounded differently
+    return Folded({"sum": after.view(incoming.delta.shape)}, found)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mergenode.maths.norms import CHUNK, chunks, exact_total, inner, squared_norm
+from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -47,7 +47,7 @@ def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = No
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: True,
-        working_bytes=lambda spec: 10 * 8 * CHUNK,
+        working_bytes=lambda spec: 8 * 8 * CHUNK,
         needs_totals=False,
         uses_totals=lambda spec: False,
         exact=True,
@@ -62,27 +62,25 @@ def select(left: Tensor, right: Tensor) -> Tensor:
     """Elementwise the one of larger magnitude, of two opposite values the positive one: a new tensor.
 
     Commutative and associative, because it is the maximum of (|x|, x). A value that is not finite wins.
+    The sum of two numbers has the sign of the larger one, and is plus zero where they cancel.
     """
-    larger = left.abs().sub_(right.abs())
-    return torch.where(larger > 0, left, torch.where(larger < 0, right, torch.maximum(left, right)))
+    return torch.maximum(left.abs(), right.abs()).copysign_(left + right)
 
 
 def _fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
     delta = incoming.delta.reshape(-1)
     before = statistics["selected"].reshape(-1) if statistics else None
-    after = torch.empty_like(delta)
+    after, zeros, won = torch.empty_like(delta), torch.zeros_like(delta[:CHUNK]), torch.empty_like(delta[:CHUNK])
     entered, merge, dot = [], [], []
     for part in chunks(delta.numel()):
         moved = delta[part]
-        old = before[part] if before is not None else torch.zeros_like(moved)
+        old = before[part] if before is not None else zeros[: len(moved)]
         new = after[part].copy_(select(old, moved))
-        entered.append(squared_norm(moved * (new == moved)))
-        merge.append(squared_norm(new))
-        dot.append(inner(moved, old))
-    sums = {
-        "delta_sq": squared_norm(delta),
-        "kept_sq": exact_total(entered),
-        "merge_sq": exact_total(merge),
-        "dot": exact_total(dot),
-    }
+        winning = won[: len(moved)].copy_(torch.eq(new, moved).view(torch.uint8)).mul_(moved)
+        entered.append(shown_inner(winning, winning))
+        merge.append(shown_inner(new, new))
+        dot.append(shown_inner(moved, old))
+    delta_sq = squared_norm(delta)
+    sums = {"merge_sq": exact_total(merge), "dot": exact_total(dot)}
+    sums |= {"delta_sq": delta_sq, "kept_sq": min(exact_total(entered), delta_sq)}
     return Folded({"selected": after.view(incoming.delta.shape)}, sums)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mergenode.errors import FatalError, UsageError
 from mergenode.maths.magnitude import kth_largest_magnitude
-from mergenode.maths.norms import CHUNK, chunks, exact_total, inner, squared_norm
+from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -63,7 +63,7 @@ def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: share == 1.0,
-        working_bytes=lambda spec: (8 if spec.dtype is DType.F64 else 4) * spec.numel + 12 * 8 * CHUNK,
+        working_bytes=_working_bytes,
         needs_totals=False,
         uses_totals=lambda spec: False,
         exact=True,
@@ -99,28 +99,34 @@ def _vote(spec: TensorSpec, statistics: Statistics, incoming: Incoming, density:
         # Nothing can be elected; the sums tell the caller, who refuses the contribution.
         return Folded(statistics, {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0})
     trim = _below(trim_threshold(delta, density), delta.dtype)
-    before = {name: tensor.reshape(-1) for name, tensor in statistics.items()} or _nobody(delta)
-    after = {name: torch.empty_like(tensor) for name, tensor in before.items()}
+    before = {name: tensor.reshape(-1) for name, tensor in statistics.items()}
+    nobody = _nobody(delta[:CHUNK])
+    after = {name: torch.empty_like(delta, dtype=tensor.dtype) for name, tensor in nobody.items()}
+    trimmed, votes = nobody["sum"].clone(), nobody["positive_count"].clone()
     kept, merge, dot = [], [], []
     for part in chunks(delta.numel()):
-        trimmed = torch.hardshrink(delta[part], trim)
-        here, there = ({name: tensor[part] for name, tensor in side.items()} for side in (before, after))
-        _count(here, there, trimmed, sign)
-        kept.append(squared_norm(trimmed))
-        merge.append(squared_norm(there["sum"]))
-        dot.append(inner(delta[part], here["sum"]))
-    _check_votes(spec, after)
-    sums = {"delta_sq": delta_sq, "kept_sq": exact_total(kept), "merge_sq": exact_total(merge), "dot": exact_total(dot)}
+        moved, there = delta[part], {name: tensor[part] for name, tensor in after.items()}
+        here = {name: before[name][part] if before else none[: len(moved)] for name, none in nobody.items()}
+        entering = torch.hardshrink(moved, trim, out=trimmed[: len(moved)])
+        kept.append(shown_inner(entering, entering))
+        dot.append(shown_inner(moved, here["sum"]))
+        _count(here, there, entering, votes[: len(moved)], sign)
+        merge.append(shown_inner(there["sum"], there["sum"]))
+        _check_votes(spec, there)
+    sums = {"merge_sq": exact_total(merge), "dot": exact_total(dot)}
+    sums |= {"delta_sq": delta_sq, "kept_sq": min(exact_total(kept), delta_sq)}
     return Folded({name: tensor.view(incoming.delta.shape) for name, tensor in after.items()}, sums)
 
 
-def _count(before: Statistics, after: Statistics, trimmed: Tensor, sign: int) -> None:
-    """One chunk: masses and votes of ``before`` and of the trimmed task vector, written into ``after``."""
-    torch.add(before["sum"], trimmed, alpha=sign, out=after["sum"])
-    torch.add(before["positive"], trimmed.relu(), alpha=sign, out=after["positive"])
-    votes = torch.empty_like(after["positive_count"])
+def _count(before: Statistics, after: Statistics, trimmed: Tensor, votes: Tensor, sign: int) -> None:
+    """One chunk: masses and votes of ``before`` and of the trimmed task vector, written into ``after``.
+
+    ``votes``: scratch, of the type of the counts. ``trimmed`` is consumed.
+    """
     for name, compare in zip(COUNTS, (torch.gt, torch.lt), strict=True):
         torch.add(before[name], compare(trimmed, 0, out=votes), alpha=sign, out=after[name])
+    torch.add(before["sum"], trimmed, alpha=sign, out=after["sum"])
+    torch.add(before["positive"], trimmed.clamp_(min=0), alpha=sign, out=after["positive"])
     if sign < 0:
         _forget_rounding(after)
 
@@ -131,6 +137,11 @@ def _forget_rounding(statistics: Statistics) -> None:
     yes, no = (statistics[name] > 0 for name in COUNTS)
     positive.clamp_(min=0).mul_(yes)
     torch.where(no, torch.where(yes, total, total.clamp(max=0)), positive, out=total)
+
+
+def _working_bytes(spec: TensorSpec) -> int:
+    """Magnitudes near the threshold, and chunks: scratch and what stands for empty statistics."""
+    return (8 if spec.dtype is DType.F64 else 4) * spec.numel // 8 + 12 * 8 * CHUNK
 
 
 def _below(threshold: float, dtype: torch.dtype) -> float:
@@ -156,7 +167,7 @@ def _check_votes(spec: TensorSpec, statistics: Statistics) -> None:
     """Counts wrap around below zero when there are too many. Raises FatalError."""
     for name in COUNTS:
         votes = statistics[name]
-        if votes.numel() and int(votes.min()) < 0:
+        if votes.numel() and int(votes.amin()) < 0:
             raise FatalError(
                 f"ties: {spec.name!r}: more than {MOST_VOTES} contributions agree on an element, or one was taken back "
                 "that had not been folded",

@@ -8,13 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergenode.maths.magnitude import kth_largest_magnitude
+from mergenode.maths.magnitude import SAMPLE, kth_largest_magnitude
 
-SIZE = 50_021
+SIZE = 4 * SAMPLE + 21
 
 
 def by_sorting(tensor: Tensor, k: int) -> float:
     return float(tensor.flatten().abs().sort(descending=True).values[k - 1])
+
+
+def _hidden_from_the_sample(values: Tensor) -> Tensor:
+    """Every fourth element, and so the whole sample, is of another size than the rest."""
+    values[::4] *= 1000
+    return values
 
 
 def draw(kind: str, seed: int) -> Tensor:
@@ -30,10 +36,13 @@ def draw(kind: str, seed: int) -> Tensor:
         "sorted": normal.sort().values,
         "periodic": normal[:97].repeat(SIZE // 97 + 1)[:SIZE],
         "tiny": normal * 1e-40,
+        "misleading": _hidden_from_the_sample(normal.clone()),
+        "misleading double": _hidden_from_the_sample(normal.double()),
     }[kind]
 
 
 KINDS = ["normal", "double", "coarse", "mostly zero", "all equal", "heavy tail", "sorted", "periodic", "tiny"]
+KINDS += ["misleading", "misleading double"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
