@@ -86,7 +86,8 @@ class Method:
     retract(spec, statistics, base, incoming) -> Folded
         As if the contribution had never been folded. None when the method cannot (see ``retractable``).
     withdraw(totals, sums, weight) -> totals
-        The inverse of ``advance``, with the sums of ``retract``. None when the method cannot retract.
+        The inverse of ``advance``, with the sums of ``retract``. None when the method can neither retract nor is
+        ``idempotent``; there ``sums`` is ``delta_sq`` alone.
     pool(totals, totals) -> totals
         Totals of two merges of different contributions. None when the method cannot combine.
     """
@@ -117,6 +118,8 @@ class Method:
     combine: Callable[[TensorSpec, Statistics, Statistics, Tensor], Statistics] | None = None
     retract: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded] | None = None
     withdraw: Callable[[Mapping[str, float], Sums, float], Mapping[str, float]] | None = None
+    idempotent: bool = False
+    """True when ``combine`` counts a contribution once that is in both, with the same weight (a maximum, not a sum)."""
     pool: Callable[[Mapping[str, float], Mapping[str, float]], Mapping[str, float]] | None = None
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, squared_norm
-from mergenode.methods.accumulator import advance_counts, pool_counts
+from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
@@ -54,6 +54,8 @@ def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = No
         commutative=True,
         state_factor=lambda spec: 1.0,
         combine=combine,
+        withdraw=withdraw_counts,
+        idempotent=True,
         pool=pool_counts,
     )
 

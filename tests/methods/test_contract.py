@@ -297,7 +297,19 @@ def test_working_memory_is_stated_for_every_tensor(method: Method) -> None:
 
 def test_what_can_be_combined_or_taken_back_says_how_its_totals_follow(method: Method) -> None:
     assert (method.pool is not None) == method.combinable
-    assert (method.withdraw is not None) == method.retractable
+    assert (method.withdraw is not None) == (method.retractable or method.idempotent)
+
+
+def test_what_is_in_both_merges_counts_once_where_it_is_said_to(method: Method) -> None:
+    if not method.idempotent:
+        return
+    assert method.combine is not None
+    base, tuned = random_models(4)
+    left, right = merge_all(method, base, tuned[:3]), merge_all(method, base, tuned[1:])
+    pooled = merge_all(method, base, tuned)
+    for name, tensor in base.items():
+        combined = method.combine(spec_of(name, tensor), left.statistics[name], right.statistics[name], tensor)
+        assert identical(combined, pooled.statistics[name])
 
 
 def test_totals_come_back_when_a_contribution_leaves_and_add_up_when_merges_meet(method: Method) -> None:
