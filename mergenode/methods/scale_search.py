@@ -79,6 +79,7 @@ def _golden_section(
         above = min((scale for scale in known if scale > best), default=max(limits.highest, best))
         longer = above if above - best >= best - below else below
         step = best + (1.0 - GOLDEN) * (longer - best)
-        if step in points or abs(step - best) <= 0.02 * max(abs(best), limits.lowest):
+        near = abs(step - best) <= 0.02 * max(abs(best), limits.lowest)
+        if near or step in points or not limits.lowest <= step <= limits.highest:
             return
         tried(step)

@@ -18,7 +18,7 @@ from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.bootstrap.one_shot import MergeRequest, merge_once
 from mergenode.methods import build_method
-from mergenode.ports.engine import Exported
+from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Exported
 from mergenode.ports.observer import Observer
 from mergenode.types import Candidate, DType, FoldResult, Head
 
@@ -88,9 +88,9 @@ class LocalNode:
             sums[name] = wide - base[name].double() if statistic == "first" else wide
         return sums
 
-    def export(self, staging: Path) -> Exported:
+    def export(self, staging: Path, earlier: Earlier = NOTHING_EARLIER) -> Exported:
         staging.mkdir(parents=True)
-        return self.engine.export(self.head, str(staging), SILENT)
+        return self.engine.export(self.head, str(staging), self.observer, earlier)
 
     def published(self, staging: Path) -> dict[str, Tensor]:
         self.export(staging)
