@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST ?= -m pytest
 
-.PHONY: demo test test-fast lint types contracts check coverage clean
+.PHONY: demo test test-fast lint types contracts check coverage quality quality-full clean
 
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("mergenode needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -44,5 +44,16 @@ coverage: $(READY)  ## tests with line coverage of mergenode/; fails below 90 %
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=90
 
+$(VENV)/.quality: $(READY) requirements/quality.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements/quality.txt
+	touch $(VENV)/.quality
+
+quality: $(VENV)/.quality  ## what merges keep of what their experts learnt, small form, under five minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality small --work quality-output
+
+quality-full: $(VENV)/.quality  ## all methods, settings and orders; hours; goes on where it was stopped
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality run --work quality-output --setting light strong many
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality report --work quality-output
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* demo-output *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* demo-output quality-output *.egg-info

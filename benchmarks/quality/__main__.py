@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.quality.experts import SETTINGS, train_all
 from benchmarks.quality.plan import SIZES
@@ -38,9 +39,12 @@ def _measure(work: Path, name: str, rows: int | None, only: Sequence[str]) -> No
     from benchmarks.quality.measuring import Bench
 
     chosen = [row for row in contestants() if not only or row.label in only]
-    found = run_setting(Bench(work, {}, _say), SETTINGS[name], rows, chosen)
-    if not only:
-        (work / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+    def keep(found: dict[str, Any]) -> None:
+        if not only:
+            (work / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+    run_setting(Bench(work, {}, _say), SETTINGS[name], rows, chosen, keep)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.quality.contestants import Contestant
-from benchmarks.quality.experts import Setting, experts_of
+from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.measuring import Bench, order_difference, run_job, score_base, score_expert
-from benchmarks.quality.plan import SIZES, SWEEP_ROWS, first_job, other_jobs, sweep_job
+from benchmarks.quality.plan import SIZES, SWEEP_ROWS, SWEPT, first_job, other_jobs, sweep_job
 from benchmarks.quality.tasks import TASKS
 
 CLOSE = 1e-5
 """Merges whose relative difference is below this count as the same model."""
 
 
-def run_setting(bench: Bench, setting: Setting, rows: int | None, contestants: Sequence[Contestant]) -> dict[str, Any]:
-    """Everything that the report says about one setting. What was measured before is not measured again."""
+def run_setting(
+    bench: Bench,
+    setting: Setting,
+    rows: int | None,
+    contestants: Sequence[Contestant],
+    keep: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> dict[str, Any]:
+    """Everything that the report says about one setting. What was measured before is not measured again.
+
+    ``rows``: test rows per task, None for all. ``keep`` is given what was found so far, after each phase.
+    """
     tasks = TASKS[: max(SIZES[setting.name])]
     experts = experts_of(setting, tasks)
-    swept: dict[str, Any] = {}
-    if setting.name != "small":
-        swept = {
-            "base": _plain(score_base(bench, tasks, SWEEP_ROWS)),
-            "experts": [
-                [expert.name, expert.task, *_pair(score_expert(bench, expert, SWEEP_ROWS))] for expert in experts
-            ],
-        }
-    return {
+    found: dict[str, Any] = {
         "setting": setting.name,
         "recipe": {"rows": setting.recipe.rows, "epochs": setting.recipe.epochs, "shards": setting.shards},
-        "base": _plain(score_base(bench, tasks, rows)),
-        "experts": [[expert.name, expert.task, *_pair(score_expert(bench, expert, rows))] for expert in experts],
-        "swept": swept,
-        "first": [run_job(bench, first_job(setting, contestant, rows)) for contestant in contestants],
-        "others": [result for contestant in contestants for result in _other_orders(bench, setting, contestant, rows)],
-        "sweeps": [run_job(bench, job) for contestant in contestants if (job := sweep_job(setting, contestant))],
+        **_references(bench, experts, tasks, rows),
+        "swept": _references(bench, experts, tasks, SWEEP_ROWS) if SWEPT[setting.name] else {},
+    }
+    found["first"] = [run_job(bench, first_job(setting, contestant, rows)) for contestant in contestants]
+    keep(found)
+    found["sweeps"] = [run_job(bench, job) for contestant in contestants if (job := sweep_job(setting, contestant))]
+    keep(found)
+    found["others"] = [result for row in contestants for result in _other_orders(bench, setting, row, rows)]
+    keep(found)
+    return found
+
+
+def _references(bench: Bench, experts: Sequence[Expert], tasks: Sequence[str], rows: int | None) -> dict[str, Any]:
+    base = score_base(bench, tasks, rows)
+    scored = [(expert, score_expert(bench, expert, rows)) for expert in experts]
+    return {
+        "base": {task: [score.correct, score.rows] for task, score in base.items()},
+        "experts": [[expert.name, expert.task, score.correct, score.rows] for expert, score in scored],
     }
 
 
@@ -52,11 +65,3 @@ def _other_orders(bench: Bench, setting: Setting, contestant: Contestant, rows: 
         {"label": contestant.label, "order": job.order, "relative": gap}
         for job, gap in zip(last, differences, strict=True)
     ]
-
-
-def _pair(score: Any) -> tuple[int, int]:
-    return score.correct, score.rows
-
-
-def _plain(scores: Any) -> dict[str, list[int]]:
-    return {task: [score.correct, score.rows] for task, score in scores.items()}

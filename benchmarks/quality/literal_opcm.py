@@ -7,6 +7,7 @@ task vector in the singular bases of the running merge, without the leading bloc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ def project_block(merged: Tensor, delta: Tensor, alpha: float) -> Tensor:
     rank = int((share > alpha).to(torch.int).argmax())
     coefficients = u.T @ delta @ vt.T
     coefficients[:rank, :rank] = 0
-    return u @ coefficients @ vt
+    kept: Tensor = u @ coefficients @ vt
+    return kept
 
 
 def opcm_block(
@@ -48,4 +50,4 @@ def opcm_block(
 
 
 def _norm(tensors: Weights) -> float:
-    return sum(float(tensor.double().square().sum()) for tensor in tensors.values()) ** 0.5
+    return sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors.values()))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _merged(bench: Bench, job: Job) -> Weights:
 
 
 def _norm_of(tensors: Weights) -> float:
-    return sum(float(tensor.double().square().sum()) for tensor in tensors.values()) ** 0.5
+    return sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors.values()))
 
 
 def score_expert(bench: Bench, expert: Expert, rows: int | None) -> Score:

@@ -1,0 +1,136 @@
+"""The report as one HTML page that needs nothing else, and its tables as plain text."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+Summary = Mapping[str, Any]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums;font-size:13px}
+th,td{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right}
+th:first-child,td:first-child{text-align:left} img{max-width:100%} p{max-width:50rem}"""
+
+_NOTES = {
+    "kept-by-size.png": "Share of the experts' gain over the base that one merged model keeps.",
+    "scales.png": "The same over the scale, as a factor of the method's own; the bars mark the norm rule.",
+    "tasks.png": "Accuracy per task, in points to the experts of the task.",
+    "orders.png": "Every order of arrival; methods that commute are one point.",
+}
+
+
+def main_table(summary: Summary) -> Table:
+    """Accuracy and share kept by size, scale by the norm rule, backward transfer, cost."""
+    sizes = list(summary["sizes"])
+    last = sizes[-1]
+    head = ["method", *(f"kept, n={size}" for size in sizes), f"accuracy, n={last}", "± s.e.", f"norm rule, n={last}",
+            "orders, points", "backward", "state MB", "CPU s/fold", "CPU s export"]  # fmt: skip
+    rows = [
+        _reference("base", summary, "base", "0 %"),
+        _reference("experts", summary, "experts", "100 %"),
+    ]
+    rows += [_line(row, sizes, last) for row in summary["rows"]]
+    return head, rows
+
+
+def _reference(label: str, summary: Summary, field: str, kept: str) -> list[str]:
+    sizes = summary["sizes"]
+    return [label, *(kept for _ in sizes), f"{sizes[list(sizes)[-1]][field]:.3f}", *[""] * 7]
+
+
+def _line(row: Mapping[str, Any], sizes: Sequence[str], last: str) -> list[str]:
+    at = row["sizes"]
+    final = at.get(last, {})
+    orders = final.get("kept_by_order", [0.0])
+    return [
+        row["label"],
+        *(_percent(at[size]["kept"]) if size in at else "" for size in sizes),
+        f"{final['accuracy']:.3f}" if final else "",
+        f"{final['error']:.3f}" if final else "",
+        _percent(final.get("kept_by_norm_rule")),
+        f"{100 * (max(orders) - min(orders)):.1f}" if len(orders) > 1 else "same model",
+        "" if row["backward_transfer"] is None else f"{100 * row['backward_transfer']:+.1f}",
+        f"{row['state_bytes'] / 1e6:.0f}" if "state_bytes" in row else "",
+        f"{row['fold_cpu'] / int(last):.2f}" if "fold_cpu" in row else "",
+        f"{row['export_cpu']:.2f}" if "export_cpu" in row else "",
+    ]
+
+
+def task_table(summary: Summary) -> Table:
+    """Accuracy per task at the largest size."""
+    last = list(summary["sizes"])[-1]
+    names = list(summary["base"]["tasks"])
+    rows = [
+        ["base", *(f"{summary['base']['tasks'][name]:.3f}" for name in names)],
+        ["experts", *(f"{summary['ceiling']['tasks'][name]:.3f}" for name in names)],
+    ]
+    for row in summary["rows"]:
+        if last in row["sizes"]:
+            rows.append([row["label"], *(f"{row['sizes'][last]['tasks'][name]:.3f}" for name in names)])
+    return ["method", *names], rows
+
+
+def scale_table(summary: Summary) -> Table:
+    """Share kept by factor of the own scale."""
+    factors = next((list(one["kept"]) for by in summary["sweeps"].values() for one in by.values()), [])
+    rows = [
+        [label, count, *(_percent(one["kept"].get(name)) for name in factors), one["best"], f"{one['norm_factor']:.2f}"]
+        for label, by_count in summary["sweeps"].items()
+        for count, one in by_count.items()
+    ]
+    return ["method", "n", *factors, "best", "norm is"], rows
+
+
+def plain(table: Table) -> str:
+    """A table as aligned text."""
+    head, rows = table
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
+                  for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in [head, *rows]
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def page(summaries: Sequence[Summary], plots: Sequence[Path], environment: Mapping[str, str]) -> str:
+    """The whole page; pictures are inside it."""
+    about = ", ".join(f"{escape(name)} {escape(value)}" for name, value in environment.items())
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>mergenode: quality of merges</title>",
+        f"<style>{_STYLE}</style><h1>What a merge keeps of what its experts learnt</h1>",
+        "<p>all-MiniLM-L6-v2, real text classification tasks, one full fine-tune per contribution, frozen heads. "
+        "<i>Kept</i>: share of the experts' gain in mean accuracy over the base that one merged model keeps. "
+        "<i>Norm rule</i>: the same update scaled to the mean norm of the contributions; task arithmetic's is "
+        "the control. <i>Backward</i>: mean change of accuracy on earlier tasks, in points, from right after their "
+        f"own fold to the end.</p><p>{about}</p>",
+    ]
+    for path in plots:
+        data = b64encode(path.read_bytes()).decode()
+        parts.append(f"<p>{_NOTES[path.name]}</p><img alt='{path.stem}' src='data:image/png;base64,{data}'>")
+    for summary in summaries:
+        recipe = summary["recipe"]
+        parts.append(
+            f"<h2>{escape(summary['setting'])} experts</h2><p>{summary['experts']} contributions, at most "
+            f"{recipe['rows']} rows each, {recipe['epochs']} epochs.</p>"
+        )
+        parts += [_html(main_table(summary)), "<h3>Accuracy per task</h3>", _html(task_table(summary))]
+        if summary["sweeps"]:
+            parts += ["<h3>Kept by scale</h3>", _html(scale_table(summary))]
+    return "\n".join(parts) + "\n"
+
+
+def _html(table: Table) -> str:
+    head, rows = table
+    lines = ["".join(f"<th>{escape(cell)}" for cell in head)]
+    lines += ["".join(f"<td>{escape(cell)}" for cell in row) for row in rows]
+    return "<table><tr>" + "\n<tr>".join(lines) + "</table>"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
