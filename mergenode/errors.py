@@ -62,6 +62,9 @@ class RejectReason(StrEnum):
     # the promise of the pusher
     MARKER_INVALID = "marker_invalid"
     DIGEST_MISMATCH = "digest_mismatch"
+    # what was in the merge before
+    RETRACTED = "retracted"
+    GONE = "gone"
 
 
 class TransientReason(StrEnum):

@@ -16,6 +16,7 @@ from pathlib import Path
 from mergenode.errors import TransientError, TransientReason
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_COPY_BYTES = 1 << 20
 
 
 @contextmanager
@@ -78,6 +79,35 @@ def rename_directory(source: Path, target: Path) -> None:
     sync_directory(target.parent)
     if source.parent != target.parent:
         sync_directory(source.parent)
+
+
+def link_directory(source: Path, target: Path) -> None:
+    """Make ``target`` a directory of second names for the files of ``source``, which has no directories.
+
+    Durability: files of ``source`` must be synced; the names are on return. Idempotence: what ``target`` held is gone.
+    """
+    remove_tree(target)
+    target.mkdir(parents=True)
+    for name in sorted(os.listdir(source)):
+        os.link(source / name, target / name)
+    sync_directory(target)
+    sync_directory(target.parent)
+
+
+def copy_directory(source: Path, target: Path) -> None:
+    """Copy the files of ``source``, which has no directories, into the new directory ``target``.
+
+    Durability: content and names are synced on return. Idempotence: what ``target`` held is gone.
+    """
+    remove_tree(target)
+    target.mkdir(parents=True)
+    for name in sorted(os.listdir(source)):
+        with open(source / name, "rb") as original, open(target / name, "wb") as copy:
+            shutil.copyfileobj(original, copy, _COPY_BYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
+    sync_directory(target)
+    sync_directory(target.parent)
 
 
 def point_symlink(link: Path, target: str) -> None:

@@ -19,6 +19,7 @@ from mergenode.adapters.registries import open_registry
 from mergenode.adapters.registries.requests import RequestsRegistry, requests_directory
 from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
+from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.parts import LEDGER, build_parts, limits_of, open_state, start
 from mergenode.daemon.lifecycle import Lifecycle
@@ -68,6 +69,7 @@ def open_loop(
         yield Loop(
             line=parts.line,
             registries=registries,
+            changes=FolderChangeRequests(settings.node.state),
             policy=policy_of(settings),
             lifecycle=lifecycle,
             jitter=random.Random().random,  # noqa: S311 - spreads retries, hides nothing

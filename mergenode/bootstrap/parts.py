@@ -7,26 +7,31 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mergenode.adapters.checkpoints.base import BaseModel, describe_base
 from mergenode.adapters.checkpoints.base_cache import base_of
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
+from mergenode.adapters.engines.local.restate import LocalRestater
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.publishers.folder import FolderPublisher
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.lock import StateLock
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
+from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise, recover
-from mergenode.errors import FatalError, MergenodeError
+from mergenode.errors import FatalError, MergenodeError, UsageError
 from mergenode.ledger.records import Initialised
 from mergenode.methods import build_method
 from mergenode.methods.contract import Method
+from mergenode.methods.scale_search import SearchLimits
+from mergenode.methods.scaling import EVALUATE
 from mergenode.ports.clock import Clock
-from mergenode.ports.engine import Stopped
+from mergenode.ports.engine import Evaluator, Stopped
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer, Progress
 from mergenode.settings import Settings
@@ -139,14 +144,44 @@ def engine_of(
         publish_dtype=PUBLISH_DTYPES[settings.publish.dtype],
         limits=limits_of(settings),
         stop=stop,
+        evaluator=evaluator_of(settings, stop),
+        search=search_of(settings),
     )
+
+
+def search_of(settings: Settings) -> SearchLimits:
+    """The bounds of a search for the scale."""
+    search = settings.publish.search
+    return SearchLimits(lowest=search.lowest, highest=search.highest, evaluations=search.evaluations)
+
+
+def evaluator_of(settings: Settings, stop: Callable[[], bool]) -> Evaluator | None:
+    """What scores candidates: the task plug-in, in a process of its own for the time of one search; None without.
+
+    Raises UsageError when the method asks for scores and the settings name no plug-in.
+    """
+    task = settings.task
+    if task.entrypoint is None:
+        if settings.method.options.get("scale") == EVALUATE:
+            raise UsageError(
+                "method.scale is evaluate, but the settings name no task plug-in",
+                hint="Name one with task.entrypoint (see docs/tasks.md), or set method.scale to own or norm_match.",
+            )
+        return None
+
+    @contextmanager
+    def evaluating() -> Iterator[Callable[[Path], Mapping[str, float]]]:
+        with TaskWorker(task, stop=stop) as worker:
+            yield worker.evaluate
+
+    return evaluating
 
 
 def build_parts(
     settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, clock: Clock
 ) -> Parts:
     """Everything that works on a locked state directory. Raises FatalError when base or method cannot be used."""
-    generations = FolderGenerations(settings.node.state)
+    generations = FolderGenerations(settings.node.state, every=settings.snapshots.every, keep=settings.snapshots.keep)
     generations.prepare()
     reading = _Interruptible(observer, lambda: lifecycle.draining)
     engine = engine_of(settings, generations, reading, lifecycle.abandon)
@@ -156,8 +191,10 @@ def build_parts(
         ledger=ledger,
         generations=generations,
         publisher=FolderPublisher(settings.publish.path, settings.base),
+        restater=LocalRestater(engine),
         observer=observer,
         clock=clock,
+        retractable=engine.method.retractable,
         max_relative_norm=settings.validation.max_relative_norm or float("inf"),
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,

@@ -5,21 +5,23 @@ Every step ends in a durable fact or leaves nothing behind; killed anywhere, the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
+from typing import Any
 
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
-from mergenode.daemon.recent import RecentFolds
+from mergenode.daemon.recent import RecentMembers
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Initialised, Pruned, Published, Rejected
 from mergenode.ports.clock import Clock
-from mergenode.ports.engine import Engine
+from mergenode.ports.engine import Earlier, Engine
 from mergenode.ports.generations import Generations
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.publisher import Publisher
+from mergenode.ports.restater import Restater
 from mergenode.types import Candidate, Digest, FoldResult, Head
 
 DIVERGED = 10.0
@@ -28,18 +30,20 @@ DIVERGED = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The ports that one contribution passes, and the limits it is judged by."""
+    """The ports that one contribution passes, and the limits it is judged by. ``retractable``: of the method."""
 
     engine: Engine
     ledger: LedgerStore
     generations: Generations
     publisher: Publisher
+    restater: Restater
     observer: Observer
     clock: Clock
+    retractable: bool = False
     max_relative_norm: float = 0.95
     publish_dtype: str | None = None
     keep: int = 5
-    recent: RecentFolds = field(default_factory=RecentFolds)
+    recent: RecentMembers = field(default_factory=RecentMembers)
 
 
 def contribute(line: Line, candidate: Candidate) -> ContributionFact:
@@ -53,10 +57,12 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     # in the way of this one; taken back, its shards need not be computed again.
     line.generations.recover(head.generation)
     try:
-        judge_promise(candidate, _origin(line).base)
+        judge_promise(candidate, origin_of(line).base)
+        judge_retraction(line, candidate, candidate.content)
         result = line.engine.fold(candidate, head, line.observer)
         same = line.ledger.by_content(result.content)
         if same is None:
+            judge_retraction(line, candidate, result.content)
             judge(candidate, result, line.max_relative_norm)
     except RejectedError as error:
         return _record(line, _rejected(line, candidate, error))
@@ -75,6 +81,18 @@ def judge_promise(candidate: Candidate, base: Digest) -> None:
             RejectReason.OTHER_BASE,
             f"{candidate.name}: its commit marker says it was tuned from {candidate.base}, the base here is {base}",
             hint="Push it to the node of that base; `mergenode status` shows the base of a node.",
+        )
+
+
+def judge_retraction(line: Line, candidate: Candidate, content: Digest | None) -> None:
+    """Refuse what was taken out of the merge, unless the operator asks for it now. Raises RejectedError."""
+    retracted = None if content is None or candidate.forced else line.ledger.retraction(content)
+    if retracted is not None:
+        why = f" ({retracted.why})" if retracted.why else ""
+        raise RejectedError(
+            RejectReason.RETRACTED,
+            f"{candidate.name}: its content was retracted as {retracted.name!r} on {retracted.time}{why}",
+            hint="Nothing is to be done, unless that was a mistake: `mergenode ingest PATH` takes it in again.",
         )
 
 
@@ -152,14 +170,14 @@ def folded_fact(
 
 
 def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, seconds: float) -> Folded:
-    fact = folded_fact(candidate, result, head, _origin(line), time=line.clock.now(), seconds=seconds)
+    fact = folded_fact(candidate, result, head, origin_of(line), time=line.clock.now(), seconds=seconds)
     # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.
     line.generations.install(fact.generation)
     line.ledger.append(fact)
     line.observer.fact(fact)
-    _tidy(line, lambda: line.generations.retire(fact.generation))
+    tidy(line, lambda: line.generations.retire(fact.generation))
     return fact
 
 
@@ -182,29 +200,45 @@ def publish(line: Line, generation: int, version: int) -> Published:
         digest=line.publisher.digest(version),
         path=line.publisher.path(version),
         seconds=line.clock.monotonic() - started,
+        scale=(line.publisher.visible(version) or {}).get("scale", {}),
     )
     line.ledger.append(fact)
     line.observer.fact(fact)
-    _tidy(line, lambda: prune(line))
+    tidy(line, lambda: prune(line))
     return fact
 
 
-def make_visible(line: Line, head: Head, version: int) -> None:
-    """Put the committed merge into place as ``version``, unless it lies there already. ``latest`` stays where it is."""
+def make_visible(line: Line, head: Head, version: int, recorded: Mapping[str, Any] | None = None) -> None:
+    """Put the committed merge into place as ``version``, unless it lies there already. ``latest`` stays where it is.
+
+    ``recorded``: the scale entry it was published with, when it is made again.
+    """
     in_place = line.publisher.visible(version)
     if in_place is not None and in_place.get("lineage") == head.lineage:
         return
     staging = line.publisher.stage(version)
-    exported = line.engine.export(head, staging, line.observer)
+    exported = line.engine.export(head, staging, line.observer, _earlier(line, version, recorded))
     manifest = version_manifest(
-        origin=_origin(line),
+        origin=origin_of(line),
         head=head,
         version=version,
         dtype=line.publish_dtype,
+        scale=exported.scale.entry(),
         tensors=exported.tensors,
-        contributions=line.recent.upto(line.ledger, head.generation),
+        contributions=line.recent.of(line.ledger, head),
     )
     line.publisher.publish(version, manifest, version_json(manifest), model_card(manifest))
+
+
+def _earlier(line: Line, version: int, recorded: Mapping[str, Any] | None) -> Earlier:
+    """What the versions before this one can give to its export."""
+    before = [fact for fact in line.ledger.versions() if fact.version < version]
+    last = before[-1].scale.get("used") if before else None
+    return Earlier(
+        previous=line.publisher.path(version - 1) if line.publisher.holds(version - 1) else None,
+        recorded=recorded or None,
+        last_scale=float(last) if last is not None else None,
+    )
 
 
 def prune(line: Line) -> None:
@@ -231,13 +265,13 @@ def record_gone(line: Line) -> tuple[int, ...]:
 
 def _record(line: Line, fact: ContributionFact) -> ContributionFact:
     # Nobody would take these shards up again: removed before the fact, no kill leaves them behind.
-    _tidy(line, line.generations.discard)
+    tidy(line, line.generations.discard)
     line.ledger.append(fact)
     line.observer.fact(fact)
     return fact
 
 
-def _tidy(line: Line, remove: Callable[[], object]) -> None:
+def tidy(line: Line, remove: Callable[[], object]) -> None:
     """Remove what no fact needs any more. A failure costs space until the next chance, never the outcome."""
     try:
         remove()
@@ -268,7 +302,7 @@ def _duplicate(line: Line, candidate: Candidate, result: FoldResult, same_as: st
     )
 
 
-def _origin(line: Line) -> Initialised:
+def origin_of(line: Line) -> Initialised:
     origin = line.ledger.initialised()
     if origin is None:
         raise FatalError("the ledger has no first fact", hint="Start the node with `mergenode run` first.")

@@ -14,11 +14,14 @@ from mergenode.daemon.contribute import Line, contribute, publish
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.observation import Observation
 from mergenode.daemon.patience import NODE, PUBLISH, Patience, Slot
-from mergenode.errors import MergenodeError, TransientError, TransientReason
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Stop, Wait
+from mergenode.daemon.restate import restate
+from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
+from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Restate, Stop, Wait
+from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import next_action, pending, settled_requests
 from mergenode.ledger.records import Discovered, Duplicate, Rejected
 from mergenode.ledger.view import Policy, View
+from mergenode.ports.changes import ChangeRequests
 from mergenode.ports.engine import Stopped
 from mergenode.ports.registry import Registry
 from mergenode.types import Candidate
@@ -36,12 +39,14 @@ class Loop:
 
     line: Line
     registries: Mapping[str, Registry]
+    changes: ChangeRequests
     policy: Policy
     lifecycle: Lifecycle
     jitter: Callable[[], float]
     once: bool = False
     seen: Observation = field(init=False)
     patience: Patience = field(init=False)
+    _asked: tuple[Change, ...] = ()
     _looked_at: float | None = None
     _look_seconds: float = 0.0
     _waited: float = 0.0
@@ -83,6 +88,7 @@ class Loop:
             node_wait_seconds=self.patience.left(NODE),
             seconds_since_publish=self._seconds_since_publish(),
             idle_seconds=self._waited,
+            changes=self._asked,
             draining=self.lifecycle.draining,
             once=self.once,
         )
@@ -92,6 +98,7 @@ class Loop:
         rest = max(self.policy.poll_seconds, _REST_PER_LOOK * self._look_seconds)
         if self._looked_at is not None and now - self._looked_at < rest:
             return
+        self._asked = tuple(self.changes.pending())
         self.seen.look()
         self._looked_at, self._look_seconds = now, self.line.clock.monotonic() - now
         self.patience.keep_only(self.seen.listed_keys())
@@ -163,6 +170,8 @@ class Loop:
                 self._attempt(candidate.key, candidate.name, lambda: self._mark(candidate, fact))
             case Fold(candidate):
                 self._attempt(candidate.key, candidate.name, lambda: self._contribute(candidate))
+            case Restate(change):
+                self._attempt(NODE, "change of the merge", lambda: self._restate(change))
             case Publish(generation, version):
                 self._attempt(PUBLISH, f"v{version:06d}", lambda: self._publish(generation, version))
             case Wait(seconds, _why):
@@ -191,6 +200,17 @@ class Loop:
     def _contribute(self, candidate: Candidate) -> None:
         self.seen.recorded(contribute(self.line, candidate))
         self.seen.settle(candidate)
+
+    def _restate(self, change: Change) -> None:
+        try:
+            restate(self.line, change)
+        except RejectedError as error:
+            self.line.observer.message("error", f"the merge was not changed: {error.message}", hint=error.hint)
+            self.changes.refused(change, error.message, error.hint)
+        else:
+            self.changes.done(change)
+        self.seen.forget()  # what left may be asked for again, and other requests may wait
+        self._looked_at = None
 
     def _publish(self, generation: int, version: int) -> None:
         publish(self.line, generation, version)

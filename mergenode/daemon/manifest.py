@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergenode.ledger.records import Folded, Initialised
+from mergenode.ledger.records import Folded, Initialised, Member
 from mergenode.types import Digest, Head
 
 SCHEMA = "mergenode.version/1"
@@ -22,10 +22,13 @@ _ON_ONE_LINE = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 
 def version_manifest(
-    *, origin: Initialised, head: Head, version: int, dtype: str | None, tensors: Mapping[str, Digest],
-    contributions: Sequence[Folded],
+    *, origin: Initialised, head: Head, version: int, dtype: str | None, scale: Mapping[str, Any],
+    tensors: Mapping[str, Digest], contributions: Sequence[Member],
 ) -> dict[str, Any]:  # fmt: skip
-    """The manifest of a version. ``contributions``: the newest, oldest first. ``dtype``: None keeps the base's."""
+    """The manifest of a version. ``contributions``: the newest, oldest first. ``dtype``: None keeps the base's.
+
+    ``scale``: see ``ports.engine.ScaleReport``.
+    """
     newest = contributions[-1] if contributions else None
     return {
         "schema": SCHEMA,
@@ -35,12 +38,13 @@ def version_manifest(
         "base": origin.base,
         "method": {"name": origin.method, "options": dict(origin.options)},
         "dtype": dtype,
+        "scale": dict(scale),
         "count": head.count,
         "totals": dict(head.totals),
         "lineage": head.lineage,
         "statistics": head.statistics,
         "contributions": [contribution_entry(folded) for folded in contributions[-LISTED_CONTRIBUTIONS:]],
-        "groups": [dict(group) for group in newest.groups] if newest else [],
+        "groups": [dict(group) for group in newest.groups] if isinstance(newest, Folded) else [],
         "tensors": dict(tensors),
     }
 
@@ -62,17 +66,17 @@ def _lines(value: Any) -> str:
     return flat(value)
 
 
-def contribution_entry(folded: Folded) -> dict[str, Any]:
-    """One contribution as a manifest lists it."""
-    whole = folded.groups[0] if folded.groups else {}
+def contribution_entry(member: Member) -> dict[str, Any]:
+    """One contribution as a manifest lists it; what another node folded has no generation here."""
+    whole = member.groups[0] if isinstance(member, Folded) and member.groups else {}
     return {
-        "generation": folded.generation,
-        "name": folded.name,
-        "kind": folded.contribution_kind,
-        "content": folded.content,
-        "weight": folded.weight,
-        "norm": folded.norm,
-        "relative_norm": folded.relative_norm,
+        "generation": member.generation if isinstance(member, Folded) else None,
+        "name": member.name,
+        "kind": member.contribution_kind,
+        "content": member.content,
+        "weight": member.weight,
+        "norm": member.norm,
+        "relative_norm": member.relative_norm,
         "share_kept": whole.get("share_kept"),
         "cosine": whole.get("cosine"),
     }
@@ -81,7 +85,7 @@ def contribution_entry(folded: Folded) -> dict[str, Any]:
 def model_card(manifest: Mapping[str, Any]) -> str:
     """README.md of a version: front matter that the hub understands, lineage as a table."""
     rows = [
-        f"| {entry['generation']} | {_cell(entry['name'])} | {entry['kind']} | {_number(entry['norm'])} "
+        f"| {entry['generation'] or ''} | {_cell(entry['name'])} | {entry['kind']} | {_number(entry['norm'])} "
         f"| {_percent(entry['share_kept'])} | `{entry['content'][:23]}` |"
         for entry in manifest["contributions"][-_CARD_ROWS:]
     ]

@@ -85,6 +85,11 @@ class Observation:
         self.order.clear()
         self._folded_as.clear()
 
+    def forget(self) -> None:
+        """The merge was changed: what was settled may be open again."""
+        self.doubt()
+        self.outcomes.clear()
+
     def candidates(self) -> Iterator[Candidate]:
         """Open ones; the same revision twice when a request names it too."""
         for listing in self.listings.values():

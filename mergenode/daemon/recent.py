@@ -1,5 +1,7 @@
-"""The newest folds, kept in memory for the manifests: reading a thousand facts again for every version costs more than
-publishing a small model."""
+"""The newest contributions, kept in memory for the manifests.
+
+Reading a thousand facts again for every version costs more than publishing a small model.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,33 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS
-from mergenode.ledger.records import Folded
+from mergenode.ledger.records import Folded, Member
 from mergenode.ports.ledger_store import LedgerReader
+from mergenode.types import Head
 
 
 @dataclass(slots=True)
-class RecentFolds:
-    """At most ``LISTED_CONTRIBUTIONS`` folds, oldest first; of all but the newest only what a manifest lists."""
+class RecentMembers:
+    """At most ``LISTED_CONTRIBUTIONS`` of what is in the merge, oldest first; of all but the newest only what a
+    manifest lists."""
 
-    _folds: deque[Folded] = field(default_factory=lambda: deque(maxlen=LISTED_CONTRIBUTIONS))
+    _members: deque[Member] = field(default_factory=lambda: deque(maxlen=LISTED_CONTRIBUTIONS))
+    _known: Head = field(default_factory=Head)
 
-    def upto(self, ledger: LedgerReader, generation: int) -> tuple[Folded, ...]:
-        """The newest folds of a ledger whose committed generation is ``generation``. Asks for new ones only."""
-        known = self._folds[-1].generation if self._folds else 0
-        missing = min(generation - known, LISTED_CONTRIBUTIONS)
-        if missing > 0:
-            if self._folds:
-                self._folds.append(_listed(self._folds.pop()))
-            found = [fact for _, fact in ledger.facts(kinds=["folded"], newest=missing) if isinstance(fact, Folded)]
-            self._folds.extend([*map(_listed, found[:-1]), found[-1]])
-        return tuple(self._folds)
+    def of(self, ledger: LedgerReader, head: Head) -> tuple[Member, ...]:
+        """The newest members of a ledger that is at ``head``. Asks for new ones only, as long as nothing left."""
+        folds = head.generation - self._known.generation
+        if head.count - self._known.count != folds:
+            self._members.clear()  # a change of the merge lies between: everything is asked for again
+        elif self._members and folds:
+            self._members.append(_listed(self._members.pop()))
+        wanted = min(LISTED_CONTRIBUTIONS, folds if self._members else head.count)
+        found = [fact for _, fact in ledger.newest_members(wanted)] if wanted > 0 else []
+        self._members.extend([*map(_listed, found[:-1]), *found[-1:]])
+        self._known = head
+        return tuple(self._members)
 
 
-def _listed(fact: Folded) -> Folded:
+def _listed(fact: Member) -> Member:
     """The fact without the reports per layer group: only the first group, the whole model, is listed."""
-    return replace(fact, groups=fact.groups[:1], totals={}, warnings=())
+    return replace(fact, groups=fact.groups[:1], totals={}, warnings=()) if isinstance(fact, Folded) else fact

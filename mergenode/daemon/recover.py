@@ -78,7 +78,7 @@ def _make_again(line: Line, head: Head, newest: Published) -> None:
         text = f"recovery: the files of version {newest.version} are gone; version {newest.version + 1} is due"
         line.observer.message("warning", text)
         return
-    make_visible(line, replace(head, version=newest.version - 1), newest.version)
+    make_visible(line, replace(head, version=newest.version - 1), newest.version, newest.scale)
     line.observer.message("warning", f"recovery: the files of version {newest.version} were gone and are made again")
     if line.publisher.digest(newest.version) != newest.digest:
         line.observer.message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mergenode.ledger.changes import Change
 from mergenode.types import Candidate, Digest, Refused
 
 
@@ -38,6 +39,13 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Restate:
+    """Take contributions out of the merge: ends in ``retracted`` and ``restated``, or is refused."""
+
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Make the committed ``generation`` visible as ``version``."""
 
@@ -61,4 +69,4 @@ class Stop:
     complete: bool = True
 
 
-Action = Discover | Refuse | MarkDuplicate | Fold | Publish | Wait | Stop
+Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Publish | Wait | Stop

@@ -8,11 +8,12 @@ progress: when the action it names has succeeded, the next view leads on. The or
    start publishes it first, under the same version number and with the same bytes.
 2. the node's own disk refuses to write: wait for it, all of it.
 3. record what was seen: ``discovered`` and ``rejected`` facts cost one append and fix the order of arrival.
-4. publish what is committed and due, *before* folding more. While publishing backs off, folding waits: which
-   generation becomes which version then depends on the contributions alone, never on when a disk was full, so
-   two nodes (or one that was disturbed) publish the same versions.
-5. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other.
-6. nothing to do: wait, or with ``once`` publish the remainder and stop.
+4. change the merge as the operator asked: what is to leave shall not be published once more.
+5. publish what is committed and due, *before* folding more; after a change at once. While publishing backs off,
+   folding waits: which generation becomes which version then depends on the contributions alone, never on when a
+   disk was full, so two nodes (or one that was disturbed) publish the same versions.
+6. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other.
+7. nothing to do: wait, or with ``once`` publish the remainder and stop.
 
 A failure that is not the candidate's fault (disk full while folding) belongs into ``node_wait_seconds``, not
 into ``waiting``: then the candidates behind it do not overtake it, and the merge keeps the order of arrival.
@@ -22,8 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Stop, Wait
-from mergenode.ledger.records import Discovered, Duplicate, Folded, Rejected
+from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Restate, Stop, Wait
+from mergenode.ledger.records import Discovered, Duplicate, Folded, Rejected, Retracted
 from mergenode.ledger.view import Key, View
 from mergenode.types import Candidate, Head, Refused, Unsettled
 
@@ -34,10 +35,10 @@ SHORTEST_WAIT_SECONDS = 0.05
 def next_action(view: View) -> Action:
     """The one thing to do now; see the module's order. Pure, total, idempotent; never raises."""
     if view.draining:
-        return Stop("asked to stop", complete=not (pending(view) or _unpublished(view.head)))
+        return Stop("asked to stop", complete=not (pending(view) or view.changes or _unpublished(view.head)))
     if view.node_wait_seconds > 0:
         return _pause(view, view.node_wait_seconds, "the state directory cannot be written")
-    return _record(view) or _publish_due(view) or _take_next(view) or _rest(view)
+    return _record(view) or _restate(view) or _publish_due(view) or _take_next(view) or _rest(view)
 
 
 def pending(view: View) -> tuple[Candidate, ...]:
@@ -71,7 +72,7 @@ def _is_wanted(candidate: Candidate, view: View) -> bool:
     match view.outcomes.get(candidate.key):
         case None | Discovered():
             return True
-        case Rejected():
+        case Rejected() | Retracted():
             return candidate.forced
         case _:
             return False
@@ -95,6 +96,10 @@ def _record(view: View) -> Action | None:
     return Refuse(tuple(refused[key] for key in sorted(refused))) if refused else None
 
 
+def _restate(view: View) -> Action | None:
+    return Restate(view.changes[0]) if view.changes else None
+
+
 def _unpublished(head: Head) -> int:
     """Generations committed since the newest published one."""
     return head.generation - head.published_generation
@@ -106,7 +111,7 @@ def _publish_due(view: View) -> Action | None:
 
 
 def _is_due(unpublished: int, view: View) -> bool:
-    if unpublished >= view.policy.publish_every_contributions:
+    if view.head.restated or unpublished >= view.policy.publish_every_contributions:
         return True
     seconds = _seconds_until_due(view)
     return seconds is not None and seconds <= 0

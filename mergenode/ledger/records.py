@@ -106,6 +106,8 @@ class Published(Fact):
     digest: Digest
     path: str
     seconds: float = 0.0
+    scale: Mapping[str, Any] = field(default_factory=dict)
+    """The scale entry of its manifest; empty in facts from before there was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mergenode.ledger.changes import Change
 from mergenode.ledger.records import ContributionFact
 from mergenode.types import Digest, Head, Listing
 
@@ -39,7 +40,8 @@ class View:
     was folded as. ``waiting``: seconds until a revision may be tried again; ``publish_wait_seconds`` and
     ``node_wait_seconds``: the same for publishing and for every write of this node. Zero or absent: now.
     ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: waited since the last
-    action other than ``Wait`` succeeded. ``draining``: asked to stop. ``once``: stop when all is done.
+    action other than ``Wait`` succeeded. ``changes``: what the operator wants to be changed about the merge, oldest
+    first. ``draining``: asked to stop. ``once``: stop when all is done.
     """
 
     head: Head
@@ -54,5 +56,6 @@ class View:
     node_wait_seconds: float = 0.0
     seconds_since_publish: float | None = None
     idle_seconds: float = 0.0
+    changes: tuple[Change, ...] = ()
     draining: bool = False
     once: bool = False

@@ -55,6 +55,10 @@ class LedgerReader(Protocol):
         """Every ``folded`` fact beyond sequence ``after``, oldest first, streamed: for replay."""
         ...
 
+    def history(self) -> Iterator[tuple[int, Fact]]:
+        """Every fact that changed what is in the merge or its generation, oldest first, streamed."""
+        ...
+
     def counts(self) -> Mapping[str, int]:
         """How many facts of each kind."""
         ...

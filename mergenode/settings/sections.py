@@ -31,6 +31,25 @@ class NodeSettings(Section):
     _state = field_validator("state", mode="plain")(resolve_path)
 
 
+class SnapshotSettings(Section):
+    """Which earlier statistics are kept, so that taking a contribution out need not fold everything else again."""
+
+    every: int = setting(
+        0,
+        "Keep the statistics of every generation that is a multiple of this; 0 keeps none.",
+        unit="contributions",
+        why="each takes as much disk as the statistics do, and methods that can subtract need none",
+        ge=0,
+    )
+    keep: int = setting(
+        3,
+        "How many snapshots stay on disk; the oldest go first.",
+        unit="snapshots",
+        why="disk use then has a bound that does not grow with the number of contributions",
+        ge=1,
+    )
+
+
 class HttpSettings(Section):
     """Metrics, probes, status page."""
 

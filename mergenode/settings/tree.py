@@ -22,6 +22,7 @@ from mergenode.settings.sections import (
     LogSettings,
     NodeSettings,
     ShutdownSettings,
+    SnapshotSettings,
     ValidationSettings,
 )
 from mergenode.settings.task import TaskSettings
@@ -52,6 +53,7 @@ class Settings(Section):
         validate_default=True,
     )
     publish: PublishSettings = subsection(PublishSettings, "Where versions appear.")
+    snapshots: SnapshotSettings = subsection(SnapshotSettings, "Earlier statistics that are kept for replays.")
     http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
     engine: EngineSettings = subsection(EngineSettings, "How folds are executed.")
     validation: ValidationSettings = subsection(ValidationSettings, "What a contribution may be.")

@@ -26,6 +26,7 @@ def manifest(*folds, count: int | None = None):
         head=Head(generation=len(folds), count=count or len(folds), totals={"n": 1.5}, lineage=facts.digest(7)),
         version=3,
         dtype=None,
+        scale={"used": 1.0, "norm_rule": None},
         tensors={"w": facts.digest(9)},
         contributions=folds,
     )
@@ -50,7 +51,7 @@ def test_equal_on_nodes_that_differ_in_time_and_place() -> None:
 
 def test_the_first_version_has_no_parent() -> None:
     told = version_manifest(
-        origin=facts.initialised(), head=Head(), version=1, dtype="F32", tensors={}, contributions=[]
+        origin=facts.initialised(), head=Head(), version=1, dtype="F32", scale={}, tensors={}, contributions=[]
     )
     assert told["parent"] is None and told["groups"] == [] and told["dtype"] == "F32"
 

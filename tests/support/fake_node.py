@@ -10,18 +10,21 @@ from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.recover import initialise, recover
 from mergenode.ledger.actions import Action, Stop, Wait
+from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Fact, Folded, Initialised, Published, Rejected
 from mergenode.ledger.view import Policy
 from mergenode.types import Candidate, Listing
 from tests.support.clock import FakeClock
 from tests.support.fake_ports import (
     Checkpoint,
+    FakeChanges,
     FakeDisk,
     FakeEngine,
     FakeGenerations,
     FakeLedger,
     FakePublisher,
     FakeRegistry,
+    FakeRestater,
     Trouble,
     Witness,
     digest_of,
@@ -65,6 +68,8 @@ class FakeNode:
     policy: Policy = field(default_factory=Policy)
     keep: int = 3
     once: bool = False
+    retractable: bool = True
+    snapshots: tuple[int, int] = (0, 0)
     clock: FakeClock = field(default_factory=FakeClock)
     trouble: Trouble = field(default_factory=Trouble)
     disk: FakeDisk = field(default_factory=FakeDisk)
@@ -73,6 +78,7 @@ class FakeNode:
         self.ledger = FakeLedger(self.trouble)
         self.inbox = FakeRegistry(self.trouble)
         self.asks = FakeRegistry(self.trouble, "ingest")
+        self.changes = FakeChanges(self.trouble)
         self.jitter: Callable[[], float] = lambda: 0.0
 
     def line(self) -> Line:
@@ -80,11 +86,14 @@ class FakeNode:
         self.witness = Witness()
         self.lifecycle = HandLifecycle(self.clock)
         self.engine = FakeEngine(self.disk, self.trouble, stop=self.lifecycle.abandon)
+        self.restater = FakeRestater(self.disk, self.trouble)
         return Line(
             engine=self.engine,
             ledger=self.ledger,
-            generations=FakeGenerations(self.disk, self.trouble),
+            generations=FakeGenerations(self.disk, self.trouble, *self.snapshots),
             publisher=FakePublisher(self.disk, self.trouble),
+            restater=self.restater,
+            retractable=self.retractable,
             observer=self.witness,
             clock=self.clock,
             keep=self.keep,
@@ -101,6 +110,7 @@ class FakeNode:
         return Loop(
             line=line,
             registries={"inbox": self.inbox, "ingest": self.asks},
+            changes=self.changes,
             policy=self.policy,
             lifecycle=self.lifecycle,
             jitter=self.jitter,
@@ -122,6 +132,22 @@ class FakeNode:
         self.asks.requests.append(
             Candidate(offered.registry, offered.name, offered.revision, offered.location, forced=True)
         )
+
+    def retract(self, *names: str, why: str = "") -> Change:
+        """A request of the operator to take these out."""
+        inside = {fact.name: fact.content for _, fact in self.ledger.members()}
+        change = Change(f"c{len(self.changes.asked)}", tuple(inside[name] for name in names), why=why)
+        self.changes.asked.append(change)
+        return change
+
+    def roll_back(self, version: int) -> Change:
+        change = Change(f"c{len(self.changes.asked)}", rollback_to=version)
+        self.changes.asked.append(change)
+        return change
+
+    @property
+    def members(self) -> list[str]:
+        return [fact.name for _, fact in self.ledger.members()]
 
     def drain(self, loop: Loop, limit: int = 1000) -> Action:
         """Poke the loop, and let it act until it waits for what nobody knows of yet, or stops."""

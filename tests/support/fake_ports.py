@@ -10,12 +10,15 @@ from typing import Any
 from blake3 import blake3
 
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Fact
+from mergenode.ledger.restatement import Replay, Subtract
+from mergenode.ledger.snapshots import kept_generations
 from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Exported, ScaleReport, Stopped
 from mergenode.ports.observer import Observer, Progress
+from mergenode.ports.restater import Restatement
 from mergenode.types import Candidate, Digest, FoldResult, GroupReport, Head, Kind, Listing
 from tests.support.memory_ledger import MemoryLedger
-
 
 AS_IS = ScaleReport(used=1.0, own=1.0, norm_rule=0.5, update_norm=2.0, mean_norm=1.0)
 
@@ -129,9 +132,66 @@ class FakeEngine:
 
 
 @dataclass
+class FakeRestater:
+    """Subtraction leaves a trace in the statistics, a replay does not."""
+
+    disk: FakeDisk
+    trouble: Trouble
+    ways: list[Subtract | Replay] = field(default_factory=list)
+
+    def is_at_hand(self, candidate: Candidate) -> bool:
+        return candidate.location in self.disk.checkpoints
+
+    def restate(self, way: Subtract | Replay, observer: Observer) -> Restatement:
+        self.trouble("restate")
+        self.ways.append(way)
+        candidates = way.removed if isinstance(way, Subtract) else way.folded
+        for candidate in candidates:
+            if self.disk.checkpoints[candidate.location].content != candidate.content:
+                raise RejectedError(RejectReason.DIGEST_MISMATCH, f"{candidate.name} was replaced", hint="--from")
+        if isinstance(way, Subtract):
+            assert self.disk.generations[way.head.generation] == way.head.statistics
+            out = " ".join(sorted(str(candidate.content) for candidate in candidates))
+            statistics: Digest | None = digest_of(f"{way.head.statistics} without {out}")
+        else:
+            assert way.start.generation == 0 or way.start.generation in self.disk.generations
+            statistics = way.start.statistics
+            for candidate in candidates:
+                statistics = digest_of(f"{statistics} {candidate.content}")
+        self.disk.folding = statistics or digest_of("nothing")
+        self.trouble("restate done")
+        return Restatement(self.disk.folding, {})
+
+    def clear(self) -> None:
+        self.trouble("clear")
+
+
+@dataclass
+class FakeChanges:
+    """Requests that survive a crash."""
+
+    trouble: Trouble
+    asked: list[Change] = field(default_factory=list)
+    refusals: dict[str, str] = field(default_factory=dict)
+
+    def pending(self) -> Sequence[Change]:
+        return tuple(self.asked)
+
+    def done(self, change: Change) -> None:
+        self.trouble("changes done")
+        self.asked[:] = [other for other in self.asked if other.id != change.id]
+
+    def refused(self, change: Change, message: str, hint: str) -> None:
+        self.refusals[change.id] = message
+        self.done(change)
+
+
+@dataclass
 class FakeGenerations:
     disk: FakeDisk
     trouble: Trouble
+    every: int = 0
+    keep: int = 0
 
     def install(self, generation: int) -> None:
         self.trouble("install")
@@ -145,7 +205,7 @@ class FakeGenerations:
             if generation > current:
                 self.disk.folding = self.disk.generations.pop(generation)
                 done.append(f"generation {generation} goes back")
-            elif generation < current:
+            elif generation < current and generation not in self.snapshots(current):
                 del self.disk.generations[generation]
                 done.append(f"generation {generation} removed")
         if current and current not in self.disk.generations:
@@ -154,9 +214,13 @@ class FakeGenerations:
 
     def retire(self, current: int) -> None:
         self.trouble("retire")
-        for generation in [known for known in self.disk.generations if known < current]:
+        kept = self.snapshots(current)
+        for generation in [known for known in self.disk.generations if known < current and known not in kept]:
             del self.disk.generations[generation]
         self.trouble("retire done")
+
+    def snapshots(self, current: int) -> tuple[int, ...]:
+        return tuple(sorted(kept_generations(self.disk.generations, current, every=self.every, keep=self.keep)))
 
     def discard(self) -> None:
         self.trouble("discard")

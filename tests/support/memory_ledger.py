@@ -111,6 +111,11 @@ class MemoryLedger:
             if isinstance(fact, Folded) and sequence > after:
                 yield sequence, fact
 
+    def history(self) -> Iterator[tuple[int, Fact]]:
+        for sequence, fact in self._recorded:
+            if isinstance(fact, Folded | Admitted | Retracted | Restated):
+                yield sequence, fact
+
     def counts(self) -> Mapping[str, int]:
         return dict(Counter(fact.kind for _, fact in self._recorded))
 

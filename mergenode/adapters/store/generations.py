@@ -7,13 +7,19 @@ from pathlib import Path
 
 from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree, rename_directory, tree_bytes
 from mergenode.errors import FatalError
+from mergenode.ledger.snapshots import kept_generations
 
 
 @dataclass(frozen=True, slots=True)
 class FolderGenerations:
-    """Implements ports.generations.Generations below the state directory."""
+    """Implements ports.generations.Generations below the state directory.
+
+    ``every`` and ``keep``: which earlier generations stay, see ``ledger.snapshots.kept_generations``.
+    """
 
     state: Path
+    every: int = 0
+    keep: int = 0
 
     @property
     def folding(self) -> Path:
@@ -39,15 +45,14 @@ class FolderGenerations:
         done: list[str] = []
         with disk_errors(self.state):
             self._remove_strays()
-            for path in sorted(self.statistics.iterdir()):
-                generation = self._number(path)
-                if generation is None:
-                    continue
+            kept = self._kept(current)
+            for generation in self._present():
+                path = self.folder(generation)
                 if generation > current:
                     remove_tree(self.folding)
                     rename_directory(path, self.folding)
-                    done.append(f"generation {generation} was finished but not committed: its fold is taken up again")
-                elif generation < current:
+                    done.append(f"generation {generation} was finished but not committed: it is taken up again")
+                elif generation < current and generation not in kept:
                     remove_tree(path)
                     done.append(f"removed the statistics of generation {generation}, superseded by {current}")
         if current and not self.folder(current).is_dir():
@@ -60,10 +65,14 @@ class FolderGenerations:
     def retire(self, current: int) -> None:
         with disk_errors(self.state):
             self._remove_strays()
-            for path in sorted(self.statistics.iterdir()):
-                generation = self._number(path)
-                if generation is not None and generation < current:
-                    remove_tree(path)
+            kept = self._kept(current)
+            for generation in self._present():
+                if generation < current and generation not in kept:
+                    remove_tree(self.folder(generation))
+
+    def snapshots(self, current: int) -> tuple[int, ...]:
+        with disk_errors(self.state):
+            return tuple(sorted(self._kept(current)))
 
     def discard(self) -> None:
         with disk_errors(self.state):
@@ -74,9 +83,17 @@ class FolderGenerations:
             return tree_bytes(self.statistics) + tree_bytes(self.folding), free_bytes(self.state)
 
     def _remove_strays(self) -> None:
-        """What an interrupted removal left under its hidden name."""
-        for stray in (*self.statistics.glob(".g*.removing"), *self.state.glob(".folding.removing")):
+        """What an interrupted removal left under its hidden name, and the scratch of an interrupted export."""
+        interrupted = (*self.state.glob(".folding.removing"), self.state / ".exporting")
+        for stray in (*self.statistics.glob(".g*.removing"), *interrupted):
             remove_tree(stray)
+
+    def _present(self) -> list[int]:
+        numbers = (self._number(path) for path in self.statistics.iterdir())
+        return sorted(number for number in numbers if number is not None)
+
+    def _kept(self, current: int) -> frozenset[int]:
+        return kept_generations(self._present(), current, every=self.every, keep=self.keep)
 
     def _number(self, path: Path) -> int | None:
         """The generation of this folder; None for everything that ``folder`` does not name."""

@@ -146,17 +146,24 @@ class SqliteReader:
 
     def folds(self, after: int = 0) -> Iterator[tuple[int, Folded]]:
         """Every ``folded`` fact beyond sequence ``after``, oldest first, a page at a time without a lock."""
+        for sequence, fact in self._streamed("kind = 'folded'", after):
+            if isinstance(fact, Folded):
+                yield sequence, fact
+
+    def history(self) -> Iterator[tuple[int, Fact]]:
+        """Every fact that changed the merge, oldest first, a page at a time without a lock."""
+        return self._streamed("kind IN ('folded', 'admitted', 'retracted', 'restated')", 0)
+
+    def _streamed(self, which: str, after: int) -> Iterator[tuple[int, Fact]]:
         while True:
             with self._snapshot():
                 page = self._rows(
-                    "SELECT sequence, body FROM facts WHERE kind = 'folded' AND sequence > ? ORDER BY sequence LIMIT ?",
+                    f"SELECT sequence, body FROM facts WHERE {which} AND sequence > ? ORDER BY sequence LIMIT ?",  # noqa: S608 - literals
                     after,
                     _PAGE,
                 )
             for sequence, body in page:
-                fact = decode(body, sequence)
-                if isinstance(fact, Folded):
-                    yield sequence, fact
+                yield sequence, decode(body, sequence)
             if len(page) < _PAGE:
                 return
             after = page[-1][0]

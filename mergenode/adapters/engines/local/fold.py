@@ -36,7 +36,10 @@ from mergenode.types import TensorSpec
 
 @dataclass(slots=True, kw_only=True)
 class FoldPass:
-    """Folds ``sources`` in order into new statistics below ``folder``, starting from ``previous`` (None: empty)."""
+    """Folds ``sources`` in order into new statistics below ``folder``, starting from ``previous`` (None: empty).
+
+    ``retracting``: takes them out of ``previous`` instead.
+    """
 
     base: BaseModel
     base_files: WeightFiles
@@ -46,6 +49,7 @@ class FoldPass:
     previous: Path | None
     device: torch.device
     durable: bool = True
+    retracting: bool = False
     advanced: Callable[[int, int], None] = lambda tensors, nbytes: None
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     bytes_read: int = 0
@@ -158,7 +162,10 @@ class FoldPass:
             if entry is None:
                 results.append(None)
                 continue
-            folded = fold_slice(self.method, spec, statistics, base, (source, entry, parts), bounds, shape)
+            arriving = (source, entry, parts)
+            folded = fold_slice(
+                self.method, spec, statistics, base, arriving, bounds, shape, retracting=self.retracting
+            )
             statistics = dict(folded.statistics)
             results.append(folded._replace(statistics={}))
         return {name: tensor.cpu() for name, tensor in statistics.items()}, results
@@ -200,9 +207,12 @@ def _stored(old: WeightFiles | None, statistic: str, spec: TensorSpec) -> Tensor
 def fold_slice(
     method: Method, spec: TensorSpec, statistics: dict[str, Tensor], base: Tensor,
     arriving: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
-    *, observe: bool = True,
+    *, observe: bool = True, retracting: bool = False,
 ) -> Folded:  # fmt: skip
-    """One contribution enters one slice. ``shape``: the tensor's shape when the whole tensor is folded at once."""
+    """One contribution enters one slice, or leaves it.
+
+    ``shape``: the tensor's shape when the whole tensor is folded at once.
+    """
     source, entry, parts = arriving
     arrived = incoming(spec, entry, parts, base, bounds, source.weight, first=not statistics)
     if shape is not None:
@@ -210,7 +220,9 @@ def fold_slice(
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
         content = source.content_of(entry)
         arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned, content=content)
-    folded = method.fold(spec, statistics, base, arrived._replace(observe=observe))
+    apply = method.retract if retracting else method.fold
+    assert apply is not None  # only what can be subtracted is asked to be
+    folded = apply(spec, statistics, base, arrived._replace(observe=observe))
     if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums.get("merge_sq", 0.0))):
         reject_values(spec, source, entry, arrived.delta, bounds)
     return folded

@@ -144,4 +144,4 @@ def carry_shard(
 
 def merge_sq_of(tensor_record: Mapping[str, Any] | None) -> float:
     """Squared norm of the running sum of a tensor, after the last fold that its record describes."""
-    return float(tensor_record["folds"][-1]["sums"]["merge_sq"]) if tensor_record else 0.0
+    return float(tensor_record["folds"][-1]["sums"]["merge_sq"]) if tensor_record and tensor_record["folds"] else 0.0

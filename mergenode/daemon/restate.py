@@ -1,0 +1,149 @@
+"""Contributions leave the merge: plan -> compute -> commit. Publishing follows as after a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mergenode.daemon.contribute import Line, origin_of, tidy
+from mergenode.errors import RejectedError, RejectReason
+from mergenode.ledger.changes import Change
+from mergenode.ledger.records import Member, Published, Restated, Retracted
+from mergenode.ledger.restatement import (
+    REPLAYED,
+    SUBTRACTED,
+    Impossible,
+    Replay,
+    Subtract,
+    as_candidate,
+    found_elsewhere,
+    lineage_after,
+    moments,
+    plan_restatement,
+)
+from mergenode.ports.ledger_store import LedgerReader
+from mergenode.ports.restater import Restatement
+from mergenode.types import Digest, Head
+
+
+def restate(line: Line, change: Change) -> Restated | None:
+    """Carry out a change of the merge; None when nothing is left to do (it was carried out before a kill).
+
+    Durability: the returned fact is in the ledger, with one ``retracted`` for each contribution that left. Idempotence:
+    killed half way, the next call goes on from finished work.
+
+    Raises:
+        RejectedError: it cannot be carried out; nothing was changed.
+        TransientError: try again later.
+    """
+    head = line.ledger.head()
+    started = line.clock.monotonic()
+    line.generations.recover(head.generation)
+    leaving = leaving_members(line.ledger, change)
+    if not leaving:
+        tidy(line, line.restater.clear)
+        return None
+    contents = {member.content for member in leaving}
+    way = way_to(line, change, head, contents)
+    result = line.restater.restate(way, line.observer)
+    return _commit(line, change, head, (way, result, leaving), line.clock.monotonic() - started)
+
+
+def leaving_members(ledger: LedgerReader, change: Change) -> list[Member]:
+    """What leaves the merge by this change, in order; what is out already is not named again.
+
+    Raises RejectedError: RETRACTED when a rollback would bring back what was retracted since, GONE when it names no
+    version.
+    """
+    if change.rollback_to is None:
+        found = [ledger.by_content(content) for content in change.contents]
+        return [member for member in found if member is not None]
+    then = _members_of_version(ledger, change.rollback_to)
+    now = {sequence: member for sequence, member in ledger.members()}
+    if back := [sequence for sequence in then if sequence not in now]:
+        raise RejectedError(
+            RejectReason.RETRACTED,
+            f"version {change.rollback_to} holds {len(back)} contributions that were retracted since",
+            hint="A rollback takes out, it brings nothing back: `mergenode ingest PATH` does, for each of them.",
+        )
+    return [member for sequence, member in now.items() if sequence not in then]
+
+
+def _members_of_version(ledger: LedgerReader, version: int) -> frozenset[int]:
+    """The facts by which the contributions of a version entered, as sequence numbers."""
+    published = [fact for _, fact in ledger.facts(kinds=["published"]) if isinstance(fact, Published)]
+    generation = next((fact.generation for fact in published if fact.version == version), None)
+    if generation is None:
+        raise RejectedError(
+            RejectReason.GONE,
+            f"there is no version {version}",
+            hint="`mergenode history --kind published` lists the versions.",
+        )
+    return frozenset(moments(ledger.history(), {generation})[generation].members)
+
+
+def way_to(line: Line, change: Change, head: Head, leaving: Collection[Digest]) -> Subtract | Replay:
+    """How the merge without ``leaving`` is made. Raises RejectedError (GONE) when it cannot be."""
+    members = [
+        (sequence, found_elsewhere(as_candidate(member), change.places)) for sequence, member in line.ledger.members()
+    ]
+    kept = line.generations.snapshots(head.generation)
+    way = plan_restatement(
+        head,
+        members,
+        leaving,
+        retractable=line.retractable,
+        snapshots=moments(line.ledger.history(), kept).values() if kept else (),
+        at_hand={
+            candidate.content for _, candidate in members if candidate.content and line.restater.is_at_hand(candidate)
+        },
+    )
+    if isinstance(way, Impossible):
+        raise _impossible(way)
+    return way
+
+
+def _impossible(way: Impossible) -> RejectedError:
+    first, more = way.missing[0], len(way.missing) - 1
+    others = f" and {more} more" if more else ""
+    do = "subtracted" if way.subtractable else "folded again, because this method cannot subtract"
+    return RejectedError(
+        RejectReason.GONE,
+        f"{first.name!r}{others} would have to be {do}, and is no longer at {first.location}",
+        hint="Bring the files back, or name the place where they are now with --from; `snapshots` in the settings "
+        "shortens replays.",
+    )
+
+
+def _commit(
+    line: Line, change: Change, head: Head, done: tuple[Subtract | Replay, Restatement, list[Member]], seconds: float
+) -> Restated:
+    way, result, leaving = done
+    now = line.clock.now()
+    retracted = [
+        Retracted(
+            time=now, registry=member.registry, name=member.name, revision=member.revision, content=member.content,
+            why=change.why,
+        )
+        for member in leaving
+    ]  # fmt: skip
+    fact = Restated(
+        time=now,
+        generation=head.generation + 1,
+        count=head.count - len(leaving),
+        totals=result.totals,
+        statistics=result.statistics,
+        lineage=lineage_after(way, origin_of(line)),
+        how=SUBTRACTED if isinstance(way, Subtract) else REPLAYED,
+        rollback_to=change.rollback_to,
+        seconds=seconds,
+        bytes_read=result.bytes_read,
+        bytes_written=result.bytes_written,
+    )
+    # The files first, then the facts that name them: see ``contribute``.
+    line.generations.install(fact.generation)
+    line.ledger.append(*retracted, fact)
+    for each in (*retracted, fact):
+        line.observer.fact(each)
+    tidy(line, lambda: line.generations.retire(fact.generation))
+    tidy(line, line.restater.clear)
+    return fact

@@ -1,0 +1,22 @@
+"""What the operator asked to be changed about the merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mergenode.types import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One request: these ``contents`` are to leave, or everything that entered after version ``rollback_to``.
+
+    ``places``: where the files of a content are now, when they are no longer where they were folded from.
+    """
+
+    id: str
+    contents: tuple[Digest, ...] = ()
+    rollback_to: int | None = None
+    why: str = ""
+    places: Mapping[Digest, str] = field(default_factory=dict)
