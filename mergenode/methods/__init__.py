@@ -11,13 +11,16 @@ from mergenode.methods.aswudi import aswudi
 from mergenode.methods.average import average
 from mergenode.methods.contract import Method
 from mergenode.methods.dare import dare
+from mergenode.methods.fisher import fisher
 from mergenode.methods.iso import iso
 from mergenode.methods.magmax import magmax
 from mergenode.methods.opcm import opcm
+from mergenode.methods.regmean import regmean
 from mergenode.methods.swudi import swudi
 from mergenode.methods.task_arithmetic import task_arithmetic
 from mergenode.methods.ties import ties
 from mergenode.methods.tsvm import tsvm
+from mergenode.methods.widen import widen
 
 METHODS: Mapping[str, Callable[..., Method]] = {
     "opcm": opcm,
@@ -30,6 +33,9 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "ties": ties,
     "dare": dare,
     "magmax": magmax,
+    "widen": widen,
+    "fisher": fisher,
+    "regmean": regmean,
 }
 """Every method by the name that users write; the keyword arguments of the factory are its options."""
 

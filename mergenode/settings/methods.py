@@ -216,6 +216,69 @@ class DareSettings(_ScaledSection):
     )
 
 
+class WidenSettings(_LinearMapSection):
+    """Inputs weighed by how far each contribution moved them (Yu et al., arXiv 2408.03092)."""
+
+    name: Literal["widen"] = setting("widen", "Merge method.", unit="name", why="it names this section")
+    threshold: float = setting(
+        1.0,
+        "From how many times a contribution's mean rank on a change counts with calibration instead of its rank.",
+        unit="factor of at least 0",
+        why="it is the published choice",
+        ge=0,
+    )
+    calibration: float = setting(
+        1.0, "Weight of such changes.", unit="factor of at least 0", why="it is the published choice", ge=0
+    )
+
+
+class FisherSettings(_ScaledSection):
+    """Entries weighed by their diagonal Fisher, from side-cars (Matena and Raffel, arXiv 2111.09832)."""
+
+    name: Literal["fisher"] = setting("fisher", "Merge method.", unit="name", why="it names this section")
+    floor: float = setting(
+        1e-3,
+        "Added to every Fisher, so that entries which matter to nobody are averaged.",
+        unit="share of a contribution's root mean square, or absolute without normalise",
+        why="what is smaller is noise of the sample",
+        gt=0,
+    )
+    normalise: bool = setting(
+        True,
+        "Divide the Fisher of a contribution by its root mean square over the model.",
+        unit="true or false",
+        why="confident models have small gradients and should not count less",
+    )
+
+
+class RegMeanSettings(_LinearMapSection):
+    """Outputs of each layer matched on what its inputs look like, from side-cars (Jin et al., arXiv 2212.09849)."""
+
+    name: Literal["regmean"] = setting("regmean", "Merge method.", unit="name", why="it names this section")
+    off_diagonal: float = setting(
+        0.9,
+        "Factor of the correlations between inputs.",
+        unit="factor, 0 to 1",
+        why="it is the published choice for encoders and keeps small samples from being trusted",
+        ge=0,
+        le=1,
+    )
+    ridge: float = setting(
+        1e-3,
+        "Added to the diagonal of every Gram matrix, whose mean diagonal is 1.",
+        unit="factor above 0",
+        why="inputs that no sample used are averaged and hardly any other changes",
+        ge=1e-9,
+    )
+    width_limit: int = setting(
+        4096,
+        "Widest input of a matrix that is solved for; wider ones are averaged.",
+        unit="elements",
+        why="a Gram matrix of this width takes 64 MiB",
+        ge=0,
+    )
+
+
 MethodSettings = Annotated[
     OpcmSettings
     | TaskArithmeticSettings
@@ -226,7 +289,10 @@ MethodSettings = Annotated[
     | AswudiSettings
     | TiesSettings
     | DareSettings
-    | MagMaxSettings,
+    | MagMaxSettings
+    | WidenSettings
+    | FisherSettings
+    | RegMeanSettings,
     Field(discriminator="name"),
 ]
 """The section ``method`` of the settings: its options depend on the name."""
@@ -242,6 +308,9 @@ METHOD_SECTIONS: Mapping[str, type[_MethodSection]] = {
     "ties": TiesSettings,
     "dare": DareSettings,
     "magmax": MagMaxSettings,
+    "widen": WidenSettings,
+    "fisher": FisherSettings,
+    "regmean": RegMeanSettings,
 }
 
 

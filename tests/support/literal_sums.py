@@ -91,6 +91,57 @@ def ties(vectors: Vectors, density: float) -> Tensor:
     return torch.tensor(merged, dtype=torch.float64).reshape(vectors[0].shape)
 
 
+def relative_ranks(values: Sequence[float]) -> list[float]:
+    return [sum(other < value for other in values) / len(values) for value in values]
+
+
+def widen(base: Tensor, vectors: Vectors, threshold: float = 1.0, calibration: float = 1.0) -> Tensor:
+    """Column by column of a matrix: scores of all contributions side by side, then their weighted task vectors."""
+    columns = range(base.shape[1])
+    scores = []
+    for kind in ("magnitude", "direction"):
+        ranks = []
+        for vector in vectors:
+            changes = []
+            for j in columns:
+                before, after = base[:, j], base[:, j] + vector[:, j]
+                cosine = float(before @ after / (before.norm() * after.norm()))
+                changes.append(abs(float(after.norm() - before.norm())) if kind == "magnitude" else 1 - cosine)
+            ranks.append(relative_ranks(changes))
+        table = torch.tensor(ranks, dtype=torch.float64)
+        shares = torch.softmax(table, dim=0)
+        shares[table > threshold * table.mean(dim=1, keepdim=True)] = calibration
+        scores.append(shares)
+    weights = (scores[0] + scores[1]) / 2
+    return sum((weights[i] * vector for i, vector in enumerate(vectors)), torch.zeros_like(base))
+
+
+def widen_vector(vectors: Vectors) -> Tensor:
+    """Element by element of a vector: there is only the size of the change."""
+    table = torch.tensor([relative_ranks(vector.abs().tolist()) for vector in vectors], dtype=torch.float64)
+    shares = torch.softmax(table, dim=0)
+    shares[table > table.mean(dim=1, keepdim=True)] = 1.0
+    return sum((shares[i] * vector for i, vector in enumerate(vectors)), torch.zeros_like(vectors[0]))
+
+
+def fisher(vectors: Vectors, fishers: Vectors, weights: Sequence[float], floor: float) -> Tensor:
+    above = sum((w * (f + floor) * t for w, f, t in zip(weights, fishers, vectors, strict=True)), vectors[0] * 0)
+    return above / sum((w * (f + floor) for w, f in zip(weights, fishers, strict=True)), vectors[0] * 0)
+
+
+def regmean(vectors: Vectors, grams: Vectors, weights: Sequence[float], off_diagonal: float, ridge: float) -> Tensor:
+    """In the orientation of the paper: weights (d_in, d_out), W = (sum G)^-1 sum G W."""
+    left = torch.zeros_like(grams[0])
+    right = torch.zeros_like(vectors[0].T)
+    for vector, gram, weight in zip(vectors, grams, weights, strict=True):
+        even = gram / gram.diagonal().mean()
+        damped = off_diagonal * even + (1 - off_diagonal) * torch.diag(even.diagonal())
+        damped += ridge * torch.eye(len(gram), dtype=gram.dtype)
+        left += weight * damped
+        right += weight * damped @ vector.T
+    return torch.linalg.solve(left, right).T
+
+
 def magmax(vectors: Vectors) -> Tensor:
     columns = zip(*(vector.flatten().tolist() for vector in vectors), strict=True)
     merged = [max(entries, key=lambda value: (abs(value), value)) for entries in columns]

@@ -45,7 +45,24 @@ def running(statistics: Statistics, base: Tensor) -> Tensor:
         return statistics["selected"]
     if "triplets" in statistics:
         return (statistics["left"] * statistics["triplets"][0]) @ statistics["right"].T
+    if "weighted" in statistics:
+        return statistics["weighted"] / statistics["weights"]
+    if "gram" in statistics:
+        product = (statistics["first"] - base) @ statistics["gram"] if "first" in statistics else statistics["product"]
+        return product / float(statistics["gram"].diagonal().double().mean())
+    if "softmax" in statistics:
+        return disentangled(statistics, base)
     return running_sum(statistics, base)
+
+
+def disentangled(statistics: Statistics, base: Tensor) -> Tensor:
+    """What WIDEN's sums stand for: one row of ``softmax`` per kind, one number in it per column (or row)."""
+    rows, columns = (1, base.numel()) if base.ndim < 2 else (len(base), base[:1].numel())
+    kinds = [name for name in ("magnitude", "direction") if name in statistics]
+    merged = statistics["above"].reshape(rows, columns).clone()
+    for kind, softmax in zip(kinds, statistics["softmax"], strict=True):
+        merged += statistics[kind].reshape(rows, columns) / (softmax if len(softmax) == columns else softmax[:, None])
+    return (merged / len(kinds)).reshape(base.shape)
 
 
 @dataclass
