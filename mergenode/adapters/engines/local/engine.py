@@ -160,6 +160,7 @@ class LocalEngine:
         """What every ``VersionExport`` of this engine has in common."""
         return {
             "base": self.base,
+            "base_path": self.base_path,
             "base_files": files,
             "method": self.method,
             "scratch": self.folding.with_name(EXPORTING),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.side_files import side_files
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.durable import remove_tree
 from mergenode.adapters.engines.local.export import ExportPass, output_spec
@@ -37,6 +39,7 @@ class VersionExport:
     """
 
     base: BaseModel
+    base_path: Path
     base_files: WeightFiles
     method: Method
     totals: Mapping[str, float]
@@ -87,6 +90,10 @@ class VersionExport:
             remove_tree(folder)
             folder.mkdir()
             self._run_export(self._export(folder, scale, updates, durable=False), f"scale {scale:.4g}")
+            for side_file in side_files(self.base_path):
+                target = folder / side_file.relative_to(self.base_path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(side_file, target)
             return folder
 
         return evaluated_scale(
