@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,10 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
 from mergenode.adapters.engines.local.one_shot import MergePlan, OneShot
 from mergenode.adapters.publishers.folder import complete_version
+from mergenode.bootstrap.output_path import free_output
 from mergenode.daemon.contribute import folded_fact, judge
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
-from mergenode.errors import FatalError, RejectedError, RejectReason, UsageError
+from mergenode.errors import FatalError, RejectedError, RejectReason
 from mergenode.ledger.records import Folded, Initialised
 from mergenode.methods import build_method
 from mergenode.ports.observer import Observer, Progress
@@ -51,7 +51,7 @@ def merge_once(
         RejectedError: a model cannot be merged; the message names its path.
         UsageError, FatalError: wrong output, options, or not enough disk or memory.
     """
-    output = _free_output(request.output)
+    output = free_output(request.output)
     method = build_method(request.method, request.options)
     staging = output.parent / f".{output.name}.merging"
     scratch = output.parent / f".{output.name}.statistics"
@@ -85,19 +85,6 @@ def merge_once(
     finally:
         remove_tree(scratch)
         remove_tree(staging)
-
-
-def _free_output(given: Path) -> Path:
-    """The absolute path of an output that can be made. Raises UsageError when something is there already."""
-    output = Path(os.path.abspath(given))
-    taken = output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir())))
-    # Renamed over the current directory, the result would lie where the user's shell no longer looks.
-    if taken or output == Path.cwd():
-        raise UsageError(f"{given}: already exists", hint="Choose a new --output; nothing is ever overwritten.")
-    nearest = next(parent for parent in output.parents if parent.exists())
-    if not nearest.is_dir():
-        raise UsageError(f"{given}: {nearest} is not a directory", hint="Choose another --output.")
-    return output
 
 
 def _base(path: Path, observer: Observer) -> BaseModel:
@@ -134,6 +121,7 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
         head=head,
         version=1,
         dtype=request.dtype.value if request.dtype else None,
+        scale=work.scale.entry() if work.scale is not None else {},
         tensors=work.tensors,
         contributions=facts,
     )

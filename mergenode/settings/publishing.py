@@ -37,6 +37,39 @@ class EverySettings(Section):
         return self
 
 
+class ScaleSearchSettings(Section):
+    """The bounds of the search for a scale, where method.scale is evaluate."""
+
+    lowest: float = setting(
+        0.1,
+        "Smallest scale that is tried.",
+        unit="factor",
+        why="less than a tenth of the update is hardly a merge",
+        gt=0,
+    )
+    highest: float = setting(
+        3.0,
+        "Largest scale that is tried.",
+        unit="factor",
+        why="no model that we measured was best above twice the method's own",
+        gt=0,
+    )
+    evaluations: int = setting(
+        9,
+        "Most scales that are tried for one version.",
+        unit="evaluations",
+        why="scores are flat around the best scale",
+        ge=1,
+        le=100,
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.lowest > self.highest:
+            raise ValueError("lowest at most highest")
+        return self
+
+
 class PublishSettings(Section):
     """Where versions appear and in which form."""
 
@@ -60,4 +93,5 @@ class PublishSettings(Section):
         ge=1,
     )
     every: EverySettings = subsection(EverySettings, "When a new version is published.")
+    search: ScaleSearchSettings = subsection(ScaleSearchSettings, "The search of method.scale: evaluate.")
     _path = field_validator("path", mode="plain")(resolve_path)
