@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from torch import Tensor
 
 from mergenode.maths.lapack import (
@@ -22,6 +23,7 @@ from mergenode.maths.lapack import (
     tridiagonal_eigenvalues,
     tridiagonal_eigenvectors,
 )
+from mergenode.maths.packed_symmetric import order_of, wide_lower
 
 PANEL_ELEMENTS = 1 << 18
 """Elements of one fp64 row panel (2 MiB)."""
@@ -146,18 +148,29 @@ def gram_spectrum(tall: Tensor) -> Spectrum:
     return DenseSpectrum(values.flip(0).clamp_(min=0.0), vectors.flip(1))
 
 
-def symmetric_spectrum(matrix: Tensor) -> Spectrum:
-    """Spectrum of a positive semidefinite ``matrix`` (n, n), finite; only its lower triangle is read, any device.
+def symmetric_spectrum(packed: Tensor) -> Spectrum:
+    """Spectrum of a positive semidefinite matrix (n, n), ``packed``, finite, any device.
 
-    Memory: one fp64 copy of the matrix, which the result holds.
+    Memory: one fp64 copy of the whole matrix, which the result holds.
 
     Raises:
         LinAlgError: LAPACK did not converge.
     """
-    if matrix.device.type == "cpu" and matrix.shape[0] > 2:
-        return _tridiagonal_spectrum(np.array(matrix.numpy(), dtype=np.float64, order="F"))
-    values, vectors = torch.linalg.eigh(matrix.to(torch.float64))
-    return DenseSpectrum(values.flip(0).clamp_(min=0.0), vectors.flip(1))
+    if packed.device.type == "cpu" and order_of(packed) > 2:
+        return _tridiagonal_spectrum(wide_lower(packed))
+    return dense_spectrum(packed)
+
+
+def dense_spectrum(packed: Tensor) -> DenseSpectrum:
+    """The same by QR iteration, complete: much slower, with nothing left to go wrong. Memory: twice the result.
+
+    Raises:
+        LinAlgError: LAPACK did not converge.
+    """
+    lower = wide_lower(packed.cpu())
+    values, vectors = eigh(lower, overwrite_a=True, check_finite=False, driver="ev")
+    descending = torch.from_numpy(values[::-1].copy()).clamp_(min=0.0)
+    return DenseSpectrum(descending.to(packed.device), torch.from_numpy(vectors).flip(1).to(packed.device))
 
 
 def _gram(tall: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ import torch
 from numpy.linalg import LinAlgError
 from torch import Tensor
 
-from mergenode.maths.gram import PANEL_ELEMENTS, REFLECTOR_BLOCK, panel_rows, symmetric_spectrum
+from mergenode.maths.gram import PANEL_ELEMENTS, REFLECTOR_BLOCK, dense_spectrum, panel_rows, symmetric_spectrum
+from mergenode.maths.packed_symmetric import product
 from mergenode.maths.subspaces import CERTIFICATE, PROBES, is_orthonormal
 
 NOISE = 16
@@ -67,24 +68,27 @@ def smooth_filter(values: Tensor, unit: float, *, time: float, ratio: float) -> 
     return Filter(removed, removed / leading)
 
 
-def filtered_solution(total: Tensor, cubic: Tensor, gram: Tensor, rule: FilterRule) -> Tensor:
-    """M of the module for ``total`` S and ``cubic`` D, (m, n), and ``gram`` G, (n, n) symmetric.
+def filtered_solution(
+    total: Tensor, cubic: Tensor, gram: Tensor, rule: FilterRule, *, onto: Tensor | None = None
+) -> Tensor:
+    """M of the module for ``total`` S and ``cubic`` D, (m, n), and ``gram`` G, (n, n), packed.
 
-    Any strides, finite, not modified. The result is new, row-major, dtype of
-    ``total``; products in fp64, rounded once.
-    Peak memory beyond input and result: ``solution_bytes(m, n)``.
+    Any strides, finite, not modified. The result is new, row-major, dtype of ``total``; products in fp64, rounded once.
+    ``onto`` (m, n): this tensor becomes its mean with M and is the result, for two solutions in the room of one.
+    Peak memory beyond input and result: ``solution_bytes(n)``.
 
     Raises:
         LinAlgError: G has no decomposition.
     """
     vectors, found = _filtered_directions(gram, rule)
-    result = torch.empty(total.shape, dtype=total.dtype, device=total.device)
+    result = torch.empty(total.shape, dtype=total.dtype, device=total.device) if onto is None else onto
     for start in range(0, total.shape[0], panel_rows(total.shape[1])):
         part = slice(start, start + panel_rows(total.shape[1]))
         wide = total[part].to(torch.float64)
         change = (cubic[part].to(torch.float64) @ vectors).mul_(found.solved)
         change.sub_((wide @ vectors).mul_(found.removed))
-        result[part] = torch.addmm(wide, change, vectors.mT)
+        solved = torch.addmm(wide, change, vectors.mT)
+        result[part] = solved if onto is None else solved.add_(result[part]).mul_(0.5)
     return result
 
 
@@ -92,14 +96,15 @@ def _filtered_directions(gram: Tensor, rule: FilterRule) -> tuple[Tensor, Filter
     """The leading eigenvectors of G that the rule asks for, (n, count) fp64, and what it says about them."""
     spectrum = symmetric_spectrum(gram)
     found = rule(spectrum.eigenvalues.cpu(), torch.finfo(gram.dtype).eps)
-    count = len(found.removed)
+    values = spectrum.eigenvalues[: len(found.removed)]
     try:
-        vectors = spectrum.leading_vectors(count)
-        sound = _are_eigenvectors(gram, vectors, spectrum.eigenvalues[:count])
+        vectors = spectrum.leading_vectors(len(values))
+        del spectrum  # n x n fp64, not needed below
+        sound = _are_eigenvectors(gram, vectors, values)
     except LinAlgError:
         sound = False
     if not sound:
-        vectors = torch.linalg.eigh(gram.to(torch.float64)).eigenvectors.flip(1)[:, :count]
+        vectors = dense_spectrum(gram).vectors[:, : len(values)]
     return vectors, Filter(found.removed.to(gram.device), found.solved.to(gram.device))
 
 
@@ -110,13 +115,14 @@ def _are_eigenvectors(gram: Tensor, vectors: Tensor, values: Tensor) -> bool:
     draw = torch.Generator().manual_seed(len(values))
     probes = torch.randn((len(values), PROBES), dtype=torch.float64, generator=draw).to(vectors.device)
     turned, expected = vectors @ probes, vectors @ (values[:, None] * probes)
-    rows = panel_rows(gram.shape[1])
-    starts = range(0, gram.shape[0], rows)
-    error = torch.cat([gram[start : start + rows].to(torch.float64) @ turned for start in starts]).sub_(expected)
+    error = product(turned.mT, gram).mT.sub_(expected)
     return bool((error.norm(dim=0) <= CERTIFICATE * values[0] * probes.norm(dim=0)).all())
 
 
-def solution_bytes(m: int, n: int) -> int:
-    """Upper bound of what ``filtered_solution`` has allocated at any time beyond its inputs and its result."""
+def solution_bytes(n: int) -> int:
+    """Upper bound of what ``filtered_solution`` has allocated at any time beyond its inputs and its result.
+
+    Two n x n matrices in fp64, reflectors and eigenvectors; then eigenvectors, and panels.
+    """
     panels = 6 * 8 * max(64 * n, PANEL_ELEMENTS) + 3 * 8 * REFLECTOR_BLOCK * n + (4 << 20)
-    return 4 * 8 * n * n + panels
+    return 2 * 8 * n * n + panels

@@ -53,6 +53,7 @@ def aswudi(
         export=form.export,
         elementwise=lambda spec: not form.is_solved(spec),
         working_bytes=form.working_bytes,
+        export_bytes=form.export_bytes,
         needs_totals=False,
         uses_totals=lambda spec: not form.is_solved(spec),
         exact=True,

@@ -3,8 +3,8 @@
 Statistics of one weight, task vectors T_i (d_out, d_in), w_i = 1 / ||T_i||^2 (see ``maths.spectral_filter``):
 
 - the running sum S of ``accumulator``
-- ``input_gram``   sum w_i T_i^T T_i, (d_in, d_in): the directions of the layer's inputs that were tuned for
-- ``output_gram``  sum w_i T_i T_i^T, (d_out, d_out): the same of its outputs
+- ``input_gram``   sum w_i T_i^T T_i, packed (d_in, d_in): the directions of the layer's inputs that were tuned for
+- ``output_gram``  sum w_i T_i T_i^T, packed (d_out, d_out): the same of its outputs
 - ``cubic``        sum w_i T_i T_i^T T_i, (d_out, d_in)
 
 All are sums over contributions. A side wider than ``width_limit`` has no Gram matrix, it would be larger than the
@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite, prod, sqrt
 
 import torch
 from numpy.linalg import LinAlgError
 from torch import Tensor
 
 from mergenode.errors import FatalError, UsageError
+from mergenode.maths.norms import squared_norm
+from mergenode.maths.packed_symmetric import diagonal, packed_gram, packed_shape, product
 from mergenode.maths.polar import polar_bytes
 from mergenode.maths.spectral_filter import FilterRule, filtered_solution, solution_bytes
 from mergenode.methods.accumulator import SCRATCH_BYTES, combine_sums, fold_sum, retract_sum, running_sum
@@ -36,6 +38,9 @@ from mergenode.types import DType, TensorSpec
 
 SIDES = ("both", "input")
 ACCUMULATOR = ("first", "sum")
+
+_PRODUCT_BYTES = 8 << 20
+"""What BLAS sets aside for itself during a product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +67,19 @@ class ClosedForm:
         """The Gram matrices that are kept for this tensor; none: it is merged by its sum."""
         if not self.is_solved(spec):
             return ()
-        widths = {"output_gram": spec.shape[0], "input_gram": spec.shape[1]}
+        widths = {"input_gram": spec.shape[1], "output_gram": spec.shape[0]}
         wanted = widths if self.sides == "both" else ("input_gram",)
         return tuple(name for name in wanted if widths[name] <= self.width_limit)
 
     def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        moments = self._moments(spec, statistics, incoming.delta, 1)
         # The norm of a task vector is part of the statistics here: exact, whoever looks.
         looked_at = incoming._replace(observe=incoming.observe or bool(self.grams(spec)))
-        folded = fold_sum(_accumulator(statistics), base, looked_at)
-        return self._with_grams(spec, statistics, folded, incoming.delta, 1)
+        return self._with_moments(spec, fold_sum(_accumulator(statistics), base, looked_at), moments)
 
     def retract(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        folded = retract_sum(_accumulator(statistics), base, incoming)
-        return self._with_grams(spec, statistics, folded, incoming.delta, -1)
+        moments = self._moments(spec, statistics, incoming.delta, -1)
+        return self._with_moments(spec, retract_sum(_accumulator(statistics), base, incoming), moments)
 
     def combine(self, spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
         if not left or not right:
@@ -98,45 +103,57 @@ class ClosedForm:
 
     def state_factor(self, spec: TensorSpec) -> float:
         kept = self.grams(spec)
-        extra = spec.numel + sum(_width(spec, name) ** 2 for name in kept) if kept else 0
+        extra = spec.numel + sum(prod(packed_shape(_width(spec, name))) for name in kept) if kept else 0
         return 1.0 + extra / spec.numel if spec.numel else 1.0
 
     def working_bytes(self, spec: TensorSpec) -> int:
-        """Running sum, unit task vector or two solutions, and the decomposition of a Gram matrix."""
+        """A quarter of a Gram matrix and the unit task vector, when two statistics are not there yet; in products."""
+        kept = self.grams(spec)
+        itemsize = 8 if spec.dtype is DType.F64 else 4
+        widest = max((_width(spec, name) for name in kept), default=0)
+        return itemsize * max(0, widest * widest // 4 - spec.numel) + SCRATCH_BYTES + (_PRODUCT_BYTES if kept else 0)
+
+    def export_bytes(self, spec: TensorSpec) -> int:
+        """The running sum, where the first contribution's weights are kept, and the decomposition of a Gram matrix."""
         if not self.is_solved(spec):
             return SCRATCH_BYTES
         m, n = spec.shape
         itemsize = 8 if spec.dtype is DType.F64 else 4
         kept = self.grams(spec)
-        if not kept:
-            return itemsize * spec.numel + polar_bytes(m, n, itemsize)
-        solving = max(solution_bytes(spec.numel // _width(spec, name), _width(spec, name)) for name in kept)
-        widest = max(_width(spec, name) for name in kept)
-        return 4 * itemsize * spec.numel + itemsize * widest * widest + solving + SCRATCH_BYTES
+        solving = [solution_bytes(_width(spec, name)) for name in kept] or [polar_bytes(m, n, itemsize)]
+        return itemsize * spec.numel + max(solving)
 
-    def _with_grams(self, spec: TensorSpec, statistics: Statistics, folded: Folded, delta: Tensor, sign: int) -> Folded:
+    def _moments(self, spec: TensorSpec, statistics: Statistics, delta: Tensor, sign: int) -> Statistics:
+        """Gram matrices and cubic moment after the contribution has entered (sign 1) or left (sign -1)."""
         kept = self.grams(spec)
         old = {name: tensor for name, tensor in statistics.items() if name not in ACCUMULATOR}
-        observed = {name: float(name in kept) for name in ("input_gram", "output_gram")} if self.is_solved(spec) else {}
-        delta_sq = folded.sums["delta_sq"]
-        if not kept or delta_sq == 0 or not isfinite(delta_sq):
-            return folded._replace(statistics={**folded.statistics, **old}, observed=observed)
-        new = _moments(delta, sqrt(delta_sq), kept)
+        delta_sq = squared_norm(delta) if kept else 0.0
+        if delta_sq == 0 or not isfinite(delta_sq):
+            return old
+        new = _moments_of(delta, sqrt(delta_sq), kept)
         for name, tensor in new.items():
-            torch.add(old.get(name, tensor.new_zeros(())), tensor, alpha=sign, out=tensor)
-        if sign < 0 and float(new[kept[0]].trace()) < 0.5:
-            new = {}  # what is left is rounding, and solving with it would blow it up
-        return folded._replace(statistics={**folded.statistics, **new}, observed=observed)
+            torch.add(old[name], tensor, alpha=sign, out=tensor) if name in old else tensor.mul_(sign)
+        # What is left of the last contribution is rounding, and solving with it would blow it up.
+        return {} if sign < 0 and float(diagonal(new[kept[0]]).sum()) < 0.5 else new
+
+    def _with_moments(self, spec: TensorSpec, folded: Folded, moments: Statistics) -> Folded:
+        kept = self.grams(spec)
+        observed = {name: float(name in kept) for name in ("input_gram", "output_gram")} if self.is_solved(spec) else {}
+        return folded._replace(statistics={**folded.statistics, **moments}, observed=observed)
 
     def _solution(self, spec: TensorSpec, statistics: Statistics, total: Tensor, grams: Sequence[str]) -> Tensor:
+        """The closed form on one side, or the mean of both; one decomposition is in memory at a time."""
+        solution = None
         try:
-            found = [_one_side(name, statistics, total, self.rule) for name in grams]
+            for name in grams:
+                solution = _one_side(name, statistics, total, self.rule, solution)
         except LinAlgError as error:
             raise FatalError(
                 f"the statistics of {spec.name!r} {list(spec.shape)} cannot be decomposed: {error}",
                 hint="Run `mergenode verify`; when it finds no damage, add this tensor to `exclude`.",
             ) from error
-        return found[0] if len(found) == 1 else found[0].add_(found[1]).mul_(0.5)
+        assert solution is not None
+        return solution
 
 
 def closed_form(
@@ -166,17 +183,28 @@ def _width(spec: TensorSpec, gram: str) -> int:
     return spec.shape[0] if gram == "output_gram" else spec.shape[1]
 
 
-def _moments(delta: Tensor, norm: float, kept: Sequence[str]) -> dict[str, Tensor]:
+def _moments_of(delta: Tensor, norm: float, kept: Sequence[str]) -> dict[str, Tensor]:
     """Gram matrices of T / ||T|| and the cubic moment, new tensors. Normalised first: cubes overflow fp32 early."""
     unit = delta / norm
-    new = {name: unit @ unit.mT if name == "output_gram" else unit.mT @ unit for name in kept}
-    smaller = min(kept, key=lambda name: len(new[name]))
-    new["cubic"] = new[smaller] @ delta if smaller == "output_gram" else delta @ new[smaller]
-    return new
+    new = {name: packed_gram(unit.mT if name == "output_gram" else unit) for name in kept}
+    m, n = delta.shape
+    # The cubic moment is a product with either Gram matrix: with the smaller one, where that pays for making it.
+    if "output_gram" not in new and 2 * m <= n:
+        return {**new, "cubic": (unit @ unit.mT) @ delta}
+    del unit
+    cubic = torch.empty_like(delta)
+    if "output_gram" in new and (m <= n or "input_gram" not in new):
+        product(delta.mT, new["output_gram"], out=cubic.mT)
+    else:
+        product(delta, new["input_gram"], out=cubic)
+    return {**new, "cubic": cubic}
 
 
-def _one_side(name: str, statistics: Statistics, total: Tensor, rule: FilterRule) -> Tensor:
-    """The closed form on the input or the output side, (d_out, d_in)."""
+def _one_side(name: str, statistics: Statistics, total: Tensor, rule: FilterRule, onto: Tensor | None) -> Tensor:
+    """The closed form on the input or the output side, (d_out, d_in), or its mean with ``onto``, which it replaces."""
     if name == "input_gram":
-        return filtered_solution(total, statistics["cubic"], statistics[name], rule)
-    return filtered_solution(total.mT, statistics["cubic"].mT, statistics[name], rule).mT
+        return filtered_solution(total, statistics["cubic"], statistics[name], rule, onto=onto)
+    turned = filtered_solution(
+        total.mT, statistics["cubic"].mT, statistics[name], rule, onto=None if onto is None else onto.mT
+    )
+    return turned.mT.contiguous()

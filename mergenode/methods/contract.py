@@ -100,7 +100,10 @@ class Method:
     export: Callable[[TensorSpec, Statistics, Tensor, Mapping[str, float]], Tensor]
     elementwise: Callable[[TensorSpec], bool]
     working_bytes: Callable[[TensorSpec], int]
-    """Peak bytes that ``fold`` or ``export`` allocates beyond inputs and outputs for a whole tensor of this spec."""
+    """Peak bytes that ``fold`` or ``export`` allocates beyond inputs and outputs for a whole tensor of this spec.
+
+    Of ``fold`` alone where ``export_bytes`` is given. Callers ask ``bytes_to_export`` for the other.
+    """
     needs_totals: bool
     """True when ``export`` needs sums over the whole model, so that publishing is a second pass."""
     exact: bool
@@ -115,6 +118,8 @@ class Method:
     """Factor of the merged task vector that the method itself chooses after these totals; see ``scaling``."""
     export_elementwise: bool = True
     """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""
+    export_bytes: Callable[[TensorSpec], int] | None = None
+    """What ``export`` allocates, where that is another number than for ``fold``."""
     combine: Callable[[TensorSpec, Statistics, Statistics, Tensor], Statistics] | None = None
     retract: Callable[[TensorSpec, Statistics, Tensor, Incoming], Folded] | None = None
     withdraw: Callable[[Mapping[str, float], Sums, float], Mapping[str, float]] | None = None
@@ -129,3 +134,7 @@ class Method:
     @property
     def retractable(self) -> bool:
         return self.retract is not None
+
+    def bytes_to_export(self, spec: TensorSpec) -> int:
+        """Peak bytes that ``export`` allocates beyond inputs and output for a whole tensor of this spec."""
+        return (self.export_bytes or self.working_bytes)(spec)

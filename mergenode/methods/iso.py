@@ -58,7 +58,7 @@ def iso(
             return scaling.publish(spec, base, flatten_spectrum(spec, running_sum(statistics, base)))
         return export_mean("iso", statistics, base, totals, scaling.of(spec))
 
-    def working_bytes(spec: TensorSpec) -> int:
+    def export_bytes(spec: TensorSpec) -> int:
         if not flattened(spec):
             return SCRATCH_BYTES
         itemsize = 8 if spec.dtype is DType.F64 else 4
@@ -73,7 +73,8 @@ def iso(
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: not flattened(spec),
-        working_bytes=working_bytes,
+        working_bytes=lambda spec: SCRATCH_BYTES,
+        export_bytes=export_bytes,
         needs_totals=False,
         uses_totals=lambda spec: not flattened(spec),
         exact=True,

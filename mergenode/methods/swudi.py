@@ -63,6 +63,7 @@ def swudi(
         export=form.export,
         elementwise=lambda spec: not form.is_solved(spec),
         working_bytes=form.working_bytes,
+        export_bytes=form.export_bytes,
         needs_totals=False,
         uses_totals=lambda spec: not form.is_solved(spec),
         exact=True,

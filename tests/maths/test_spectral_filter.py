@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mergenode.maths import spectral_filter
+from mergenode.maths.packed_symmetric import packed
 from mergenode.maths.spectral_filter import (
     Filter,
     filtered_solution,
@@ -28,7 +29,7 @@ def moments(vectors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     shares = [1 / float(t.square().sum()) for t in vectors]
     gram = sum(w * t.T @ t for w, t in zip(shares, vectors, strict=True))
     cubic = sum(w * t @ t.T @ t for w, t in zip(shares, vectors, strict=True))
-    return sum(vectors), cubic, gram
+    return sum(vectors), cubic, packed(gram)
 
 
 def everything(values: Tensor, unit: float) -> Filter:
@@ -75,7 +76,9 @@ def test_a_gram_matrix_that_falls_apart() -> None:
     """Diagonal, with repeated and zero eigenvalues: the tridiagonal form splits into blocks."""
     gram = torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0, 1.0, 0.0, 0.0, 0.0], dtype=torch.float64))
     total, cubic = gaussian(5, 8), gaussian(5, 8, seed=1)
-    merged = filtered_solution(total, cubic, gram, lambda values, unit: Filter(torch.ones(5), values[:5].reciprocal()))
+    merged = filtered_solution(
+        total, cubic, packed(gram), lambda values, unit: Filter(torch.ones(5), values[:5].reciprocal())
+    )
     expected = torch.cat([cubic[:, :3] / 4, cubic[:, 3:5], total[:, 5:]], dim=1)
     assert torch.allclose(merged, expected, atol=1e-12)
 

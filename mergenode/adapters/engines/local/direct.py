@@ -105,7 +105,7 @@ def direct_bytes(
     ``spec``: the tensor as it is folded; ``output``: bytes per element of what is written.
     """
     elements, wide = bounds[1] - bounds[0], accumulator_dtype(spec).itemsize
-    working = method.working_bytes(spec) if whole else 3 * elements * wide
+    working = max(method.working_bytes(spec), method.bytes_to_export(spec)) if whole else 3 * elements * wide
     kept = int(elements * wide * 2 * max(1.0, method.state_factor(spec)))
     return elements * (spec.dtype.size + output + 4 * sources + 3 * wide) + kept + working
 

@@ -158,7 +158,7 @@ def export_bytes(method: Method, spec: TensorSpec, bounds: tuple[int, int], outp
     """
     elements, wide = bounds[1] - bounds[0], accumulator_dtype(spec).itemsize
     per_element = spec.dtype.size + output + wide * (2 + method.state_factor(spec))
-    return int(elements * per_element) + (method.working_bytes(spec) if whole else 0)
+    return int(elements * per_element) + (method.bytes_to_export(spec) if whole else 0)
 
 
 def _wide(spec: TensorSpec) -> TensorSpec:
