@@ -17,9 +17,11 @@ from mergenode.adapters.publishers.folder import complete_version
 from mergenode.bootstrap.output_path import free_output
 from mergenode.daemon.contribute import folded_fact, judge
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
-from mergenode.errors import FatalError, RejectedError, RejectReason
+from mergenode.errors import FatalError, RejectedError, RejectReason, UsageError
 from mergenode.ledger.records import Folded, Initialised
 from mergenode.methods import build_method
+from mergenode.methods.rescale import asked_scale
+from mergenode.methods.scaling import EVALUATE
 from mergenode.ports.observer import Observer, Progress
 from mergenode.types import Candidate, Digest, DType, Head
 
@@ -53,6 +55,11 @@ def merge_once(
     """
     output = free_output(request.output)
     method = build_method(request.method, request.options)
+    if asked_scale(method) == EVALUATE:
+        raise UsageError(
+            f"{request.method}: scale {EVALUATE} needs the scores of a node's task plug-in",
+            hint="Give a number, own or norm_match; a node with a section task searches (docs/methods.md).",
+        )
     staging = output.parent / f".{output.name}.merging"
     scratch = output.parent / f".{output.name}.statistics"
     tune_allocator()

@@ -12,6 +12,7 @@ import click
 from mergenode.cli.output import (
     bytes_text,
     console,
+    field_table,
     json_option,
     number_text,
     percent_text,
@@ -20,6 +21,8 @@ from mergenode.cli.output import (
     table,
     visible,
 )
+from mergenode.cli.scale import scale_fields
+from mergenode.cli.resources import memory_limit, thread_count
 from mergenode.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
         options=options,
         dtype=DType(dtype) if dtype else None,
         resources=Resources(
-            memory_limit=_size(given["memory_limit"]), threads=_threads(given["threads"]), device=given["device"]
+            memory_limit=memory_limit(given["memory_limit"]), threads=thread_count(given["threads"]), device=given["device"]
         ),
         max_relative_norm=limit,
     )
@@ -132,25 +135,6 @@ def _options(pairs: tuple[str, ...]) -> dict[str, object]:
     return options
 
 
-def _size(text: str) -> int:
-    from mergenode.sizes import parse_size
-
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"--memory-limit {text!r}: {error}") from error
-
-
-def _threads(text: str) -> int:
-    import os
-
-    if text == "auto":
-        return len(os.sched_getaffinity(0))
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UsageError(f"--threads {text!r} is neither auto nor a number from 1 on")
-    return int(text)
-
-
 def _print_plan(plan: MergePlan, as_json: bool) -> None:
     from dataclasses import asdict
 
@@ -173,4 +157,5 @@ def _print_result(manifest: dict[str, Any], output: Path) -> None:
             percent_text(entry["share_kept"]), entry["content"][:23],
         )  # fmt: skip
     console().print(rows)
+    console().print(field_table(scale_fields(manifest.get("scale"))))
     click.echo(f"written: {visible(str(output))}")

@@ -25,6 +25,7 @@ from mergenode.cli.output import (
     table,
     visible,
 )
+from mergenode.cli.scale import scale_fields
 from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Fact, Published
 
@@ -163,6 +164,7 @@ def _print_version(document: Mapping[str, Any]) -> None:
     out.print(f"v{document['version']:06d}", style="bold")
     fields = [("path", document["path"]), ("digest", document["digest"])]
     fields += [(name, str(manifest.get(key))) for name, key in _MANIFEST_SHOWN.items()]
+    fields += scale_fields(manifest.get("scale"))
     out.print(field_table(fields))
     rows = table("generation", "name", "kind", "norm", "cosine", "kept", right=("generation", "norm", "cosine", "kept"))
     for entry in contributions:

@@ -132,6 +132,22 @@ def test_missing_directories_of_the_output_are_made(merge, place: Path) -> None:
     assert contents(place / "deep/down") == ["out"]
 
 
+@pytest.mark.parametrize("word", ["own", "norm_match"])
+def test_the_scale_is_told_beside_that_of_the_norm_rule(merge, place: Path, word: str) -> None:
+    result = merge("--method", "task_arithmetic", "--set", f"scale={word}", "a", "b")
+    scale = json.loads((place / "out/mergenode.json").read_bytes())["scale"]
+    assert scale["own"] == 0.3 and scale["used"] == (0.3 if word == "own" else scale["norm_rule"])
+    assert scale["update_norm"] == pytest.approx(scale["mean_norm"] * scale["used"] / scale["norm_rule"])
+    line = next(line for line in result.stdout.splitlines() if line.startswith("scale "))
+    assert f"{scale['used']:.4g}" in line and f"own 0.3, norm rule {scale['norm_rule']:.4g}" in line
+
+
+def test_a_merge_has_nobody_to_ask_for_scores(merge, place: Path) -> None:
+    before = contents(place)
+    refused(merge("--method", "iso", "--set", "scale=evaluate", "a"), 2, "iso: scale evaluate", "norm_match")
+    assert contents(place) == before
+
+
 def refused(result: Any, code: int, *words: str) -> None:
     assert result.exit_code == code, (result.stdout, result.stderr)
     assert result.stderr.startswith("error: ")

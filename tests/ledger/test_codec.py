@@ -59,7 +59,7 @@ def test_every_fact_comes_back(kind: str) -> None:
 def test_the_text_is_sorted_compact_and_names_its_kind() -> None:
     fact = Published(time="t", version=1, generation=2, digest=Digest("d"), path="é", seconds=0.1)
     assert encode(fact) == (
-        '{"digest":"d","generation":2,"kind":"published","path":"\\u00e9","seconds":0.1,"time":"t","version":1}'
+        '{"digest":"d","generation":2,"kind":"published","path":"\\u00e9","scale":{},"seconds":0.1,"time":"t","version":1}'
     )
 
 

@@ -122,6 +122,7 @@ def published(version: int = 1, **values: Any) -> Published:
         "digest": content(30_000 + version),
         "path": f"/published/v{version:06d}",
         "seconds": 0.3,
+        "scale": {"used": 1.0, "own": 1.0, "norm_rule": 0.5, "update_norm": 2.0, "mean_norm": 1.0},
     }
     return Published(**{**defaults, **values})
 

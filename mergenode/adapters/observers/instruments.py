@@ -58,6 +58,14 @@ class MergeInstruments:
             "mergenode_merge_relative_norm",
             "Norm of the running merge over the norm of the base.",
         )
+        self.scale = gauge(
+            "mergenode_scale",
+            "Factor of the merged update: used by the newest version, the method's own, the norm rule's; NaN: none.",
+            ["choice"],
+        )
+        self.update_norm = gauge(
+            "mergenode_update_norm", "Norm of what the newest version adds to the base, NaN before the first."
+        )
         self.contribution_relative_norm = gauge(
             "mergenode_contribution_relative_norm",
             "Norm of the last folded task vector over the norm of the base, NaN before the first.",

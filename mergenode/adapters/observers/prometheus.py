@@ -128,6 +128,7 @@ class PrometheusObserver:
             self._work.fold_bytes.labels(direction)
         self._merge.contribution_relative_norm.set(math.nan)
         self._merge.share_kept.set(math.nan)
+        self._set_scale({})
 
     def _settled(self, registry: str, outcome: str) -> None:
         self._contribution.contributions.labels(self._registries.label(registry), outcome).inc()
@@ -136,6 +137,12 @@ class PrometheusObserver:
     def _set_version(self, fact: Published) -> None:
         self._merge.version.set(fact.version)
         self._work.last_publish.set(_unix(fact.time))
+        self._set_scale(fact.scale)
+
+    def _set_scale(self, scale: Mapping[str, Any]) -> None:
+        for choice in ("used", "own", "norm_rule"):
+            self._merge.scale.labels(choice).set(_number(scale, choice))
+        self._merge.update_norm.set(_number(scale, "update_norm"))
 
     def _set_merge(self, fact: Folded) -> None:
         self._work.last_fold.set(_unix(fact.time))
