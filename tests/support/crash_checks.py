@@ -95,7 +95,8 @@ def faults_at_end(site: Site, truth: Undisturbed) -> list[str]:
     if (outcomes := outcomes_of(site)) != truth.outcomes:
         found.append(f"the ledger tells {outcomes}, not {truth.outcomes}")
     generation = f"g{len(truth.outcomes.folded):08d}"
-    allowed = {"base.json", "ledger.sqlite", "lock", "requests", "statistics", f"statistics/{generation}"}
+    allowed = {"base.json", "exported.json", "ledger.sqlite", "lock", "requests", "statistics"}
+    allowed |= {f"statistics/{generation}"}
     present = {str(path.relative_to(site.state)) for path in site.state.rglob("*")}
     strays = {name for name in present - allowed if not name.startswith(f"statistics/{generation}/")}
     strays -= {"ledger.sqlite-wal", "ledger.sqlite-shm"}  # a reader leaves them, the next writer takes them over
