@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.quality.contestants import Contestant
 from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.measuring import Bench, order_difference, run_job, score_base, score_expert
-from benchmarks.quality.plan import SIZES, SWEEP_ROWS, SWEPT, first_job, other_jobs, sweep_job
+from benchmarks.quality.plan import SIZES, first_job, other_jobs, sweep_job
 from benchmarks.quality.tasks import TASKS
 
 CLOSE = 1e-5
@@ -32,11 +32,12 @@ def run_setting(
         "setting": setting.name,
         "recipe": {"rows": setting.recipe.rows, "epochs": setting.recipe.epochs, "shards": setting.shards},
         **_references(bench, experts, tasks, rows),
-        "swept": _references(bench, experts, tasks, SWEEP_ROWS) if SWEPT[setting.name] else {},
     }
     found["first"] = [run_job(bench, first_job(setting, contestant, rows)) for contestant in contestants]
     keep(found)
-    found["sweeps"] = [run_job(bench, job) for contestant in contestants if (job := sweep_job(setting, contestant))]
+    found["sweeps"] = [
+        run_job(bench, job) for contestant in contestants if (job := sweep_job(setting, contestant, rows))
+    ]
     keep(found)
     found["others"] = [result for row in contestants for result in _other_orders(bench, setting, row, rows)]
     keep(found)

@@ -49,9 +49,6 @@ _VARIANTS = (
     Contestant("task arithmetic 0.3", "task_arithmetic"),
     Contestant("OPCM block", "opcm", {"variant": "block"}),
     Contestant("OPCM block, literal", LITERAL),
-    Contestant("OPCM block_orthogonal", "opcm", {"variant": "block_orthogonal"}),
-    Contestant("OPCM diagonal", "opcm", {"variant": "diagonal"}),
-    Contestant("OPCM paper", "opcm", {"variant": "paper"}),
     Contestant("Iso-C", "iso"),
     Contestant("TSVM", "tsvm"),
     Contestant("SWUDI", "swudi"),
@@ -61,6 +58,9 @@ _VARIANTS = (
     Contestant("TIES", "ties"),
     Contestant("DARE 0.5", "dare"),
     Contestant("MagMax", "magmax"),
+    Contestant("OPCM block_orthogonal", "opcm", {"variant": "block_orthogonal"}),
+    Contestant("OPCM diagonal", "opcm", {"variant": "diagonal"}),
+    Contestant("OPCM paper", "opcm", {"variant": "paper"}),
 )
 
 SMALL = ("average", "task arithmetic 0.3", "OPCM block", "TSVM", "ASWUDI, two-sided")

@@ -20,7 +20,7 @@ from benchmarks.quality.encoder import load_encoder
 from benchmarks.quality.experts import Expert
 from benchmarks.quality.figures import norm_rule
 from benchmarks.quality.literal_opcm import opcm_block
-from benchmarks.quality.plan import SCALES, SWEEP_ROWS, Job
+from benchmarks.quality.plan import SCALES, SWEPT, Job
 from benchmarks.quality.scoring import Score, Scorer
 from benchmarks.quality.stream import merge_stream
 from benchmarks.quality.tasks import TASKS
@@ -145,15 +145,15 @@ def _stream(bench: Bench, job: Job) -> Iterator[Result]:
         if snapshot.count in job.swept:
             factors = {f"{value:g}": value for value in SCALES} | {"norm": factor}
             tasks = _tasks(job, snapshot.count)
-            result["sweep"] = {name: scale.score(value, tasks, SWEEP_ROWS) for name, value in factors.items()}
+            result["sweep"] = {name: scale.score(value, tasks, job.rows) for name, value in factors.items()}
             result["norm_factor"] = factor
         yield result
 
 
 def _by_norm(job: Job, count: int) -> bool:
-    """Where the norm rule is scored too: task arithmetic is the control of every size, the others of the last ones."""
+    """Where the norm rule is scored too: task arithmetic is the control at every size, others where they are swept."""
     method = job.contestant.method
-    return method == "task_arithmetic" or (not method.startswith("opcm") and job.order == 1 and count >= 8)
+    return method == "task_arithmetic" or (not method.startswith("opcm") and count in SWEPT[job.setting.name])
 
 
 def _own(bench: Bench, job: Job, count: int, digest: str, merged: Weights) -> dict[str, list[int]]:

@@ -14,8 +14,7 @@ from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.tasks import TASKS
 
 ORDERS = 3
-SWEEP_ROWS = 300
-SCALES = (0.5, 0.7, 0.85, 1.0, 1.3, 1.6)
+SCALES = (0.5, 0.7, 0.85, 1.0, 1.3)
 """Factors of a method's own export that are swept."""
 
 SIZES: Mapping[str, Sequence[int]] = {
@@ -35,7 +34,7 @@ class Job:
     """One stream: ``experts`` in order of arrival, exported and scored at every count of ``sizes``.
 
     ``transfer``: also scored after every fold, on the task just folded. ``swept``: counts at which the scale is swept.
-    ``rows``: test rows per task, None for all; a sweep has its own number.
+    ``rows``: test rows per task, None for all.
     """
 
     setting: Setting
@@ -54,7 +53,7 @@ class Job:
         recipe = self.setting.recipe
         parts = (
             self.setting.name, recipe.rows, recipe.epochs, [expert.name for expert in self.experts], self.sizes,
-            self.swept, SCALES, SWEEP_ROWS, self.transfer, self.rows, self.contestant.method, options,
+            self.swept, SCALES, self.transfer, self.rows, self.contestant.method, options,
             self.contestant.code,
         )  # fmt: skip
         return blake3(repr(parts).encode()).hexdigest()[:24]
@@ -83,12 +82,12 @@ def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job
     )
 
 
-def sweep_job(setting: Setting, contestant: Contestant) -> Job | None:
+def sweep_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job | None:
     """The scale swept, in the order as listed; None where there is nothing to sweep."""
     swept = tuple(SWEPT[setting.name])
     if not swept or contestant.literal or contestant.method == "average":
         return None
-    job = first_job(setting, contestant, SWEEP_ROWS)
+    job = first_job(setting, contestant, rows)
     return replace(job, experts=job.experts[: max(swept)], sizes=(), swept=swept, transfer=False)
 
 

@@ -13,7 +13,7 @@ from benchmarks.quality.plan import SIZES
 from benchmarks.quality.summary import summarise
 from benchmarks.quality.tasks import TASKS
 
-ROWS = 400
+ROWS = 300
 
 
 def run_small(work: Path) -> int:

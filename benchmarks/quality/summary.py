@@ -118,10 +118,10 @@ def _transfer(snapshots: Sequence[Found], arrived: Sequence[str], experts: Seque
 
 def _sweep(result: Found, found: Found) -> dict[str, dict[str, Any]]:
     """Share kept by scale at every swept count, the best scale, and what the norm rule amounts to."""
-    base = scores_of(found["swept"]["base"])
+    base = scores_of(found["base"])
     swept: dict[str, dict[str, Any]] = {}
     for snapshot in result["snapshots"]:
-        its_experts = found["swept"]["experts"][: snapshot["count"]]
+        its_experts = found["experts"][: snapshot["count"]]
         kept = {name: kept_of(scores_of(counts), base, its_experts) for name, counts in snapshot["sweep"].items()}
         fixed = {name: value for name, value in kept.items() if name != "norm"}
         swept[str(snapshot["count"])] = {

@@ -134,7 +134,7 @@ def test_a_job_is_known_again_by_what_it_depends_on() -> None:
     light, average, opcm = SETTINGS["light"], Contestant("average", "average"), Contestant("OPCM", "opcm")
     jobs = [first_job(light, average, None), first_job(light, opcm, None), first_job(light, opcm, 100)]
     jobs += other_jobs(light, opcm, None)
-    jobs += [job for job in (sweep_job(light, opcm), sweep_job(light, average)) if job]
+    jobs += [job for job in (sweep_job(light, opcm, None), sweep_job(light, average, None)) if job]
     # Two contributions have two orders only, so the second and the third order may be one there.
     assert len(jobs) == 3 + 2 * 4 + 1
     distinct = {(job.contestant.label, job.experts, job.swept, job.transfer, job.rows) for job in jobs}
@@ -175,7 +175,6 @@ def _found() -> dict[str, object]:
         "setting": "light",
         "recipe": {"rows": 10, "epochs": 1, "shards": 1},
         **references,
-        "swept": references,
         "first": [
             row("average", snapshot(1, a=90), snapshot(2, a=70, b=70)),
             row("<odd>", snapshot(1, a=90), snapshot(2, a=80, b=88)),
