@@ -42,6 +42,8 @@ class RejectReason(StrEnum):
     NO_WEIGHTS = "no_weights"
     AMBIGUOUS_WEIGHTS = "ambiguous_weights"
     CONFIG_INVALID = "config_invalid"
+    NEEDS_SIDE_CAR = "needs_side_car"
+    SIDE_CAR_INVALID = "side_car_invalid"
     TOO_LARGE = "too_large"
     # against the base
     OTHER_BASE = "other_base"

@@ -162,6 +162,8 @@ class FoldResult:
     bytes_read: int = 0
     bytes_written: int = 0
     warnings: tuple[str, ...] = field(default=())
+    promised: Digest | None = None
+    """Content of the weights alone, which is what commit markers promise; None: equal to ``content``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,10 +98,11 @@ def judge_retraction(line: Line, candidate: Candidate, content: Digest | None) -
 
 def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) -> None:
     """Refuse what was read completely and still must not enter the merge. Raises RejectedError."""
-    if candidate.content is not None and candidate.content != result.content:
+    held = result.promised or result.content
+    if candidate.content is not None and candidate.content != held:
         raise RejectedError(
             RejectReason.DIGEST_MISMATCH,
-            f"{candidate.name}: its commit marker promises {candidate.content}, the files hold {result.content}",
+            f"{candidate.name}: its commit marker promises {candidate.content}, the files hold {held}",
             hint="Copy the files again and run `mergenode commit` on the finished directory.",
         )
     if result.norm == 0.0:

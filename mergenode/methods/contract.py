@@ -112,6 +112,8 @@ class Method:
     """Most bytes that the statistics of this tensor ever take, over its weights' bytes in accumulator dtype."""
     needs: frozenset[str] = frozenset()
     """Side-cars that a contribution must bring: ``fisher``, ``gram``. Empty: weights are enough."""
+    sides: Callable[[TensorSpec], frozenset[str]] = lambda spec: frozenset()
+    """Those of ``needs`` that ``fold`` of this tensor looks at; others are not read into memory."""
     uses_totals: Callable[[TensorSpec], bool] = lambda spec: True
     """False when ``export`` of this tensor is a function of its statistics alone: then it stays when they do."""
     own_scale: Callable[[Mapping[str, float]], float] = lambda totals: 1.0

@@ -86,6 +86,7 @@ def fisher(
         commutative=True,
         state_factor=lambda spec: 2.0,
         needs=frozenset({"fisher"}),
+        sides=lambda spec: frozenset({"fisher"}),
         combine=_combine,
         retract=lambda spec, statistics, base, incoming: _add(statistics, base, incoming, importance(incoming), -1),
         withdraw=withdraw_counts,

@@ -59,7 +59,8 @@ def regmean(
 ) -> Method:
     """The method with off-diagonal elements of every Gram multiplied by ``off_diagonal`` (the paper's alpha: 0.9).
 
-    Below 1 it keeps the solution from trusting correlations of a small sample, and bounds the condition of the system.
+    It keeps the solution from trusting correlations of a small sample; at most 0.999, which bounds the condition of the
+    system: rounding in a Gram that was taken over many inputs must not make the sum of all unsolvable.
     Statistics of a linear map: ``gram`` = sum w G, and ``product`` = sum w T G or, of a single contribution, ``first``,
     its own weights, which come back bit for bit. Commutative, combinable, retractable up to fp32 rounding of the sums,
     times the condition of the Gram where they are solved with. ``scale`` (own: 1) and ``profile``: see ``scaling``.
@@ -67,7 +68,7 @@ def regmean(
     Raises:
         UsageError: an option has a value that it does not take.
     """
-    _check_number("off_diagonal", off_diagonal, 0.0, 1.0)
+    _check_number("off_diagonal", off_diagonal, 0.0, 0.999)
     _check_number("ridge", ridge, 1e-9, inf)
     if isinstance(width_limit, bool) or not isinstance(width_limit, int) or width_limit < 0:
         raise UsageError(f"regmean: option 'width_limit' is {width_limit!r}", hint="Give a whole number of at least 0.")
@@ -130,6 +131,7 @@ def regmean(
         commutative=True,
         state_factor=state_factor,
         needs=frozenset({"gram"}),
+        sides=lambda spec: frozenset({"gram"}) if is_solved(spec) else frozenset(),
         export_elementwise=False,
         combine=combine,
         retract=retract,

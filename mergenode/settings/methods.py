@@ -258,10 +258,10 @@ class RegMeanSettings(_LinearMapSection):
     off_diagonal: float = setting(
         0.9,
         "Factor of the correlations between inputs.",
-        unit="factor, 0 to 1",
+        unit="factor, 0 to 0.999",
         why="it is the published choice for encoders and keeps small samples from being trusted",
         ge=0,
-        le=1,
+        le=0.999,
     )
     ridge: float = setting(
         1e-3,

@@ -89,14 +89,14 @@ def test_the_merge_answers_like_every_contribution_on_its_own_inputs() -> None:
     basis = torch.linalg.qr(weight(WIDTH, WIDTH, seed=5)).Q
     inputs = [weight(200, 10, seed=6) @ basis[:10], weight(200, 10, seed=7) @ basis[10:]]
     vectors = vectors_of(shape, 2)
-    method = build_method("regmean", {"off_diagonal": 1.0, "ridge": 1e-6})
+    method = build_method("regmean", {"off_diagonal": 0.999, "ridge": 1e-6})
     statistics = stream(
         method, spec_of(shape), base, [arrived(v, gram_of(x)) for v, x in zip(vectors, inputs, strict=True)]
     )
     merged = method.export(spec_of(shape), statistics, base, TOTALS)
     mean = (vectors[0] + vectors[1]) / 2
     for vector, x in zip(vectors, inputs, strict=True):
-        assert far(x @ merged.T, x @ vector.T) < 1e-3
+        assert far(x @ merged.T, x @ vector.T) < 0.05
         assert far(x @ mean.T, x @ vector.T) > 0.3
 
 
@@ -211,7 +211,7 @@ def test_statistics_that_are_damaged_are_told_by_name() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"off_diagonal": 1.1}, {"off_diagonal": True}, {"ridge": 0}, {"ridge": float("inf")}, {"width_limit": -1}],
+    [{"off_diagonal": 1.0}, {"off_diagonal": True}, {"ridge": 0}, {"ridge": float("inf")}, {"width_limit": -1}],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="regmean: option"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +16,7 @@ from mergenode.adapters.checkpoints.entries import Additive, Dense, Entry, LowRa
 from mergenode.adapters.checkpoints.full import full_entries
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.model_config import check_model_config
+from mergenode.adapters.checkpoints.side_cars import SideCars, open_side_cars
 from mergenode.adapters.checkpoints.weights import DEFAULT_LIMITS, WeightFiles, open_weights
 from mergenode.types import Kind
 
@@ -34,6 +35,8 @@ class Contribution:
     """Adapter settings that change the meaning of the tensors, for the content digest; empty for full checkpoints."""
     warnings: tuple[str, ...]
     """What a person should know, though it is no reason to refuse."""
+    side_cars: SideCars = field(default_factory=SideCars)
+    """What lies beside the weights, of the kinds that were asked for."""
 
     def __enter__(self) -> Self:
         return self
@@ -46,17 +49,30 @@ class Contribution:
     def close(self) -> None:
         """Release the descriptors. Idempotent."""
         self.weights.close()
+        self.side_cars.close()
+
+    @property
+    def files(self) -> tuple[WeightFiles, ...]:
+        """Everything that is read of it: weights first, then side-cars by kind."""
+        return (self.weights, *(self.side_cars.files[kind] for kind in sorted(self.side_cars.files)))
+
+    def assert_unchanged(self) -> None:
+        """As ``WeightFiles.assert_unchanged``, for all files."""
+        for files in self.files:
+            files.assert_unchanged()
 
 
 def open_contribution(
-    path: Path, base: BaseModel, *, root: Path | None = None, limits: Limits = DEFAULT_LIMITS
-) -> Contribution:
+    path: Path, base: BaseModel, *, root: Path | None = None, limits: Limits = DEFAULT_LIMITS,
+    needs: Iterable[str] = (),
+) -> Contribution:  # fmt: skip
     """Open a checkpoint or adapter and hold it against the base.
 
     Reads headers and small files; weights only where a second name of a tied weight is stored and must be compared.
 
     Args:
         root: directory that symlinks may not lead out of; see ``open_weights``.
+        needs: kinds of side-cars that have to be there; others are not looked at.
 
     Raises:
         RejectedError: it can never be folded as it is; the message names file and tensor.
@@ -66,6 +82,8 @@ def open_contribution(
     complete = False
     try:
         contribution = _adapter(weights, base, limits) if weights.adapter else _full(weights, base, limits)
+        side_cars = open_side_cars(weights, contribution.entries, base, needs, limits)
+        contribution = replace(contribution, side_cars=side_cars)
         complete = True
         return contribution
     finally:

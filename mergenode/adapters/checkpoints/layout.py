@@ -10,6 +10,8 @@ Rules, in this order:
 3. ``model.safetensors``; files beside it that are not shards are ignored.
 4. Any other single ``.safetensors`` file. Several: ambiguous.
 5. No safetensors at all: pickles are refused, and so is nothing.
+
+Side-cars (``*.fisher.safetensors``, ``*.gram.safetensors``) are no weights and count in none of the rules.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergenode.adapters.checkpoints.side_car_names import WEIGHTS_SUFFIX, is_side_car
 from mergenode.errors import RejectedError, RejectReason
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
-WEIGHTS_SUFFIX = ".safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _MODEL = "model.safetensors"
 _MODEL_INDEX = "model.safetensors.index.json"
@@ -53,7 +55,7 @@ def choose_layout(path: Path, names: tuple[str, ...], read_index: Callable[[str]
         RejectedError: AMBIGUOUS_WEIGHTS, SHARD_MISSING, PICKLE_ONLY, NO_WEIGHTS, and what ``read_index`` raises.
     """
     visible = [name for name in names if not name.startswith(".") and name.isprintable()]
-    weights = [name for name in visible if name.endswith(WEIGHTS_SUFFIX)]
+    weights = [name for name in visible if name.endswith(WEIGHTS_SUFFIX) and not is_side_car(name)]
     if ADAPTER_CONFIG in visible or ADAPTER_WEIGHTS in visible:
         return _adapter(path, visible, weights)
     indices = [name for name in visible if name.endswith(INDEX_SUFFIX)]

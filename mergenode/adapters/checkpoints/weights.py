@@ -12,7 +12,7 @@ from typing import Self
 
 from mergenode.adapters.checkpoints.header import Header, read_header
 from mergenode.adapters.checkpoints.index import parse_index
-from mergenode.adapters.checkpoints.layout import WEIGHTS_SUFFIX, Layout, choose_layout, no_weights
+from mergenode.adapters.checkpoints.layout import Layout, choose_layout, no_weights
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import (
     list_directory,
@@ -20,6 +20,7 @@ from mergenode.adapters.checkpoints.regular_file import (
     pread_into,
     read_small,
 )
+from mergenode.adapters.checkpoints.side_car_names import WEIGHTS_SUFFIX
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.types import TensorSpec
 

@@ -14,7 +14,7 @@ from mergenode.adapters.checkpoints.contribution import Entry
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter
 from mergenode.adapters.engines.local.export import ExportPass, export_slice, output_spec
 from mergenode.adapters.engines.local.fold import fold_slice
-from mergenode.adapters.engines.local.incoming import Source
+from mergenode.adapters.engines.local.incoming import Source, side_bytes
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import TensorRecord
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, slices
@@ -44,15 +44,17 @@ class DirectPass(ExportPass):
             need = direct_bytes(self.method, known, bounds, target.dtype.size, len(self.sources), whole=whole)
             yield Step(
                 need_bytes=need + factors,
-                read=partial(self._read_all, spec, entries, bounds),
+                read=partial(self._read_all, spec, known, entries, bounds),
                 compute=partial(self._merge, spec, target, entries, bounds, whole),
                 write=partial(self._land, writer, target, final, last and final),
             )
 
-    def _read_all(self, spec: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int]) -> dict[str, Any]:
+    def _read_all(
+        self, spec: TensorSpec, known: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int]
+    ) -> dict[str, Any]:
         box = self._read(spec, bounds, False)
         box["parts"] = [
-            source.read(entry, *bounds) if entry is not None else {}
+            source.read(entry, *bounds, known.name, self.method.sides(known)) if entry is not None else {}
             for source, entry in zip(self.sources, entries, strict=True)
         ]
         self.bytes_read += sum(tensor.nbytes for parts in box["parts"] for tensor in parts.values())
@@ -107,7 +109,8 @@ def direct_bytes(
     elements, wide = bounds[1] - bounds[0], accumulator_dtype(spec).itemsize
     working = max(method.working_bytes(spec), method.bytes_to_export(spec)) if whole else 3 * elements * wide
     kept = int(elements * wide * 2 * max(1.0, method.state_factor(spec)))
-    return elements * (spec.dtype.size + output + 4 * sources + 3 * wide) + kept + working
+    sides = sources * side_bytes(method.sides(spec), spec, elements)
+    return elements * (spec.dtype.size + output + 4 * sources + 3 * wide) + kept + working + sides
 
 
 def largest_direct(base: BaseModel, method: Method, dtype: DType | None, sources: int) -> int:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blake3 import blake3
 
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
-from mergenode.adapters.checkpoints.digest import ContentDigest
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.durable import disk_errors, replace_file
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.allocator import tune_allocator
+from mergenode.adapters.engines.local.content import finish_content, weights_content
 from mergenode.adapters.engines.local.export import ExportPass
 from mergenode.adapters.engines.local.export_need import largest_export
 from mergenode.adapters.engines.local.fold import FoldPass
@@ -36,7 +35,6 @@ from mergenode.adapters.engines.local.pipeline import run_ordered
 from mergenode.adapters.engines.local.report import all_tensors, finite_sums, group_reports, relative_norm
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
-from mergenode.adapters.engines.local.tensors import SLICE_ELEMENTS, read_slice
 from mergenode.adapters.engines.local.updates import UpdatePass
 from mergenode.adapters.engines.local.version import VersionExport
 from mergenode.errors import FatalError
@@ -109,8 +107,10 @@ class LocalEngine:
             path = Path(candidate.location)
             # What the operator names himself may be a snapshot of the hub's cache, which links to its blobs.
             root = trusted_root(path) if candidate.forced else None
-            with open_contribution(path, self.base, root=root, limits=self.limits) as contribution:
-                stamps = journal.stamps_of(contribution.weights)
+            with open_contribution(
+                path, self.base, root=root, limits=self.limits, needs=self.method.needs
+            ) as contribution:
+                stamps = journal.stamps_of(contribution.files)
                 journal.open_folder(self.folding, self._plan(candidate, head, stamps))
                 source = Source(contribution, candidate.weight, candidate.name)
                 previous = self.generation_folder(head.generation) if head.generation else None
@@ -118,8 +118,8 @@ class LocalEngine:
                 self._tell_resumption(candidate, observer)
                 self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
                 content = finish_content(source)
-                contribution.weights.assert_unchanged()
-                journal.assert_same(contribution.weights, stamps)
+                contribution.assert_unchanged()
+                journal.assert_same(contribution.files, stamps)
                 with reading_own("base"):
                     files.assert_unchanged()
                 return self._finish(work, content, contribution, candidate, head)
@@ -290,6 +290,7 @@ class LocalEngine:
             bytes_read=work.bytes_read,
             bytes_written=work.bytes_written,
             warnings=contribution.warnings,
+            promised=weights_content(work.sources[0]),
         )
         manifest = {"statistics": statistics, "content": content, "totals": totals, "shards": len(work.records)}
         manifest["groups"] = [asdict(group) for group in result.groups]
@@ -331,18 +332,3 @@ def progress_totals(work: FoldPass | ExportPass | UpdatePass, base: BaseModel) -
         return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
     merged = [spec for specs in shard_layout(base) for spec in specs]
     return len(merged), sum(spec.numel * 4 for spec in merged)
-
-
-def finish_content(source: Source) -> Digest:
-    """The content digest of a contribution after a pass: tensors that the pass did not need are hashed now."""
-    files = source.contribution.weights
-    identity = ContentDigest()
-    for name, spec in files.specs.items():
-        if name not in source.digests:
-            hasher = blake3()
-            for start in range(0, spec.numel, SLICE_ELEMENTS):
-                _, buffer = read_slice(files, spec, start, min(start + SLICE_ELEMENTS, spec.numel))
-                hasher.update(buffer)
-            source.digests[name] = hasher.hexdigest()
-        identity.add(name, spec.dtype, spec.shape, bytes.fromhex(source.digests[name]))
-    return identity.finish(source.contribution.canonical_config)

@@ -16,7 +16,7 @@ from torch import Tensor
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.contribution import Entry, LowRank
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
-from mergenode.adapters.engines.local.incoming import Source, incoming, reject_values
+from mergenode.adapters.engines.local.incoming import Source, incoming, reject_values, side_bytes
 from mergenode.adapters.engines.local.journal import finished_shard, load_record, shard_file
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
@@ -115,6 +115,7 @@ class FoldPass:
         wide = accumulator_dtype(spec).itemsize
         factor = max(1.0, self.method.state_factor(spec))
         inputs = elements * (spec.dtype.size + sources * 4 + int(wide * factor))
+        inputs += sources * side_bytes(self.method.sides(spec), spec, elements)
         working = self.method.working_bytes(spec) if whole else 3 * elements * wide
         return inputs + int(elements * wide * (3 + factor)) + working
 
@@ -142,7 +143,8 @@ class FoldPass:
             box["old"][statistic] = flat if part else flat.view(stored.shape)
             self.bytes_read += buffer.nbytes
         for source, entry in zip(self.sources, entries, strict=True):
-            parts = source.read(entry, *bounds) if entry is not None else {}
+            sides = self.method.sides(spec)
+            parts = source.read(entry, *bounds, spec.name, sides) if entry is not None else {}
             self.bytes_read += 0 if isinstance(entry, LowRank) else sum(t.nbytes for t in parts.values())
             box["parts"].append(parts)
         return box
@@ -195,8 +197,11 @@ class FoldPass:
             refuse_overflow(folded["sums"], f"{source.label}: the update of {spec.name!r}")
 
     def _digests_of_shard(self, source: Source, names: list[str]) -> dict[str, str]:
-        parts = [part for name in names if (entry := source.entry(name)) for part in source.sources_of(entry)]
-        return {part: source.digests[part] for part in parts}
+        found: dict[str, str] = {}
+        for name in names:
+            if entry := source.entry(name):
+                found |= source.digests_of(name, entry)
+        return found
 
 
 def _stored(old: WeightFiles | None, statistic: str, spec: TensorSpec) -> TensorSpec:
@@ -214,8 +219,11 @@ def fold_slice(
     ``shape``: the tensor's shape when the whole tensor is folded at once.
     """
     source, entry, parts = arriving
-    arrived = incoming(spec, entry, parts, base, bounds, source.weight, first=not statistics)
+    side = source.side(spec, parts, base)
+    arrived = incoming(spec, entry, parts, base, bounds, source.weight, first=not statistics)._replace(side=side)
     if shape is not None:
+        if "fisher" in side:
+            side["fisher"] = side["fisher"].view(shape)
         base = base.view(shape)
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
         content = source.content_of(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -10,6 +11,8 @@ from blake3 import blake3
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.contribution import Additive, Contribution, Dense, Entry, LowRank
+from mergenode.adapters.checkpoints.side_cars import check_bytes, check_fisher, check_gram
+from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.methods.contract import Incoming
@@ -40,18 +43,62 @@ class Source:
         """A digest of the stored bytes that a tensor is made of; known once they were read to their end."""
         return "+".join(self.digests[name] for name in self.sources_of(entry))
 
-    def read(self, entry: Entry, start: int, stop: int) -> dict[str, Tensor]:
-        """Read what a slice needs, hashing every byte once. Called by one thread, in order."""
-        files = self.contribution.weights
+    def digests_of(self, name: str, entry: Entry) -> dict[str, str]:
+        """Digests of everything that was read for a base tensor, side-cars too, by the keys of ``digests``."""
+        keys = [*self.sources_of(entry), *(side_key(kind, name) for kind in self.contribution.side_cars.files)]
+        return {key: self.digests[key] for key in keys if key in self.digests}
+
+    def read(self, entry: Entry, start: int, stop: int, name: str = "", sides: Iterable[str] = ()) -> dict[str, Tensor]:
+        """Read what a slice needs, hashing every byte once. Called by one thread, in order.
+
+        ``sides``: kinds of side-cars whose word on the base tensor ``name`` is wanted too, under ``side_key``.
+        """
+        found = self._read_sides(name, sides, start, stop)
         if isinstance(entry, LowRank):
-            return {name: self._factor(name) for name in (entry.left, entry.right)}
-        spec = files.specs[entry.source]
-        tensor, buffer = read_slice(files, spec, start, stop)
-        hasher = self.hashers.setdefault(entry.source, blake3())
+            return found | {name: self._factor(name) for name in (entry.left, entry.right)}
+        files = self.contribution.weights
+        return found | {entry.source: self._hashed(files, files.specs[entry.source], entry.source, (start, stop))}
+
+    def _read_sides(self, name: str, sides: Iterable[str], start: int, stop: int) -> dict[str, Tensor]:
+        side_cars = self.contribution.side_cars
+        found: dict[str, Tensor] = {}
+        for kind in sides:
+            spec = side_cars.spec(kind, name)
+            if spec is not None:
+                bounds = (start, stop) if kind == "fisher" else (0, spec.numel)
+                found[side_key(kind, name)] = self._hashed(side_cars.files[kind], spec, side_key(kind, name), bounds)
+        return found
+
+    def _hashed(self, files: WeightFiles, spec: TensorSpec, key: str, bounds: tuple[int, int]) -> Tensor:
+        tensor, buffer = read_slice(files, spec, *bounds)
+        hasher = self.hashers.setdefault(key, blake3())
         hasher.update(buffer)
-        if stop == spec.numel:
-            self.digests[entry.source] = self.hashers.pop(entry.source).hexdigest()
-        return {entry.source: tensor}
+        if bounds[1] == spec.numel:
+            self.digests[key] = self.hashers.pop(key).hexdigest()
+        return tensor
+
+    def side(self, spec: TensorSpec, parts: dict[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        """``Incoming.side`` of a slice, checked, in dtype and place of ``like``; takes its parts out of ``parts``.
+
+        Raises RejectedError: SIDE_CAR_INVALID.
+        """
+        found: dict[str, Tensor] = {}
+        for kind, files in self.contribution.side_cars.files.items():
+            values = parts.pop(side_key(kind, spec.name), None)
+            if values is None:
+                continue
+
+            def where(files: WeightFiles = files) -> str:
+                return f"{self.label}: {files.files[0]}: tensor {spec.name!r}"
+
+            if kind == "gram":
+                values = values.view(spec.shape[-1], spec.shape[-1])
+                check_gram(values, where)
+            else:
+                check_fisher(values, where)
+                found["fisher_rms"] = like.new_tensor(self.contribution.side_cars.fisher_rms())
+            found[kind] = values.to(device=like.device, dtype=like.dtype)
+        return found
 
     def factor_bytes(self, entry: Entry | None, wide: int) -> int:
         """Bytes of the factors of a low-rank product, as stored and with ``wide`` bytes per element; else none."""
@@ -72,6 +119,19 @@ class Source:
         return self._factors[name]
 
 
+def side_key(kind: str, name: str) -> str:
+    """The key of a side-car's tensor among parts and digests: no tensor of a checkpoint has NUL in its name."""
+    return f"{kind}\0{name}"
+
+
+def side_bytes(sides: Iterable[str], spec: TensorSpec, elements: int) -> int:
+    """Most bytes that the side-cars of one contribution take in a step: as stored, converted, checked, as used."""
+    wide = accumulator_dtype(spec).itemsize
+    grams = 8 + wide, check_bytes(1)
+    width = spec.shape[-1] if spec.shape else 1
+    return sum(elements * (8 + 2 * wide) if kind == "fisher" else width * width * sum(grams) for kind in sides)
+
+
 def incoming(
     spec: TensorSpec, entry: Entry, parts: dict[str, Tensor], base: Tensor, bounds: tuple[int, int], weight: float,
     *, first: bool,
@@ -86,11 +146,11 @@ def incoming(
         if first and weight == 1.0:
             return Incoming(tuned - base, tuned)
         delta = tuned.sub_(base)
-        return Incoming(delta if weight == 1.0 else delta.mul_(weight))
+        return Incoming(delta if weight == 1.0 else delta.mul_(weight), weight=weight)
     if isinstance(entry, Additive):
         delta = parts.pop(entry.source).to(device=base.device, dtype=dtype) * (entry.scale * weight)
-        return Incoming(delta)
-    return Incoming(_product(spec, entry, parts, base, bounds).mul_(entry.scale * weight))
+        return Incoming(delta, weight=weight)
+    return Incoming(_product(spec, entry, parts, base, bounds).mul_(entry.scale * weight), weight=weight)
 
 
 def _product(

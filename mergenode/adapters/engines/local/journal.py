@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +94,14 @@ def load_record(folder: Path, index: int) -> dict[str, Any]:
     return record
 
 
-def stamps_of(weights: WeightFiles) -> list[list[str | int]]:
+def stamps_of(opened: Iterable[WeightFiles]) -> list[list[str | int]]:
     """What changes when a file of a contribution is written or replaced, be it under its old size and time stamp.
 
     Part of the plan: shards of a fold that read other bytes count no more, or the fold would mix two contributions.
     Raises TransientError: VANISHED.
     """
     stamps: list[list[str | int]] = []
-    for name in weights.files:
+    for weights, name in [(files, name) for files in opened for name in files.files]:
         place = weights.path / name if weights.path.is_dir() else weights.path
         try:
             status = place.stat()
@@ -111,16 +111,16 @@ def stamps_of(weights: WeightFiles) -> list[list[str | int]]:
     return stamps
 
 
-def assert_same(weights: WeightFiles, stamps: list[list[str | int]]) -> None:
+def assert_same(opened: Sequence[WeightFiles], stamps: list[list[str | int]]) -> None:
     """Check that nobody wrote to the files since ``stamps`` were taken: what was read is one state of them.
 
     Raises TransientError: CHANGED_WHILE_READING, VANISHED.
     """
-    for before, after in zip(stamps, stamps_of(weights), strict=True):
+    for before, after in zip(stamps, stamps_of(opened), strict=True):
         if before != after:
             raise TransientError(
                 TransientReason.CHANGED_WHILE_READING,
-                f"{weights.path.name}: {after[0]} changed while it was read, though its time stamp may look the same",
+                f"{opened[0].path.name}: {after[0]} changed while it was read, though its time stamp may look the same",
                 hint="It is read again when it has settled; push checkpoints under a new name instead.",
             )
 

@@ -12,8 +12,9 @@ from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.durable import disk_errors, free_bytes, remove_tree
 from mergenode.adapters.engines.local import journal
+from mergenode.adapters.engines.local.content import finish_content
 from mergenode.adapters.engines.local.direct import DirectPass, largest_direct
-from mergenode.adapters.engines.local.engine import LocalEngine, finish_content, run_observed
+from mergenode.adapters.engines.local.engine import LocalEngine, run_observed
 from mergenode.adapters.engines.local.export import ExportPass
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
@@ -93,7 +94,7 @@ class OneShot:
         read = 0
         for path, _ in self.models:
             with self._open(path) as contribution:
-                read += contribution.weights.total_bytes
+                read += sum(files.total_bytes for files in contribution.files)
         factor = self.engine.method.state_factor
         statistics = sum(int(spec.numel * 4 * factor(spec)) for specs in shard_layout(base) for spec in specs)
         memory = self.engine.check_memory()
@@ -224,7 +225,7 @@ class OneShot:
 
     def _judge(self, source: Source, tensors: Tensors, number: int, totals: Mapping[str, float]) -> dict[str, float]:
         """Record what the fold of one model found out; returns the totals after it."""
-        source.contribution.weights.assert_unchanged()
+        source.contribution.assert_unchanged()
         content = finish_content(source)
         sums = finite_sums(tensors, number, source.label)
         after = dict(self.engine.method.advance(totals, sums, source.weight))
@@ -244,7 +245,10 @@ class OneShot:
 
     def _open(self, path: Path) -> Contribution:
         try:
-            return open_contribution(path, self.engine.base, root=trusted_root(path), limits=self.engine.limits)
+            return open_contribution(
+                path, self.engine.base, root=trusted_root(path), limits=self.engine.limits,
+                needs=self.engine.method.needs,
+            )  # fmt: skip
         except RejectedError as error:
             raise RejectedError(error.reason, f"{path}: {error.message}", hint=error.hint) from error
 

@@ -11,7 +11,8 @@ from mergenode.adapters.checkpoints.contribution import open_contribution
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.durable import disk_errors, link_directory, remove_tree, rename_directory, replace_file
 from mergenode.adapters.engines.local import journal
-from mergenode.adapters.engines.local.engine import LocalEngine, finish_content, run_observed
+from mergenode.adapters.engines.local.content import finish_content
+from mergenode.adapters.engines.local.engine import LocalEngine, run_observed
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.own_files import reading_own
@@ -65,7 +66,7 @@ class LocalRestater:
         engine = self.engine
         with disk_errors(engine.folding), engine.open_base() as files, ExitStack() as stack:
             sources = [self._open(candidate, stack) for candidate in way.removed]
-            stamps = [journal.stamps_of(source.contribution.weights) for source in sources]
+            stamps = [journal.stamps_of(source.contribution.files) for source in sources]
             journal.open_folder(engine.folding, self._plan(way, stamps))
             work = FoldPass(
                 base=engine.base,
@@ -80,15 +81,17 @@ class LocalRestater:
             self._run(work, way, observer)
             for source, candidate, stamp in zip(sources, way.removed, stamps, strict=True):
                 self._assert_is(candidate, finish_content(source))
-                source.contribution.weights.assert_unchanged()
-                journal.assert_same(source.contribution.weights, stamp)
+                source.contribution.assert_unchanged()
+                journal.assert_same(source.contribution.files, stamp)
             with reading_own("base"):
                 files.assert_unchanged()
             return self._finish(work, way)
 
     def _open(self, candidate: Candidate, stack: ExitStack) -> Source:
         path = Path(candidate.location)
-        opened = open_contribution(path, self.engine.base, root=trusted_root(path), limits=self.engine.limits)
+        opened = open_contribution(
+            path, self.engine.base, root=trusted_root(path), limits=self.engine.limits, needs=self.engine.method.needs
+        )
         return Source(stack.enter_context(opened), candidate.weight, candidate.name)
 
     def _plan(self, way: Subtract, stamps: list[list[list[str | int]]]) -> dict[str, Any]:
