@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Story:
     scratch: Path
     world: World
     runners: Runners
+    method: Mapping[str, Any] = field(default_factory=lambda: {"name": "opcm"})
     truths: dict[str, Undisturbed] = field(default_factory=dict)
     _number: int = 0
 
@@ -49,6 +50,7 @@ class Story:
     def site(self, part: str, **options: Any) -> Site:
         """A fresh site at the beginning of a part."""
         self._number += 1
+        options = {"method": self.method, **options}
         site = Site(self.scratch / f"site-{self._number}")
         if part == WHOLE:
             return make_site(site.root, self.world, REGISTRIES, **options)
@@ -66,16 +68,19 @@ class Story:
 
     def tell(self) -> None:
         """Run the story undisturbed, with every version kept, and remember what it made of each part."""
-        everything, kept = (make_site(self.scratch / name, self.world) for name in ("everything", "kept"))
+        everything, kept = map(self._empty, ("everything", "kept"))
         for part, registries in PARTS.items():
             self._tell(part, registries, everything, kept)
             shutil.copytree(kept.root, self.scratch / f"after-{part}", symlinks=True)
-        everything, kept = (make_site(self.scratch / name, self.world) for name in ("everything-2", "kept-2"))
+        everything, kept = map(self._empty, ("everything-2", "kept-2"))
         self._tell(WHOLE, tuple(REGISTRIES), everything, kept)
+
+    def _empty(self, name: str) -> Site:
+        return make_site(self.scratch / name, self.world, method=self.method)
 
     def _tell(self, part: str, registries: tuple[str, ...], everything: Site, kept: Site) -> None:
         for site, keep in ((everything, 99), (kept, 2)):
-            configure(site, self.world, registries, keep=keep)
+            configure(site, self.world, registries, keep=keep, method=self.method)
             answer = self.start(site, None, "run", "verify")
             assert answer["status"] == 0 and answer["problems"] == [], answer
         folders = [path for path in everything.published.iterdir() if path.name.startswith("v")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,12 +169,13 @@ def make_site(root: Path, world: World, registries: Iterable[str] = (), **option
 
 def configure(
     site: Site, world: World, registries: Iterable[str], *, name: str = "node", keep: int = 2, threads: int = 1,
-    every: int = 1,
+    every: int = 1, method: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write the settings file: these registries of the world, everything complete as soon as it is listed."""
     settings = {
         "node": {"name": name, "state": str(site.state)},
         "base": str(world.base),
+        "method": dict(method or {"name": "opcm"}),
         "registries": [
             {"url": str(world.registry(name)), "settle_seconds": 0, "settle_polls": 1, "poll_seconds": 5}
             for name in registries

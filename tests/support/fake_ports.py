@@ -81,6 +81,9 @@ class FakeDisk:
     versions: dict[int, bytes] = field(default_factory=dict)
     latest: int | None = None
     requests: list[Candidate] = field(default_factory=list)
+    scale: ScaleReport = AS_IS
+    earlier: list[Earlier] = field(default_factory=list)
+    """What every export so far was given."""
 
 
 @dataclass
@@ -122,13 +125,16 @@ class FakeEngine:
 
     def export(self, head: Head, staging: str, observer: Observer, earlier: Earlier = NOTHING_EARLIER) -> Exported:
         self.trouble("export")
+        self.disk.earlier.append(earlier)
         if self.stop():
             raise Stopped("publish put down")
         assert self.disk.generations[head.generation] == head.statistics, "exported without its statistics"
         assert head.statistics is not None
         self.disk.staging[int(staging)] = head.statistics
         self.trouble("export done")
-        return Exported({"w": digest_of(f"weights {head.statistics} version {head.version + 1}")}, 1, 1, AS_IS)
+        return Exported(
+            {"w": digest_of(f"weights {head.statistics} version {head.version + 1}")}, 1, 1, self.disk.scale
+        )
 
 
 @dataclass
