@@ -114,6 +114,9 @@ class Method:
     """Side-cars that a contribution must bring: ``fisher``, ``gram``. Empty: weights are enough."""
     sides: Callable[[TensorSpec], frozenset[str]] = lambda spec: frozenset()
     """Those of ``needs`` that ``fold`` of this tensor looks at; others are not read into memory."""
+    ignores_untouched: bool = False
+    """True when a tensor that a contribution does not mention is not voted on by it, while one that it holds unchanged
+    is: then an adapter differs from the full checkpoint made of it, in the tensors that the adapter leaves alone."""
     uses_totals: Callable[[TensorSpec], bool] = lambda spec: True
     """False when ``export`` of this tensor is a function of its statistics alone: then it stays when they do."""
     own_scale: Callable[[Mapping[str, float]], float] = lambda totals: 1.0

@@ -81,6 +81,7 @@ def fisher(
         elementwise=lambda spec: True,
         working_bytes=lambda spec: 12 * 8 * CHUNK,
         needs_totals=False,
+        ignores_untouched=True,
         uses_totals=lambda spec: False,
         exact=True,
         commutative=True,

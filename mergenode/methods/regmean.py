@@ -19,6 +19,7 @@ Deviations from the published code:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf, isfinite
 
 import torch
@@ -38,7 +39,7 @@ from mergenode.methods.accumulator import (
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
-from mergenode.methods.scaling import OWN, checked_scaling
+from mergenode.methods.scaling import OWN, Scaling, checked_scaling
 from mergenode.types import DType, TensorSpec
 
 _NOBODY = 1e-5
@@ -73,71 +74,90 @@ def regmean(
     if isinstance(width_limit, bool) or not isinstance(width_limit, int) or width_limit < 0:
         raise UsageError(f"regmean: option 'width_limit' is {width_limit!r}", hint="Give a whole number of at least 0.")
     scaling = checked_scaling("regmean", scale, 1.0, profile)
-    spared, taken = checked_patterns("regmean", "exclude", exclude), checked_patterns("regmean", "include", include)
-
-    def is_solved(spec: TensorSpec) -> bool:
-        return is_linear_map(spec, taken, spared) and spec.shape[1] <= width_limit
-
-    def prepared(incoming: Incoming) -> Tensor:
-        gram = incoming.side.get("gram")
-        return regularised(gram, incoming.delta, off_diagonal, ridge)
-
-    def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        if not is_solved(spec):
-            return fold_sum(statistics, base, incoming)
-        return _add(statistics, base, incoming, prepared(incoming), 1)
-
-    def retract(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        if not is_solved(spec):
-            return retract_sum(statistics, base, incoming)
-        return _add(statistics, base, incoming, prepared(incoming), -1)
-
-    def combine(spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
-        if not left or not right:
-            return left or right
-        if not is_solved(spec):
-            return combine_sums(left, right, base)
-        gram = left["gram"] + right["gram"]
-        return {"gram": gram, "product": _product(left, base) + _product(right, base)}
-
-    def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
-        if not statistics or not is_solved(spec):
-            return export_mean("regmean", statistics, base, totals, scaling.of(spec))
-        if "first" in statistics:
-            own = scaling.of(spec) == 1.0
-            return statistics["first"] if own else scaling.publish(spec, base, statistics["first"] - base)
-        return scaling.publish(spec, base, _solution(spec, statistics))
-
-    def state_factor(spec: TensorSpec) -> float:
-        return 1.0 + spec.shape[1] ** 2 / spec.numel if is_solved(spec) else 1.0
-
-    options: dict[str, object] = {
-        "off_diagonal": float(off_diagonal),
-        "ridge": float(ridge),
-        "width_limit": width_limit,
-    }
+    taken, spared = checked_patterns("regmean", "include", include), checked_patterns("regmean", "exclude", exclude)
+    chosen = _RegMean(float(off_diagonal), float(ridge), width_limit, scaling, taken, spared)
     return Method(
         name="regmean",
         reference="Jin et al. 2023, Dataless knowledge fusion by merging weights, arXiv 2212.09849, eq. 2",
-        options={**options, **scaling.options, "exclude": list(spared), "include": list(taken)},
-        fold=fold,
+        options=chosen.options,
+        fold=chosen.fold,
         advance=advance_counts,
-        export=export,
-        elementwise=lambda spec: not is_solved(spec),
-        working_bytes=lambda spec: _working_bytes(spec) if is_solved(spec) else SCRATCH_BYTES,
+        export=chosen.export,
+        elementwise=lambda spec: not chosen.is_solved(spec),
+        working_bytes=chosen.working_bytes,
         needs_totals=False,
-        uses_totals=lambda spec: not is_solved(spec),
+        ignores_untouched=True,
+        uses_totals=lambda spec: not chosen.is_solved(spec),
         exact=True,
         commutative=True,
-        state_factor=state_factor,
+        state_factor=lambda spec: 1.0 + spec.shape[1] ** 2 / spec.numel if chosen.is_solved(spec) else 1.0,
         needs=frozenset({"gram"}),
-        sides=lambda spec: frozenset({"gram"}) if is_solved(spec) else frozenset(),
+        sides=lambda spec: frozenset({"gram"}) if chosen.is_solved(spec) else frozenset(),
         export_elementwise=False,
-        combine=combine,
-        retract=retract,
+        combine=chosen.combine,
+        retract=chosen.retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _RegMean:
+    """The validated options, and what follows from them."""
+
+    off_diagonal: float
+    ridge: float
+    width_limit: int
+    scaling: Scaling
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        own = {"off_diagonal": self.off_diagonal, "ridge": self.ridge, "width_limit": self.width_limit}
+        return {**own, **self.scaling.options, "exclude": list(self.exclude), "include": list(self.include)}
+
+    def is_solved(self, spec: TensorSpec) -> bool:
+        return is_linear_map(spec, self.include, self.exclude) and spec.shape[1] <= self.width_limit
+
+    def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        if not self.is_solved(spec):
+            return fold_sum(statistics, base, incoming)
+        return _add(statistics, base, incoming, self._prepared(incoming), 1)
+
+    def retract(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        if not self.is_solved(spec):
+            return retract_sum(statistics, base, incoming)
+        return _add(statistics, base, incoming, self._prepared(incoming), -1)
+
+    def _prepared(self, incoming: Incoming) -> Tensor:
+        return regularised(incoming.side.get("gram"), incoming.delta, self.off_diagonal, self.ridge)
+
+    def combine(self, spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
+        if not left or not right:
+            return left or right
+        if not self.is_solved(spec):
+            return combine_sums(left, right, base)
+        return {"gram": left["gram"] + right["gram"], "product": _product(left, base) + _product(right, base)}
+
+    def export(self, spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
+        factor = self.scaling.of(spec)
+        if not statistics or not self.is_solved(spec):
+            return export_mean("regmean", statistics, base, totals, factor)
+        if "first" in statistics:
+            own = statistics["first"]
+            return own if factor == 1.0 else self.scaling.publish(spec, base, own - base)
+        return self.scaling.publish(spec, base, _solution(spec, statistics))
+
+    def working_bytes(self, spec: TensorSpec) -> int:
+        """The Gram as it enters and a product; at export the Gram and its factor in fp64, and a block of rows."""
+        if not self.is_solved(spec):
+            return SCRATCH_BYTES
+        m, n = spec.shape
+        itemsize = 8 if spec.dtype is DType.F64 else 4
+        folding = itemsize * (n * n + 2 * m * n)
+        solving = 8 * (2 * n * n + 3 * min(m, _ROWS) * n) + itemsize * m * n
+        return max(folding, solving) + SCRATCH_BYTES + 8 * CHUNK
 
 
 def regularised(gram: Tensor | None, delta: Tensor, off_diagonal: float, ridge: float) -> Tensor:
@@ -156,15 +176,6 @@ def regularised(gram: Tensor | None, delta: Tensor, off_diagonal: float, ridge: 
 def _check_number(option: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most or value == inf:
         raise UsageError(f"regmean: option {option!r} is {value!r}", hint=f"Give a number from {least:g} to {most:g}.")
-
-
-def _working_bytes(spec: TensorSpec) -> int:
-    """The Gram as it enters and a product; at export the Gram and its factor in fp64, and a block of rows."""
-    m, n = spec.shape
-    itemsize = 8 if spec.dtype is DType.F64 else 4
-    folding = itemsize * (n * n + 2 * m * n)
-    solving = 8 * (2 * n * n + 3 * min(m, _ROWS) * n) + itemsize * m * n
-    return max(folding, solving) + SCRATCH_BYTES + 8 * CHUNK
 
 
 def _product(statistics: Statistics, base: Tensor) -> Tensor:

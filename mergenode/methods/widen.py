@@ -22,6 +22,7 @@ Deviations from the published code:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf, isfinite, prod
 
 import torch
@@ -33,7 +34,7 @@ from mergenode.maths.norms import CHUNK, exact_total, inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
-from mergenode.methods.scaling import OWN, checked_scaling
+from mergenode.methods.scaling import OWN, Scaling, checked_scaling
 from mergenode.types import DType, TensorSpec
 
 KINDS = ("magnitude", "direction")
@@ -66,63 +67,72 @@ def widen(
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < inf:
             raise UsageError(f"widen: option {option!r} is {value!r}", hint="Give a finite number of at least 0.")
     scaling = checked_scaling("widen", scale, 1.0, profile)
-    spared, taken = checked_patterns("widen", "exclude", exclude), checked_patterns("widen", "include", include)
-    limit, above = float(threshold), float(calibration)
-
-    def pieces_of(spec: TensorSpec) -> Pieces:
-        return _cut(spec, by_rows=len(spec.shape) == 2 and not is_linear_map(spec, taken, spared))
-
-    def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
-        if not statistics:
-            return base
-        if "first" in statistics and scaling.of(spec) == above == 1.0:
-            return statistics["first"]
-        pieces = pieces_of(spec)
-        sums = _sums(pieces, statistics, base, limit)
-        merged = torch.empty((pieces.rows, pieces.columns), dtype=base.dtype, device=base.device)
-        for block in pieces.blocks():
-            merged[block] = _merged(pieces, sums, block, above)
-        return scaling.publish(spec, base, merged.view(base.shape))
-
-    def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        return _add(pieces_of(spec), statistics, base, incoming, (1, limit, above))
-
-    def retract(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        return _add(pieces_of(spec), statistics, base, incoming, (-1, limit, above))
-
-    def combine(spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
-        if not left or not right:
-            return left or right
-        one, other = (_sums(pieces_of(spec), side, base, limit) for side in (left, right))
-        return _shaped({name: one[name] + other[name] for name in one}, base)
-
+    taken, spared = checked_patterns("widen", "include", include), checked_patterns("widen", "exclude", exclude)
+    chosen = _Widen(float(threshold), float(calibration), scaling, taken, spared)
     return Method(
         name="widen",
-        reference="Yu et al. 2024, Extend model merging to pre-trained LLMs via weight disentanglement, "
-        "arXiv 2408.03092",
-        options={
-            "threshold": limit,
-            "calibration": above,
-            **scaling.options,
-            "exclude": list(spared),
-            "include": list(taken),
-        },
-        fold=fold,
+        reference="Yu et al. 2024, Extend model merging via weight disentanglement, arXiv 2408.03092",
+        options=chosen.options,
+        fold=chosen.fold,
         advance=advance_counts,
-        export=export,
+        export=chosen.export,
         elementwise=lambda spec: False,
-        working_bytes=lambda spec: _working_bytes(spec, pieces_of(spec)),
+        working_bytes=lambda spec: _working_bytes(spec, chosen.pieces(spec)),
         needs_totals=False,
+        ignores_untouched=True,
         uses_totals=lambda spec: False,
         exact=True,
         commutative=True,
-        state_factor=lambda spec: _state_factor(pieces_of(spec)),
+        state_factor=lambda spec: _state_factor(chosen.pieces(spec)),
         export_elementwise=False,
-        combine=combine,
-        retract=retract,
+        combine=chosen.combine,
+        retract=chosen.retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Widen:
+    """The validated options, and what follows from them."""
+
+    threshold: float
+    calibration: float
+    scaling: Scaling
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        own = {"threshold": self.threshold, "calibration": self.calibration}
+        return {**own, **self.scaling.options, "exclude": list(self.exclude), "include": list(self.include)}
+
+    def pieces(self, spec: TensorSpec) -> Pieces:
+        return _cut(spec, by_rows=len(spec.shape) == 2 and not is_linear_map(spec, self.include, self.exclude))
+
+    def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        return _add(self.pieces(spec), statistics, base, incoming, (1, self.threshold, self.calibration))
+
+    def retract(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        return _add(self.pieces(spec), statistics, base, incoming, (-1, self.threshold, self.calibration))
+
+    def combine(self, spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
+        if not left or not right:
+            return left or right
+        one, other = (_sums(self.pieces(spec), side, base, self.threshold) for side in (left, right))
+        return _shaped({name: one[name] + other[name] for name in one}, base)
+
+    def export(self, spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
+        if not statistics:
+            return base
+        if "first" in statistics and self.scaling.of(spec) == self.calibration == 1.0:
+            return statistics["first"]
+        pieces = self.pieces(spec)
+        sums = _sums(pieces, statistics, base, self.threshold)
+        merged = torch.empty((pieces.rows, pieces.columns), dtype=base.dtype, device=base.device)
+        for block in pieces.blocks():
+            merged[block] = _merged(pieces, sums, block, self.calibration)
+        return self.scaling.publish(spec, base, merged.view(base.shape))
 
 
 def _cut(spec: TensorSpec, *, by_rows: bool) -> Pieces:
