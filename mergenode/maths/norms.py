@@ -77,6 +77,14 @@ def squared_norm(tensor: Tensor) -> float:
     return exact_total(parts)
 
 
+def sum_of_magnitudes(tensor: Tensor) -> float:
+    """Sum of ``|x|`` over all elements (any shape, any float dtype), as accurate as ``squared_norm``."""
+    flat = tensor.reshape(-1)
+    wide = wide_buffer(flat.numel(), tensor.device)
+    parts = [float(wide[: part.stop - part.start].copy_(flat[part]).abs_().sum()) for part in chunks(flat.numel())]
+    return exact_total(parts)
+
+
 def wide_square(chunk: Tensor, wide: Tensor) -> float:
     """||chunk||^2 as ``squared_norm`` computes it, of one chunk (1-D), in a ``wide_buffer``: for fused passes."""
     x = wide[: len(chunk)].copy_(chunk)

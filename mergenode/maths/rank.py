@@ -1,9 +1,11 @@
-"""How many directions of a matrix count: three answers from its singular values.
+"""How many directions of a matrix count: answers from its singular values.
 
 All functions take ``values``: shape (k,), fp64, descending, not negative.
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -73,3 +75,12 @@ def numerical_rank(values: Tensor, shape: torch.Size, dtype: torch.dtype) -> int
         return 0
     line = max(shape) * torch.finfo(dtype).eps * values[0]
     return int(torch.count_nonzero(values > line))
+
+
+def participating_rank(values: Tensor) -> int:
+    """ceil((sum s)^2 / sum s^2): how many directions take part, were they equally strong; 0 for the zero matrix.
+
+    The participation count of ``spectral_filter`` for singular values of one matrix. ``values``: without the noise.
+    """
+    square = float(values.square().sum())
+    return min(len(values), ceil(float(values.sum()) ** 2 / square * (1 - 1e-12))) if square else 0

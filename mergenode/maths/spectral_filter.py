@@ -73,7 +73,8 @@ def filtered_solution(
 ) -> Tensor:
     """M of the module for ``total`` S and ``cubic`` D, (m, n), and ``gram`` G, (n, n), packed.
 
-    Any strides, finite, not modified. The result is new, row-major, dtype of ``total``; products in fp64, rounded once.
+    Any strides, finite, not modified. The result is new, row-major, dtype of ``total``. What is divided by eigenvalues
+    is computed in fp64, the rest in the result's dtype.
     ``onto`` (m, n): this tensor becomes its mean with M and is the result, for two solutions in the room of one.
     Peak memory beyond input and result: ``solution_bytes(n)``.
 
@@ -81,13 +82,13 @@ def filtered_solution(
         LinAlgError: G has no decomposition.
     """
     vectors, found = _filtered_directions(gram, rule)
+    narrow = vectors.to(total.dtype)
     result = torch.empty(total.shape, dtype=total.dtype, device=total.device) if onto is None else onto
     for start in range(0, total.shape[0], panel_rows(total.shape[1])):
         part = slice(start, start + panel_rows(total.shape[1]))
-        wide = total[part].to(torch.float64)
-        change = (cubic[part].to(torch.float64) @ vectors).mul_(found.solved)
-        change.sub_((wide @ vectors).mul_(found.removed))
-        solved = torch.addmm(wide, change, vectors.mT)
+        change = (cubic[part].to(torch.float64) @ vectors).mul_(found.solved).to(total.dtype)
+        change.sub_((total[part] @ narrow).mul_(found.removed.to(total.dtype)))
+        solved = torch.addmm(total[part], change, narrow.mT)
         result[part] = solved if onto is None else solved.add_(result[part]).mul_(0.5)
     return result
 
@@ -122,7 +123,7 @@ def _are_eigenvectors(gram: Tensor, vectors: Tensor, values: Tensor) -> bool:
 def solution_bytes(n: int) -> int:
     """Upper bound of what ``filtered_solution`` has allocated at any time beyond its inputs and its result.
 
-    Two n x n matrices in fp64, reflectors and eigenvectors; then eigenvectors, and panels.
+    Two n x n matrices in fp64, reflectors and eigenvectors; then eigenvectors, also narrow, and panels.
     """
     panels = 6 * 8 * max(64 * n, PANEL_ELEMENTS) + 3 * 8 * REFLECTOR_BLOCK * n + (4 << 20)
     return 2 * 8 * n * n + panels

@@ -137,6 +137,19 @@ class TsvmSettings(_LinearMapSection):
         gt=0,
         le=1,
     )
+    rank: Literal["equal", "adaptive"] = setting(
+        "equal",
+        "How the directions are shared out: equally, or in proportion to how many take part in a contribution.",
+        unit="choice",
+        why="it is the published rule",
+    )
+    outlier_clip: float | None = setting(
+        None,
+        "Standard deviations above the mean magnitude at which elements of an update are cut back.",
+        unit="standard deviations, at least 0",
+        why="nothing is clipped, as published",
+        ge=0,
+    )
 
 
 class _ClosedFormSection(_LinearMapSection):
