@@ -35,6 +35,10 @@ class Contestant:
         return build_method(self.method, self.options)
 
     @property
+    def needs_side_cars(self) -> bool:
+        return not self.literal and bool(self.build().needs)
+
+    @property
     def code(self) -> str:
         """Digest of the source that the result depends on: the method's module and what it imports of mergenode."""
         if self.literal:
@@ -58,9 +62,12 @@ _VARIANTS = (
     Contestant("TIES", "ties"),
     Contestant("DARE 0.5", "dare"),
     Contestant("MagMax", "magmax"),
+    Contestant("WIDEN", "widen"),
     Contestant("OPCM block_orthogonal", "opcm", {"variant": "block_orthogonal"}),
     Contestant("OPCM diagonal", "opcm", {"variant": "diagonal"}),
     Contestant("OPCM paper", "opcm", {"variant": "paper"}),
+    Contestant("Fisher, side-cars", "fisher"),
+    Contestant("RegMean, side-cars", "regmean"),
 )
 
 SMALL = ("average", "task arithmetic 0.3", "OPCM block", "TSVM", "ASWUDI, two-sided")
@@ -68,7 +75,7 @@ SMALL = ("average", "task arithmetic 0.3", "OPCM block", "TSVM", "ASWUDI, two-si
 
 
 def contestants() -> list[Contestant]:
-    """All rows that this installation can run: the list above, then every other method that needs weights only."""
+    """All rows that this installation can run: the list above, then every other method with its defaults."""
     rows = [row for row in _VARIANTS if row.literal or _runs(row)]
     named = {row.method for row in rows}
     others = [Contestant(name, name) for name in METHODS if name not in named]
@@ -77,9 +84,10 @@ def contestants() -> list[Contestant]:
 
 def _runs(row: Contestant) -> bool:
     try:
-        return not row.build().needs
+        row.build()
     except UsageError:
         return False
+    return True
 
 
 def _closure(module: str, found: dict[Path, None]) -> dict[Path, None]:

@@ -22,6 +22,7 @@ from benchmarks.quality.figures import norm_rule
 from benchmarks.quality.literal_opcm import opcm_block
 from benchmarks.quality.plan import SCALES, SWEPT, Job
 from benchmarks.quality.scoring import Score, Scorer
+from benchmarks.quality.side_cars import with_side_cars
 from benchmarks.quality.stream import merge_stream
 from benchmarks.quality.tasks import TASKS
 
@@ -85,8 +86,14 @@ def order_difference(bench: Bench, job: Job) -> Result:
     return dict(json.loads(file.read_text()))
 
 
+def _paths(bench: Bench, job: Job) -> list[Path]:
+    if job.contestant.needs_side_cars:
+        return [with_side_cars(bench.work, expert) for expert in job.experts]
+    return [expert.checkpoint(bench.work) for expert in job.experts]
+
+
 def _merged(bench: Bench, job: Job) -> Weights:
-    paths = [expert.checkpoint(bench.work) for expert in job.experts]
+    paths = _paths(bench, job)
     own = bench.work / f"merging-{os.getpid()}"
     contestant = job.contestant
     stream = merge_stream(bench.base, paths, contestant.method, contestant.options, [len(paths)], own)
@@ -119,7 +126,7 @@ def _exports(job: Job) -> list[int]:
 
 
 def _stream(bench: Bench, job: Job) -> Iterator[Result]:
-    paths = [expert.checkpoint(bench.work) for expert in job.experts]
+    paths = _paths(bench, job)
     base = bench.base_weights()
     own = bench.work / f"merging-{os.getpid()}"
     contestant = job.contestant

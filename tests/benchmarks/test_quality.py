@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel
 
 from benchmarks.quality.contestants import SMALL, Contestant, contestants
 from benchmarks.quality.experts import SETTINGS, experts_of
@@ -19,6 +20,7 @@ from benchmarks.quality.page import main_table, plain, scale_table, task_table
 from benchmarks.quality.plan import arrival, first_job, other_jobs, sweep_job
 from benchmarks.quality.report import write_report
 from benchmarks.quality.scoring import Score
+from benchmarks.quality.side_cars import fishers, grams
 from benchmarks.quality.stream import SilentObserver, merge_stream
 from benchmarks.quality.summary import summarise
 from benchmarks.quality.tasks import PROTOTYPE_ROWS, TASKS, load_task
@@ -217,6 +219,28 @@ def test_the_report_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert figures["settings"]["light"]["rows"][0]["label"] == "average"
     assert all(path.stat().st_size > 1000 for path in (tmp_path / "report").glob("*.png"))
     assert "light experts" in capsys.readouterr().out
+
+
+def test_side_cars_say_what_the_layers_saw_and_what_matters() -> None:
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = BertModel(config).eval()
+    texts = [[1, 2, 3], [4, 5, 6], [7, 8], [9, 10, 11, 12]]
+    found = grams(model, texts)
+    # The first matrices of the layer all see the embeddings, summed here text by text.
+    with torch.inference_mode():
+        seen = torch.cat([model.embeddings(torch.tensor([text]))[0] for text in texts])
+    for part in ("query", "key", "value"):
+        gram = found[f"encoder.layer.0.attention.self.{part}.weight"]
+        torch.testing.assert_close(gram, seen.T @ seen, rtol=1e-4, atol=1e-4)
+    assert found["encoder.layer.0.output.dense.weight"].shape == (12, 12)
+    weights = fishers(model, torch.nn.functional.normalize(torch.randn(3, 8), dim=1), texts)
+    assert "embeddings.word_embeddings.weight" not in weights
+    assert all(bool((fisher >= 0).all()) for fisher in weights.values())
+    assert float(weights["encoder.layer.0.output.dense.weight"].sum()) > 0
 
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
