@@ -74,7 +74,7 @@ class Candidate:
     ``revision`` changes whenever the files change (a digest of the listing, or the marker's content digest);
     identity is the content digest, known once the bytes were read (or promised by ``content``). ``forced``: the
     operator asked for it now, so an earlier rejection of the same revision does not stand in the way. ``base``: what
-    the pusher says it was tuned from; None when nobody said.
+    the pusher says it was tuned from; None when nobody said. ``profile``: factors of ``weight`` by tensor name pattern.
     """
 
     registry: str
@@ -87,6 +87,7 @@ class Candidate:
     attested: bool = False
     forced: bool = False
     base: Digest | None = None
+    profile: tuple[tuple[str, float], ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:

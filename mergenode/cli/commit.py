@@ -16,10 +16,17 @@ from mergenode.ports.observer import Progress
 @click.argument("checkpoint", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--weight", type=float, default=1.0, show_default=True, help="Factor of this contribution when folded.")
 @click.option(
+    "--profile",
+    "factors",
+    multiple=True,
+    metavar="PATTERN=FACTOR",
+    help="Factor of the weight for tensors of this name; repeatable, 0 leaves them out.",
+)
+@click.option(
     "--base", type=click.Path(path_type=Path), help="The base it was tuned from; nodes of another base then refuse it."
 )
 @click.option("--progress/--no-progress", default=None, help="Draw a progress bar (default: on a terminal).")
-def commit(checkpoint: Path, weight: float, base: Path | None, progress: bool | None) -> None:
+def commit(checkpoint: Path, weight: float, factors: tuple[str, ...], base: Path | None, progress: bool | None) -> None:
     """Mark the checkpoint DIR (or a bare .safetensors file) as complete, with its content digest.
 
     A node takes a marked checkpoint at once instead of waiting until it stays unchanged, and rejects it when
@@ -35,6 +42,7 @@ def commit(checkpoint: Path, weight: float, base: Path | None, progress: bool | 
         raise UsageError(f"{checkpoint}: no such checkpoint", hint="name a checkpoint directory or a .safetensors file")
     if base is not None and not base.exists():
         raise UsageError(f"{base}: no such checkpoint", hint="name the base with --base, or leave it out")
+    profile = _profile(factors)
     from mergenode.adapters.checkpoints.digest import content_digest
     from mergenode.adapters.checkpoints.regular_file import trusted_root
     from mergenode.adapters.registries.marker import write_marker
@@ -46,5 +54,23 @@ def commit(checkpoint: Path, weight: float, base: Path | None, progress: bool | 
 
         content = content_digest(checkpoint, progress=shown)
         tuned_from = content_digest(base, root=trusted_root(base), progress=shown) if base is not None else None
-    marker = write_marker(checkpoint, content=content, weight=weight, base=tuned_from)
+    marker = write_marker(checkpoint, content=content, weight=weight, base=tuned_from, profile=profile)
     click.echo(f"{marker}: {content}")
+
+
+def _profile(factors: tuple[str, ...]) -> dict[str, float]:
+    """``PATTERN=FACTOR`` as a mapping. Raises UsageError."""
+    profile: dict[str, float] = {}
+    for text in factors:
+        pattern, sign, factor = text.rpartition("=")
+        try:
+            number = float(factor)
+        except ValueError:
+            number = math.nan
+        if not (pattern and sign and math.isfinite(number) and number >= 0):
+            raise UsageError(
+                f"--profile {text!r} is not PATTERN=FACTOR with a factor of at least 0",
+                hint="For example --profile '*.layers.0.*=0.5' or --profile 'lm_head.*=0'.",
+            )
+        profile[pattern] = number
+    return profile

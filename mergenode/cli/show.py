@@ -148,6 +148,7 @@ def _fold_fields(fold: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("generation", str(fold["generation"])),
         ("kind, weight", f"{fold['contribution_kind']}, {fold['weight']:g}"),
+        *([("profile", _factors(fold["profile"]))] if fold.get("profile") else []),
         ("content", fold["content"]),
         (
             "norm",
@@ -156,6 +157,10 @@ def _fold_fields(fold: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("read, written", f"{moved} in {seconds_text(fold['seconds'])}"),
         *(("warning", warning) for warning in fold["warnings"]),
     ]
+
+
+def _factors(profile: Mapping[str, float]) -> str:
+    return ", ".join(f"{visible(pattern)}: {factor:g}" for pattern, factor in sorted(profile.items()))
 
 
 def _print_version(document: Mapping[str, Any]) -> None:

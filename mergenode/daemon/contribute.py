@@ -159,6 +159,7 @@ def folded_fact(
             options=origin.options,
             content=result.content,
             weight=candidate.weight,
+            profile=dict(candidate.profile),
         ),
         norm=result.norm,
         relative_norm=result.relative_norm,
@@ -167,6 +168,7 @@ def folded_fact(
         bytes_read=result.bytes_read,
         bytes_written=result.bytes_written,
         warnings=result.warnings,
+        profile=dict(candidate.profile),
     )
 
 

@@ -69,7 +69,7 @@ def _lines(value: Any) -> str:
 def contribution_entry(member: Member) -> dict[str, Any]:
     """One contribution as a manifest lists it; what another node folded has no generation here."""
     whole = member.groups[0] if isinstance(member, Folded) and member.groups else {}
-    return {
+    entry = {
         "generation": member.generation if isinstance(member, Folded) else None,
         "name": member.name,
         "kind": member.contribution_kind,
@@ -80,6 +80,7 @@ def contribution_entry(member: Member) -> dict[str, Any]:
         "share_kept": whole.get("share_kept"),
         "cosine": whole.get("cosine"),
     }
+    return {**entry, "profile": dict(member.profile)} if member.profile else entry
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:

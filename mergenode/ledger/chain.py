@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 from mergenode.ledger.canonical import canonical
@@ -51,10 +52,11 @@ def lineage(
     options: Mapping[str, Any],
     content: Digest,
     weight: float,
+    profile: Mapping[str, float] = MappingProxyType({}),
 ) -> Digest:
     """Identity of a running merge after one more fold: ``blake2b:`` and 64 hexadecimal digits.
 
-    Determined by base, method, options, and the contents and weights in their order; free of names, times and
+    Determined by base, method, options, and the contents, weights and profiles in their order; free of names, times and
     places, so it is equal on every node that folded the same. ``previous`` is the lineage before, None for
     the first fold. ``options`` are the settings after defaults and validation: ``1`` and ``1.0`` are
     different options.
@@ -62,7 +64,7 @@ def lineage(
     Raises:
         ValueError: an option is not a JSON value, or a number is not finite.
     """
-    step = {
+    step: dict[str, Any] = {
         "previous": previous,
         "base": base,
         "method": method,
@@ -70,6 +72,8 @@ def lineage(
         "content": content,
         "weight": float(weight),
     }
+    if profile:
+        step["profile"] = dict(profile)
     return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())
 
 

@@ -83,6 +83,7 @@ def admitted_from(member: Member, origin: str, time: str) -> Admitted:
         weight=member.weight,
         norm=member.norm,
         relative_norm=member.relative_norm,
+        profile=member.profile,
     )
 
 
@@ -103,9 +104,7 @@ def plan_combination(a: Side, b: Side, *, retractable: bool, idempotent: bool) -
     """What has to be done to make one merge of the two. At least one of them holds a contribution."""
     sides, inside = (a, b), (a.by_content(), b.by_content())
     both = [content for content in inside[0] if content in inside[1]]
-    uneven = tuple(
-        pair for content in both if (pair := (inside[0][content], inside[1][content]))[0].weight != pair[1].weight
-    )
+    uneven = tuple(pair for content in both if _uneven(*(pair := (inside[0][content], inside[1][content]))))
     withdrawn, contested = _withdrawn(sides, {**inside[1], **inside[0]})
     made = partial(
         Combination,
@@ -144,6 +143,11 @@ def _whole(sides: tuple[Side, Side], both: int, *, even: bool) -> int | None:
 def _last(sides: tuple[Side, Side]) -> int:
     """The same one of the two, whichever is named first."""
     return 1 if (sides[0].head.statistics or "") <= (sides[1].head.statistics or "") else 0
+
+
+def _uneven(left: Member, right: Member) -> bool:
+    """Whether one contribution entered two merges with different weights."""
+    return (left.weight, dict(left.profile)) != (right.weight, dict(right.profile))
 
 
 def _withdrawn(

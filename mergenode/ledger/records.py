@@ -94,6 +94,8 @@ class Folded(ContributionFact):
     bytes_read: int = 0
     bytes_written: int = 0
     warnings: tuple[str, ...] = field(default=())
+    profile: Mapping[str, float] = field(default_factory=dict)
+    """Factors of ``weight`` by tensor name pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +144,15 @@ class Admitted(ContributionFact):
     weight: float
     norm: float
     relative_norm: float
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restated(Fact):
     """The commit point of what changes the merge without folding: ``generation`` is durable and holds what is left.
 
-    ``how``: ``subtracted``, ``replayed`` (from a snapshot or from nothing) or ``combined``. ``rollback_to``: the
+    ``how``: ``subtracted``, ``replayed`` or ``combined``. ``start``: the generation from whose snapshot a replay began,
+    0 when it began from nothing. ``rollback_to``: the
     version that the operator went back to. ``lineage`` of a replay is that of a node that folded nothing else, see
     ``chain``; None when nothing is left.
     """
@@ -160,6 +164,7 @@ class Restated(Fact):
     statistics: Digest
     lineage: Digest | None
     how: str
+    start: int | None = None
     rollback_to: int | None = None
     seconds: float = 0.0
     bytes_read: int = 0

@@ -67,7 +67,7 @@ def as_candidate(member: Member) -> Candidate:
     """
     return Candidate(
         member.registry, member.name, member.revision, member.location, weight=member.weight, content=member.content,
-        forced=True,
+        forced=True, profile=tuple(sorted(member.profile.items())),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def lineage_after(way: Subtract | Replay, origin: Initialised) -> Digest | None:
     for candidate in way.folded:
         step = lineage(
             head.lineage, base=origin.base, method=origin.method, options=origin.options,
-            content=_content(candidate), weight=candidate.weight,
+            content=_content(candidate), weight=candidate.weight, profile=dict(candidate.profile),
         )  # fmt: skip
         head = replace(head, lineage=step)
     return head.lineage

@@ -7,7 +7,7 @@ weight on every contribution, and can be changed without folding anything again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite, prod
@@ -50,11 +50,16 @@ class Scaling:
 
         A product does not depend on the order in which patterns are written, and narrows step by step.
         """
-        return self.amount * prod(factor for name, factor in self.profile.items() if fnmatchcase(spec.name, name))
+        return self.amount * profile_factor(spec.name, self.profile.items())
 
     def publish(self, spec: TensorSpec, base: Tensor, merged: Tensor) -> Tensor:
         """``base + of(spec) * merged``; both of equal shape. ``merged`` is consumed. Rounded twice, never fused."""
         return merged.mul_(self.of(spec)).add_(base)
+
+
+def profile_factor(name: str, profile: Iterable[tuple[str, float]]) -> float:
+    """The product of the factors of all patterns that match a tensor's name; 1 when none does."""
+    return prod(factor for pattern, factor in profile if fnmatchcase(name, pattern))
 
 
 def checked_scaling(method: str, scale: object, own: float, profile: object) -> Scaling:

@@ -43,7 +43,7 @@ class Entry:
             registry=registry, name=self.seen.name, revision=self.revision, location=self.location,
             size_bytes=self.size_bytes, weight=marker.weight if marker else 1.0,
             content=marker.content if marker else None, attested=attested, forced=forced,
-            base=marker.base if marker else None,
+            base=marker.base if marker else None, profile=marker.profile if marker else (),
         )  # fmt: skip
 
 
@@ -107,11 +107,12 @@ class EntryReader:
 
 
 def _walk_file(path: Path) -> Walked:
-    """A bare file and the marker beside it."""
+    """A bare file, the side-cars and the marker beside it."""
     walked = Walked(files=[Found(path.name, str(path), os.lstat(path))])
-    marker = path.with_name(path.name + FILE_MARKER_SUFFIX)
-    if names.is_weights(path.name) and os.path.lexists(marker):
-        walked.files.append(Found(marker.name, str(marker), os.lstat(marker)))
+    companions = (*names.side_cars_of(path.name), path.name + FILE_MARKER_SUFFIX)
+    for name in companions if names.is_weights(path.name) else ():
+        if os.path.lexists(path.with_name(name)):
+            walked.files.append(Found(name, str(path.with_name(name)), os.lstat(path.with_name(name))))
     return walked
 
 

@@ -6,6 +6,7 @@
      "content": "blake3:...",     optional: digest of the tensors, checked when folded
      "base": "blake3:...",        optional: digest of the base it was tuned from
      "weight": 1.0,               optional: finite, greater than zero
+     "profile": {"*.mlp.*": 0.5}, optional: factors of the weight by tensor name pattern, at least 0
      "files": {"model.safetensors": {"size": 123}, "config.json": {"size": 9, "blake3": "..."}}}
 
 A marker is a promise by somebody else: it is parsed strictly and never believed without a look at the files.
@@ -37,10 +38,13 @@ MARKER_BYTES = 16 << 20
 SIDE_FILE_BYTES = 4 << 20
 """Files other than weights carry their own digest up to this size."""
 
-_KEYS = frozenset({"schema", "content", "base", "weight", "files"})
+_KEYS = frozenset({"schema", "content", "base", "weight", "profile", "files"})
 _FILE_KEYS = frozenset({"size", "blake3"})
 _MAX_FILES = 100_000
 _MAX_SIZE = 1 << 62
+_MAX_PATTERNS = 100
+_PATTERN_CHARACTERS = 500
+_LARGEST_FACTOR = 1e6
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _HINT = "Write the marker with `mergenode commit PATH` after all files are in place, or remove it."
@@ -62,6 +66,8 @@ class Marker:
     content: Digest | None = None
     weight: float = 1.0
     base: Digest | None = None
+    profile: tuple[tuple[str, float], ...] = ()
+    """Pattern and factor, sorted by pattern."""
 
 
 def marker_path(checkpoint: Path) -> Path:
@@ -100,6 +106,7 @@ def parse_marker(data: bytes, *, file: str) -> Marker:
         content=_digest(document, "content", file),
         weight=_weight(document.get("weight", 1.0), file),
         base=_digest(document, "base", file),
+        profile=_profile(document.get("profile", {}), file),
     )
 
 
@@ -146,6 +153,7 @@ def write_marker(
     content: Digest | Callable[[Path], Digest] | None = None,
     weight: float = 1.0,
     base: Digest | None = None,
+    profile: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the marker of a complete checkpoint and return its path: what ``mergenode commit`` does.
 
@@ -154,13 +162,14 @@ def write_marker(
         content: digest of the tensors, or the function that computes it.
         weight: what the contribution is multiplied with when it is folded.
         base: digest of the base it was tuned from.
+        profile: factors of ``weight`` by tensor name pattern; those of all that match are multiplied.
 
     Durability: the marker and its name are synced on return; a reader sees no marker or all of it.
     Idempotence: the same files give the same marker.
 
     Raises:
         RejectedError: NO_WEIGHTS or PICKLE_ONLY when there is nothing to commit, MARKER_INVALID for a bad
-            weight or digest, PATH_UNSAFE for file names that a marker cannot hold.
+            weight, profile or digest, PATH_UNSAFE for file names that a marker cannot hold.
         TransientError: CHANGED_WHILE_READING when a file changed meanwhile; DISK_FULL, READ_FAILED,
             WRITE_FAILED.
     """
@@ -171,6 +180,7 @@ def write_marker(
         "content": content(checkpoint) if callable(content) else content,
     }
     document |= {"base": base, "weight": None if _weight(weight, str(target)) == 1.0 else weight}
+    document["profile"] = dict(_profile(dict(profile or {}), str(target))) or None
     document["files"] = {name: _promise(checkpoint, name, status) for name, status in before.items()}
     if _stamps(before) != _stamps(_committed_files(checkpoint)):
         raise TransientError(
@@ -190,7 +200,9 @@ def _committed_files(checkpoint: Path) -> dict[str, os.stat_result]:
     """Names and status of the files that a marker speaks of: weights, index and configuration."""
     try:
         if not checkpoint.is_dir():
-            found = {checkpoint.name: checkpoint.stat()} if names.is_weights(checkpoint.name) else {}
+            beside = [checkpoint.with_name(name) for name in names.side_cars_of(checkpoint.name)]
+            there = [checkpoint, *(path for path in beside if path.exists())]
+            found = {path.name: path.stat() for path in there} if names.is_weights(checkpoint.name) else {}
             others = [checkpoint.name]
         else:
             others = sorted(path.name for path in checkpoint.iterdir())
@@ -223,7 +235,7 @@ def _committed_files(checkpoint: Path) -> dict[str, os.stat_result]:
 
 def _promise(checkpoint: Path, name: str, status: os.stat_result) -> dict[str, object]:
     promise: dict[str, object] = {"size": status.st_size}
-    if not names.is_weights(name) and status.st_size <= SIDE_FILE_BYTES:
+    if not names.is_safetensors(name) and status.st_size <= SIDE_FILE_BYTES:
         try:
             promise["blake3"] = blake3((checkpoint / name).read_bytes()).hexdigest()
         except OSError as error:
@@ -275,6 +287,19 @@ def _weight(value: object, file: str) -> float:
     if not (math.isfinite(weight) and weight > 0):
         _refuse(file, f"'weight' is {weight}, it must be finite and greater than zero")
     return weight
+
+
+def _profile(value: object, file: str) -> tuple[tuple[str, float], ...]:
+    if not isinstance(value, dict):
+        _refuse(file, f"'profile' is {value!r:.80}, not an object of factors by tensor name pattern")
+    if len(value) > _MAX_PATTERNS:
+        _refuse(file, f"'profile' holds {len(value)} patterns, more than {_MAX_PATTERNS}")
+    for pattern, factor in value.items():
+        if not isinstance(pattern, str) or not 0 < len(pattern) <= _PATTERN_CHARACTERS:
+            _refuse(file, f"the pattern {pattern!r:.80} of 'profile' has not 1 to {_PATTERN_CHARACTERS} characters")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= _LARGEST_FACTOR:
+            _refuse(file, f"the factor of {pattern!r:.80} in 'profile' is {factor!r:.40}, not a number from 0 to 1e6")
+    return tuple(sorted((pattern, float(factor)) for pattern, factor in value.items()))
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

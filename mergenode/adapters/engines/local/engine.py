@@ -112,7 +112,7 @@ class LocalEngine:
             ) as contribution:
                 stamps = journal.stamps_of(contribution.files)
                 journal.open_folder(self.folding, self._plan(candidate, head, stamps))
-                source = Source(contribution, candidate.weight, candidate.name)
+                source = Source(contribution, candidate.weight, candidate.name, candidate.profile)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)
                 self._tell_resumption(candidate, observer)
@@ -198,6 +198,7 @@ class LocalEngine:
             "files": stamps,
             "location": candidate.location,
             "weight": candidate.weight,
+            "profile": [list(pair) for pair in candidate.profile],
             "generation": head.generation,
             "statistics": head.statistics,
             "base": self.base.digest,

@@ -220,7 +220,9 @@ def fold_slice(
     """
     source, entry, parts = arriving
     side = source.side(spec, parts, base)
-    arrived = incoming(spec, entry, parts, base, bounds, source.weight, first=not statistics)._replace(side=side)
+    arrived = incoming(spec, entry, parts, base, bounds, source.weight_of(spec.name), first=not statistics)._replace(
+        side=side
+    )
     if shape is not None:
         if "fisher" in side:
             side["fisher"] = side["fisher"].view(shape)

@@ -16,6 +16,7 @@ from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.methods.contract import Incoming
+from mergenode.methods.scaling import profile_factor
 from mergenode.types import TensorSpec
 
 _DIVERGED = "The training run diverged: push an earlier checkpoint of the run."
@@ -28,12 +29,21 @@ class Source:
     contribution: Contribution
     weight: float
     label: str
+    profile: tuple[tuple[str, float], ...] = ()
     hashers: dict[str, blake3] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     _factors: dict[str, Tensor] = field(default_factory=dict)
+    _weights: dict[str, float] = field(default_factory=dict)
 
     def entry(self, name: str) -> Entry | None:
-        return self.contribution.entries.get(name)
+        """What it says about a tensor; nothing where its profile gives it no weight."""
+        return self.contribution.entries.get(name) if self.weight_of(name) else None
+
+    def weight_of(self, name: str) -> float:
+        """Its weight in this tensor."""
+        if name not in self._weights:
+            self._weights[name] = self.weight * profile_factor(name, self.profile)
+        return self._weights[name]
 
     def sources_of(self, entry: Entry) -> list[str]:
         """Names of the tensors inside the contribution's files that an entry is made of."""

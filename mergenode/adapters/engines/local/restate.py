@@ -92,7 +92,7 @@ class LocalRestater:
         opened = open_contribution(
             path, self.engine.base, root=trusted_root(path), limits=self.engine.limits, needs=self.engine.method.needs
         )
-        return Source(stack.enter_context(opened), candidate.weight, candidate.name)
+        return Source(stack.enter_context(opened), candidate.weight, candidate.name, candidate.profile)
 
     def _plan(self, way: Subtract, stamps: list[list[list[str | int]]]) -> dict[str, Any]:
         return {
