@@ -57,9 +57,10 @@ class World:
         node = LedgeredNode(self.root / name, self.base, self.method, self.options)
         return node.take(*map(self.model, models), weights=weights)
 
-    def combine(self, a: LedgeredNode, b: LedgeredNode, output: str = "both", **changes: Any) -> Combined:
+    def combine(self, a: LedgeredNode, b: LedgeredNode, name: str = "both", **changes: Any) -> Combined:
+        """Into ``name/state`` unless ``changes`` say otherwise."""
         fields: dict[str, Any] = {
-            "states": (a.state, b.state), "base": self.base, "output": self.root / output / "state", "resources": AMPLE,
+            "states": (a.state, b.state), "base": self.base, "output": self.root / name / "state", "resources": AMPLE,
         }  # fmt: skip
         return combine_states(CombineRequest(**fields | changes), SILENT)
 

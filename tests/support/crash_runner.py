@@ -23,6 +23,7 @@ from mergenode.adapters.engines.local import shards
 from mergenode.adapters.engines.local.engine import Resources
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import configure_logging
+from mergenode.bootstrap.combination import CombineRequest, combine_states
 from mergenode.bootstrap.node import run_node
 from mergenode.bootstrap.one_shot import MergeRequest, merge_once
 from mergenode.bootstrap.verification import verify
@@ -83,10 +84,22 @@ def do_merge(job: dict[str, Any], found: dict[str, Any]) -> int:
     return DONE
 
 
+def do_combine(job: dict[str, Any], found: dict[str, Any]) -> int:
+    request = CombineRequest(
+        states=(Path(job["states"][0]), Path(job["states"][1])),
+        base=Path(job["base"]),
+        output=Path(job["output"]),
+        resources=Resources(memory_limit=2 << 30, threads=1, device="cpu"),
+    )
+    found["statistics"] = combine_states(request, FanOut([])).restated.statistics
+    return DONE
+
+
 ACTIONS: dict[str, Callable[[dict[str, Any], dict[str, Any]], int]] = {
     "run": do_run,
     "verify": do_verify,
     "merge": do_merge,
+    "combine": do_combine,
 }
 
 
