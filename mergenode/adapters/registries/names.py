@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mergenode.adapters.checkpoints.side_car_names import KINDS, WEIGHTS_SUFFIX, is_side_car, side_car_beside
+
 IN_PROGRESS_SUFFIXES = (".tmp", ".partial", ".incomplete", ".part", ".downloading", ".crdownload", ".aria2")
 """Suffixes under which copying and downloading programs keep unfinished files and directories."""
 
-WEIGHTS_SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIG_NAMES = frozenset({"config.json", "adapter_config.json"})
@@ -34,8 +35,24 @@ def is_in_progress(name: str) -> bool:
     return is_hidden(name) or name.lower().endswith(IN_PROGRESS_SUFFIXES)
 
 
-def is_weights(name: str) -> bool:
+def is_safetensors(name: str) -> bool:
+    """True for weights and for the side-cars beside them: both are as long as their headers say."""
     return name.endswith(WEIGHTS_SUFFIX)
+
+
+def is_weights(name: str) -> bool:
+    """True for files that may hold a checkpoint's weights; a side-car never does."""
+    return is_safetensors(name) and not is_side_car(name.rpartition("/")[2])
+
+
+def side_cars_of(weights: str) -> tuple[str, ...]:
+    """The names that the side-cars of a bare weight file have.
+
+    Example:
+        >>> side_cars_of("maths.safetensors")
+        ('maths.fisher.safetensors', 'maths.gram.safetensors')
+    """
+    return tuple(side_car_beside(weights, kind) for kind in KINDS)
 
 
 def is_index(name: str) -> bool:
@@ -47,8 +64,8 @@ def is_pickle(name: str) -> bool:
 
 
 def defines_content(name: str) -> bool:
-    """True for the files that decide what a checkpoint contributes: weights, index, configuration."""
-    return is_weights(name) or is_index(name) or name in CONFIG_NAMES
+    """True for the files that decide what a checkpoint contributes: weights, side-cars, index, configuration."""
+    return is_safetensors(name) or is_index(name) or name in CONFIG_NAMES
 
 
 def is_plain(name: str) -> bool:

@@ -51,7 +51,7 @@ class SmallFiles:
         A file that vanished or was swapped meanwhile says nothing: the next listing tells. Raises OSError
         when the file system fails.
         """
-        if not (promised or is_marker(found.name) or names.is_weights(found.name) or names.is_index(found.name)):
+        if not (promised or is_marker(found.name) or names.is_safetensors(found.name) or names.is_index(found.name)):
             return Said()
         key = (found.name, promised)
         stamp, said = self._previous.get(key, ((), Said()))
@@ -86,7 +86,7 @@ def _read_open(fd: int, found: Found, promised: bool, limits: Limits) -> Said:
         return Said()
     if is_marker(found.name):
         return Said(marker=parse_marker(read_marker_bytes(fd, file=found.path), file=found.path))
-    if names.is_weights(found.name):
+    if names.is_safetensors(found.name):
         return Said(declared=declared_bytes(fd, status.st_size, limits.header_bytes))
     digest: str | None = None
     shards: tuple[str, ...] = ()

@@ -106,7 +106,7 @@ def _level(walked: Walked, fd: int, directory: str, root: str) -> Iterator[str]:
                 path = str(Path(directory, item.name))
                 if stat.S_ISLNK(status.st_mode):
                     path, status = os.path.realpath(path), item.stat()
-                    if stat.S_ISDIR(status.st_mode) and not names.is_weights(item.name):
+                    if stat.S_ISDIR(status.st_mode) and not names.is_safetensors(item.name):
                         continue
             except FileNotFoundError:
                 _report_link(walked, directory, item.name, root)
