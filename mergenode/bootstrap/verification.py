@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from mergenode.adapters.durable import remove_tree
 from mergenode.adapters.engines.local.check import check_generation, check_version
-from mergenode.adapters.engines.local.engine import LocalEngine
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.sqlite_ledger import open_reader
-from mergenode.bootstrap.parts import LEDGER, engine_of
-from mergenode.errors import MergenodeError
-from mergenode.ledger.records import Folded
+from mergenode.bootstrap.parts import LEDGER
+from mergenode.bootstrap.replaying import replay_everything
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer, Progress
 from mergenode.settings import Settings
-from mergenode.types import Candidate, Head
-
-REPLAY = ".replay"
 
 
 @dataclass(slots=True)
@@ -48,7 +41,9 @@ def verify(settings: Settings, observer: Observer, *, replay: bool = False) -> V
         _statistics(settings, reader, observer, found)
         _versions(settings, reader, observer, found)
         if replay:
-            _replay(settings, reader, observer, found)
+            sentence, problem = replay_everything(settings, reader, observer)
+            found.checked += [sentence] if sentence else []
+            found.problems += [problem] if problem else []
     finally:
         reader.close()
     return found
@@ -75,49 +70,6 @@ def _versions(settings: Settings, reader: LedgerReader, observer: Observer, foun
             continue  # pruned meanwhile
         found.problems += problems
         found.checked.append(f"version {fact.version}: manifest and every tensor")
-
-
-def _replay(settings: Settings, reader: LedgerReader, observer: Observer, found: Verification) -> None:
-    scratch = settings.node.state / REPLAY
-    remove_tree(scratch)
-    generations = FolderGenerations(scratch)
-    generations.prepare()
-    try:
-        engine = engine_of(settings, generations, observer)
-        head, number = Head(), 0
-        for _, fact in reader.folds():
-            number += 1
-            problem, head = _fold_again(engine, generations, fact, head, observer)
-            if problem:
-                found.problems.append(problem)
-                return
-        found.checked.append(f"replay: {number} contributions folded again from the base, same statistics")
-    finally:
-        remove_tree(scratch)
-
-
-def _fold_again(
-    engine: LocalEngine, generations: FolderGenerations, fact: Folded, head: Head, observer: Observer
-) -> tuple[str, Head]:
-    """Fold one contribution again; what differs (or an empty text), and the head after it."""
-    # Forced: what was asked for by its path may be a link, and what the ledger names was accepted once.
-    candidate = Candidate(fact.registry, fact.name, fact.revision, fact.location, weight=fact.weight, forced=True)
-    if not Path(fact.location).exists():
-        where = f"the replay ends before generation {fact.generation}"
-        return f"replay: {fact.name} is no longer at {fact.location}; {where}", head
-    try:
-        result = engine.fold(candidate, head, observer)
-    except MergenodeError as error:
-        return f"replay: {fact.name}: {error.message}", head
-    if result.content != fact.content:
-        return f"replay: {fact.location} now holds {result.content}, not {fact.content}: replaced since", head
-    if result.statistics != fact.statistics:
-        return f"replay: generation {fact.generation} comes out as {result.statistics}, not {fact.statistics}", head
-    generations.install(fact.generation)
-    generations.retire(fact.generation)
-    return "", replace(
-        head, generation=fact.generation, count=fact.count, totals=result.totals, statistics=result.statistics
-    )
 
 
 class _Told:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from mergenode.daemon.contribute import Line, origin_of, tidy
 from mergenode.errors import RejectedError, RejectReason
@@ -22,7 +22,7 @@ from mergenode.ledger.restatement import (
 )
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.restater import Restatement
-from mergenode.types import Digest, Head
+from mergenode.types import Candidate, Head
 
 
 def restate(line: Line, change: Change) -> Restated | None:
@@ -42,8 +42,10 @@ def restate(line: Line, change: Change) -> Restated | None:
     if not leaving:
         tidy(line, line.restater.clear)
         return None
-    contents = {member.content for member in leaving}
-    way = way_to(line, change, head, contents)
+    way = way_to(
+        line.ledger, change, leaving, retractable=line.retractable,
+        snapshots=line.generations.snapshots(head.generation), is_at_hand=line.restater.is_at_hand,
+    )  # fmt: skip
     result = line.restater.restate(way, line.observer)
     return _commit(line, change, head, (way, result, leaving), line.clock.monotonic() - started)
 
@@ -81,21 +83,24 @@ def _members_of_version(ledger: LedgerReader, version: int) -> frozenset[int]:
     return frozenset(moments(ledger.history(), {generation})[generation].members)
 
 
-def way_to(line: Line, change: Change, head: Head, leaving: Collection[Digest]) -> Subtract | Replay:
-    """How the merge without ``leaving`` is made. Raises RejectedError (GONE) when it cannot be."""
+def way_to(
+    ledger: LedgerReader, change: Change, leaving: Collection[Member], *, retractable: bool, snapshots: Collection[int],
+    is_at_hand: Callable[[Candidate], bool],
+) -> Subtract | Replay:  # fmt: skip
+    """How the merge without ``leaving`` is made. Raises RejectedError (GONE) when it cannot be.
+
+    ``snapshots``: the earlier generations that are kept; ``is_at_hand``: see ``ports.restater``.
+    """
     members = [
-        (sequence, found_elsewhere(as_candidate(member), change.places)) for sequence, member in line.ledger.members()
+        (sequence, found_elsewhere(as_candidate(member), change.places)) for sequence, member in ledger.members()
     ]
-    kept = line.generations.snapshots(head.generation)
     way = plan_restatement(
-        head,
+        ledger.head(),
         members,
-        leaving,
-        retractable=line.retractable,
-        snapshots=moments(line.ledger.history(), kept).values() if kept else (),
-        at_hand={
-            candidate.content for _, candidate in members if candidate.content and line.restater.is_at_hand(candidate)
-        },
+        {member.content for member in leaving},
+        retractable=retractable,
+        snapshots=moments(ledger.history(), snapshots).values() if snapshots else (),
+        at_hand={candidate.content for _, candidate in members if candidate.content and is_at_hand(candidate)},
     )
     if isinstance(way, Impossible):
         raise _impossible(way)
@@ -134,6 +139,7 @@ def _commit(
         statistics=result.statistics,
         lineage=lineage_after(way, origin_of(line)),
         how=SUBTRACTED if isinstance(way, Subtract) else REPLAYED,
+        start=way.start.generation if isinstance(way, Replay) else None,
         rollback_to=change.rollback_to,
         seconds=seconds,
         bytes_read=result.bytes_read,

@@ -1,0 +1,132 @@
+"""What ``retract`` and ``rollback`` share: ask the node, or do it where none runs, and tell what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergenode.cli.facts import fact_fields
+from mergenode.cli.ingest import poke
+from mergenode.cli.node import Node, running_process
+from mergenode.cli.output import print_json, visible
+from mergenode.errors import FatalError
+from mergenode.ledger.changes import Change
+from mergenode.ledger.records import Restated
+
+if TYPE_CHECKING:
+    from mergenode.bootstrap.changes import Forecast
+    from mergenode.settings import Settings
+
+SCHEMA = "mergenode.change/1"
+_POLL_SECONDS = 0.25
+
+
+def make_change(node: Node, config: Path, change: Change, *, dry_run: bool, as_json: bool) -> None:
+    """Check that the change can be made, make it, tell what it did.
+
+    Raises:
+        RejectedError: it cannot be made; nothing was changed.
+        FatalError: the node ended before it was made (the request stays), or refused it.
+    """
+    from mergenode.bootstrap.changes import forecast
+
+    expected = forecast(node.settings, node.reader, change)
+    if dry_run or not expected.leaving:
+        _tell(expected, None, as_json)
+        return
+    before = node.reader.facts(newest=1)[-1][0]
+    _submit_and_wait(node, config, change)
+    done = [
+        fact_fields(sequence, fact)
+        for sequence, fact in node.reader.facts(kinds=("retracted", "restated", "published"))
+        if sequence > before
+    ]
+    _tell(expected, done, as_json)
+
+
+def _submit_and_wait(node: Node, config: Path, change: Change) -> None:
+    """Until the change is made and the version without what left is published."""
+    from mergenode.adapters.clock import SystemClock
+    from mergenode.adapters.store.change_requests import FolderChangeRequests
+
+    settings = node.settings
+    requests = FolderChangeRequests(settings.node.state)
+    owner = running_process(settings.node.state)
+    change = requests.submit(change, SystemClock())
+    if owner is None:
+        _do_it_here(settings)
+    else:
+        poke(owner)
+        while running_process(settings.node.state) is not None and (requests.is_pending(change) or _unpublished(node)):
+            time.sleep(_POLL_SECONDS)  # another process answers: its files can only be looked at
+    refusal = requests.take_refusal(change)
+    if refusal is not None:
+        raise FatalError(refusal[0], hint=refusal[1])
+    if requests.is_pending(change):
+        raise FatalError(
+            "the merge was not changed yet: the node stopped first",
+            hint=f"The request stays and is carried out at its next start: mergenode run -c {config}",
+        )
+
+
+def _unpublished(node: Node) -> bool:
+    head = node.reader.head()
+    return head.restated and head.published_generation < head.generation
+
+
+def _do_it_here(settings: Settings) -> None:
+    from mergenode.bootstrap.changes import carry_out
+    from mergenode.cli.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        carry_out(settings, progress)
+
+
+def _tell(expected: Forecast, done: Sequence[dict[str, Any]] | None, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(expected, done))
+        return
+    if not expected.leaving:
+        click.echo("nothing leaves: the merge is as you want it already")
+        return
+    verb = "would leave" if done is None else "left"
+    for member in expected.leaving:
+        click.echo(visible(f"{verb} the merge: {member.registry}/{member.name}"))
+    click.echo(f"{'how' if done is None else 'done'}: {_how(expected)}")
+    for fact in done or ():
+        if fact["kind"] == Restated.kind:
+            click.echo(f"{fact['count']} contributions in the merge, generation {fact['generation']}")
+        if fact["kind"] == "published":
+            click.echo(visible(f"published v{fact['version']:06d} at {fact['path']}"))
+
+
+def _how(expected: Forecast) -> str:
+    from mergenode.ledger.restatement import Subtract
+
+    way = expected.way
+    if isinstance(way, Subtract):
+        return f"subtracted, {way.folds} contributions read once more; what stays is exact up to rounding"
+    assert way is not None
+    start = f"the snapshot of generation {way.start.generation}" if way.start.generation else "the base"
+    return f"replayed from {start}, {way.folds} contributions folded again; as if it had never been there, bit for bit"
+
+
+def _document(expected: Forecast, done: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
+    from mergenode.ledger.restatement import Replay
+
+    way = expected.way
+    replay = isinstance(way, Replay)
+    return {
+        "schema": SCHEMA,
+        "leaving": [
+            {"registry": member.registry, "name": member.name, "content": member.content} for member in expected.leaving
+        ],
+        "how": None if way is None else ("replayed" if replay else "subtracted"),
+        "reads": 0 if way is None else way.folds,
+        "from_generation": way.start.generation if isinstance(way, Replay) else None,
+        "facts": None if done is None else list(done),
+    }
