@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from mergenode.adapters.observers.fan_out import FanOut
+from mergenode.adapters.registries.marker import write_marker
 from mergenode.adapters.store.lock import StateLock
 from mergenode.bootstrap.node import policy_of, registries_of, run_node
+from mergenode.bootstrap.verification import verify
 from mergenode.errors import FatalError
 from mergenode.ledger.actions import Stop
+from mergenode.ledger.records import Folded
 from mergenode.ports.observer import Progress
 from mergenode.settings import load_settings
 from tests.support.clock import FakeClock
@@ -143,6 +146,19 @@ def test_the_newest_version_comes_back_with_the_same_bytes(node: RealNode) -> No
     assert node.run_once().complete
     again = {path.name: path.read_bytes() for path in (node.published / "v000001").iterdir()}
     assert again == lost and node.versions() == [1]
+
+
+def test_a_profile_in_the_marker_is_folded_recorded_and_replayed(node: RealNode) -> None:
+    name = next(name for name in node.tensors if name.endswith("weight"))
+    write_marker(node.put("a", 1), profile={name: 0.0})
+    node.put("b", 2)
+    assert node.run_once().complete
+    folded = {fact.name: fact for fact in node.facts("folded") if isinstance(fact, Folded)}
+    assert (folded["a"].profile, folded["b"].profile) == ({name: 0.0}, {})
+    first, second = sorted(node.manifest()["contributions"], key=lambda entry: entry["name"])
+    assert first["profile"] == {name: 0.0} and "profile" not in second
+    found = verify(load_settings(node.config), FanOut([]), replay=True)
+    assert found.problems == []
 
 
 def test_a_strangers_version_is_fatal_and_untouched(node: RealNode) -> None:

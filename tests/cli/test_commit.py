@@ -35,6 +35,19 @@ def test_the_marker_names_content_weight_and_files(run, checkpoint: Path) -> Non
     }
 
 
+def test_the_marker_names_factors_by_pattern(run, checkpoint: Path) -> None:
+    assert run("commit", checkpoint, "--profile", "*.mlp.*=0.5", "--profile", "a=b=0").exit_code == 0
+    marker = read_marker(checkpoint)
+    assert marker is not None and marker.profile == (("*.mlp.*", 0.5), ("a=b", 0.0))
+
+
+@pytest.mark.parametrize("profile", ["0.5", "=0.5", "a=", "a=-1", "a=nan", "a=inf", "a=high"])
+def test_a_factor_that_no_fold_could_use_is_refused(run, checkpoint: Path, profile: str) -> None:
+    result = run("commit", checkpoint, "--profile", profile)
+    assert result.exit_code == 2 and "PATTERN=FACTOR" in result.stderr
+    assert not marker_path(checkpoint).exists()
+
+
 def test_the_marker_names_the_base_it_was_tuned_from(run, checkpoint: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()

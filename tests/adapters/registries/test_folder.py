@@ -90,10 +90,11 @@ def test_name_and_root(inbox: Inbox) -> None:
 
 
 def test_a_marked_directory_is_attested_at_once(inbox: Inbox) -> None:
-    write_marker(write_single(inbox.root / "one"), content=DIGEST, weight=0.5)
+    write_marker(write_single(inbox.root / "one"), content=DIGEST, weight=0.5, profile={"*.mlp.*": 0.25})
     (found,) = inbox.registry.list().candidates
     assert (found.registry, found.name, found.location) == ("inbox", "one", str(inbox.root / "one"))
     assert (found.attested, found.weight, found.content, found.forced) == (True, 0.5, DIGEST, False)
+    assert found.profile == (("*.mlp.*", 0.25),)
     assert found.revision.startswith(f"content:{DIGEST}")
     assert found.size_bytes == (inbox.root / "one" / "model.safetensors").stat().st_size
 

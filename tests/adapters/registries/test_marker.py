@@ -40,14 +40,16 @@ def _refused(data: bytes) -> RejectedError:
 def test_the_smallest_marker() -> None:
     parsed = parse_marker(json.dumps(GOOD).encode(), file="m")
     assert parsed == Marker(files={"model.safetensors": FilePromise(3)})
-    assert (parsed.content, parsed.weight, parsed.base) == (None, 1.0, None)
+    assert (parsed.content, parsed.weight, parsed.base, parsed.profile) == (None, 1.0, None, ())
 
 
 def test_every_field() -> None:
     files = {"a/b.json": {"size": 0, "blake3": "0" * 64}}
     document = {**GOOD, "content": DIGEST, "base": DIGEST, "weight": 2, "files": files}
+    document["profile"] = {"*.mlp.*": 0.5, "*.attn.*": 2, "head": 0}
     parsed = parse_marker(json.dumps(document).encode(), file="m")
-    assert parsed == Marker({"a/b.json": FilePromise(0, "0" * 64)}, DIGEST, 2.0, DIGEST)
+    profile = (("*.attn.*", 2.0), ("*.mlp.*", 0.5), ("head", 0.0))
+    assert parsed == Marker({"a/b.json": FilePromise(0, "0" * 64)}, DIGEST, 2.0, DIGEST, profile)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,16 @@ def test_every_field() -> None:
         {"content": None},
         {"base": 7},
         {"content": DIGEST + "\n"},
+        {"profile": None},
+        {"profile": [["*", 1]]},
+        {"profile": {"": 1}},
+        {"profile": {"x" * 501: 1}},
+        {"profile": {"*": -0.5}},
+        {"profile": {"*": True}},
+        {"profile": {"*": "1"}},
+        {"profile": {"*": 1e7}},
+        {"profile": {"*": 10**400}},
+        {"profile": {f"{number}": 1 for number in range(101)}},
         {"weight": 0},
         {"weight": -1},
         {"weight": True},
@@ -109,6 +121,8 @@ def test_anything_else_is_refused(change: dict[str, Any]) -> None:
         b'{"schema":"mergenode.commit/1","schema":"mergenode.commit/1","files":{"a":{"size":1}}}',
         b'{"schema":"mergenode.commit/1","files":{"a":{"size":1},"a":{"size":2}}}',
         b'{"schema":"mergenode.commit/1","files":{"a":{"size":1,"size":2}}}',
+        b'{"schema":"mergenode.commit/1","profile":{"*":NaN},"files":{"a":{"size":1}}}',
+        b'{"schema":"mergenode.commit/1","profile":{"*":1,"*":2},"files":{"a":{"size":1}}}',
         b'{"schema":"mergenode.commit/1","weight":NaN,"files":{"a":{"size":1}}}',
         b'{"schema":"mergenode.commit/1","weight":Infinity,"files":{"a":{"size":1}}}',
         b'{"schema":"mergenode.commit/1","weight":1e999,"files":{"a":{"size":1}}}',
@@ -151,11 +165,12 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     directory = write_sharded(tmp_path / "model", 2)
     (directory / "training.log").write_text("x")
     (directory / ".hidden.safetensors.tmp").write_text("x")
-    path = write_marker(directory, content=DIGEST, weight=0.25, base=DIGEST)
+    path = write_marker(directory, content=DIGEST, weight=0.25, base=DIGEST, profile={"b": 1, "a": 0})
     assert path == directory / "mergenode.commit.json"
     read = read_marker(directory)
     assert read is not None
     assert (read.content, read.weight, read.base) == (DIGEST, 0.25, DIGEST)
+    assert read.profile == (("a", 0.0), ("b", 1.0))
     sizes = {file.name: file.stat().st_size for file in directory.iterdir()}
     assert {name: promise.size for name, promise in read.files.items()} == {
         name: sizes[name]

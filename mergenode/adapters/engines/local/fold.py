@@ -110,14 +110,15 @@ class FoldPass:
             )
 
     def need_bytes(self, spec: TensorSpec, bounds: tuple[int, int], sources: int, *, whole: bool) -> int:
-        """Bytes a step holds at its peak: raw inputs, base, delta, old and new statistics, the method's own."""
+        """Bytes a step holds at its peak: base and delta, the raw weights of the other sources, old and new statistics,
+        the method's own. Before, when nothing is folded yet, raw weights take less than that."""
         elements = bounds[1] - bounds[0]
         wide = accumulator_dtype(spec).itemsize
-        factor = max(1.0, self.method.state_factor(spec))
-        inputs = elements * (spec.dtype.size + sources * 4 + int(wide * factor))
-        inputs += sources * side_bytes(self.method.sides(spec), spec, elements)
+        kept = 2 * max(1.0, self.method.state_factor(spec))
+        raw = elements * (spec.dtype.size + 4 * max(0, sources - 1))
+        raw += sources * side_bytes(self.method.sides(spec), spec, elements)
         working = self.method.working_bytes(spec) if whole else 3 * elements * wide
-        return inputs + int(elements * wide * (3 + factor)) + working
+        return raw + int(elements * wide * (2 + kept)) + working
 
     def factor_bytes(self, spec: TensorSpec) -> int:
         """What the factors of low-rank contributions to this tensor take beside ``need_bytes``."""
