@@ -16,11 +16,10 @@ Tensors = dict[str, Tensor]
 
 def fishers(base: Mapping[str, Tensor], seed: int) -> Tensors:
     """Squared gradients of every float weight, over orders of magnitude, 0 in places."""
-    draw = torch.Generator().manual_seed(3000 + seed)
     found: Tensors = {}
     for name, tensor in base.items():
         if tensor.is_floating_point() and name != HEAD:
-            values = torch.randn(tensor.shape, generator=draw).mul(2.0).exp() * 10.0**-seed
+            values = torch.randn(tensor.shape, generator=_draw(name, 3000 + seed)).mul(2.0).exp() * 10.0**-seed
             values.view(-1)[::5] = 0.0
             found[name] = values
     return found
@@ -28,15 +27,19 @@ def fishers(base: Mapping[str, Tensor], seed: int) -> Tensors:
 
 def grams(base: Mapping[str, Tensor], seed: int) -> Tensors:
     """Second moments of correlated inputs with a mean, for every 2-D weight that is named like a layer's."""
-    draw = torch.Generator().manual_seed(4000 + seed)
     found: Tensors = {}
     for name, tensor in base.items():
         if tensor.is_floating_point() and tensor.ndim == 2 and name.startswith("layers.") and tensor.numel():
-            width = tensor.shape[1]
+            width, draw = tensor.shape[1], _draw(name, 4000 + seed)
             mixing = torch.randn((width, width), generator=draw)
             inputs = torch.randn((2 * width, width), generator=draw) @ mixing + 1.0 + seed
             found[name] = inputs.T @ inputs / len(inputs)
     return found
+
+
+def _draw(name: str, seed: int) -> torch.Generator:
+    """The same values for a name, whatever other names there are and in which order."""
+    return torch.Generator().manual_seed(10_000 * seed + sum(name.encode()))
 
 
 def write_side_cars(directory: Path, base: Mapping[str, Tensor], seed: int, *, stem: str = "model") -> Path:
