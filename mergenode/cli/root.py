@@ -14,6 +14,7 @@ COMMANDS = {
     "combine": "Make one state of the states of two nodes.",
     "commit": "Mark a checkpoint as complete, with its digests.",
     "ingest": "Ask a node to take a checkpoint now.",
+    "plan": "Disk and memory that a node takes at most.",
     "status": "What is in the merge, what waits, what was rejected.",
     "history": "The facts of the ledger, newest last.",
     "show": "Everything about one contribution or version.",
