@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mergenode.maths.norms import chunks, exact_total, wide_buffer
+from mergenode.maths.norms import CHUNK, chunks, exact_total, wide_buffer
 
 
 def squared_distance(left: Tensor, right: Tensor) -> float:
-    """||left - right||^2, the sum of squared differences of two tensors of equal shape (any shape, any float dtype).
+    """||left - right||^2, the sum of squared differences of two tensors of equal shape and float dtype.
 
-    Differences are taken in fp64, so those of fp32 numbers are exact; accurate to about 1e-12 relative; deterministic;
-    allocates 2 MiB at most (contiguous input).
+    Differences are taken in that dtype: of numbers within a factor of two of each other they are exact (Sterbenz 1974),
+    else off by half an ulp. Squares and sums are fp64. Accurate to about 1e-7 relative in fp32, and to 1e-10 where the
+    tensors are close; deterministic; allocates 2 MiB at most (contiguous input).
 
     Raises:
         ValueError: the shapes differ.
@@ -20,12 +21,11 @@ def squared_distance(left: Tensor, right: Tensor) -> float:
     if left.shape != right.shape:
         raise ValueError(f"distance of shapes {tuple(left.shape)} and {tuple(right.shape)}")
     flat_left, flat_right = left.reshape(-1), right.reshape(-1)
-    wide_left = wide_buffer(flat_left.numel(), left.device)
-    wide_right = wide_buffer(flat_left.numel(), left.device)
+    wide = wide_buffer(flat_left.numel(), left.device)
+    narrow = torch.empty(min(flat_left.numel(), CHUNK), dtype=left.dtype, device=left.device)
     parts = []
     for part in chunks(flat_left.numel()):
         size = part.stop - part.start
-        x = wide_left[:size].copy_(flat_left[part])
-        x.sub_(wide_right[:size].copy_(flat_right[part]))
+        x = wide[:size].copy_(torch.sub(flat_left[part], flat_right[part], out=narrow[:size]))
         parts.append(torch.dot(x, x).item())
     return exact_total(parts)
