@@ -13,6 +13,7 @@ COMMANDS = {
     "merge": "Merge checkpoints once, in the given order.",
     "combine": "Make one state of the states of two nodes.",
     "commit": "Mark a checkpoint as complete, with its digests.",
+    "sidecar": "Write what its data says beside a checkpoint.",
     "ingest": "Ask a node to take a checkpoint now.",
     "plan": "Disk and memory that a node takes at most.",
     "status": "What is in the merge, what waits, what was rejected.",
@@ -23,6 +24,7 @@ COMMANDS = {
     "rollback": "Take the merge back to an earlier version.",
     "verify": "Check digests and the ledger, or replay everything.",
     "config": "Check a settings file, print the schema.",
+    "task": "Try the code that knows your model and data.",
     "demo": "The whole story on real data, in under two minutes.",
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mergenode.adapters.checkpoints.side_car_names import KINDS, WEIGHTS_SUFFIX, is_side_car, side_car_beside
+from mergenode.adapters.checkpoints.side_car_names import KINDS, is_side_car, side_car_beside
 
 IN_PROGRESS_SUFFIXES = (".tmp", ".partial", ".incomplete", ".part", ".downloading", ".crdownload", ".aria2")
 """Suffixes under which copying and downloading programs keep unfinished files and directories."""
 
+WEIGHTS_SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONFIG_NAMES = frozenset({"config.json", "adapter_config.json"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from mergenode.adapters.tasks.batches import examples_of, expected, first_batches, hand_over, size_of
 from mergenode.adapters.tasks.failure import Failure
-from mergenode.adapters.tasks.loading import find_task, load_weights
+from mergenode.adapters.tasks.gradients import checked_loss, diagonal_fisher
+from mergenode.adapters.tasks.loading import find_task, load_weights, names_by_parameter
+from mergenode.adapters.tasks.moments import watch_inputs
+from mergenode.adapters.tasks.side_car_file import write_tensors
 from mergenode.ports.task import METHODS
 
 _MOST_SCORES = 1000
 _NAME_CHARACTERS = 200
+_TRIED_EXAMPLES = 2
 
 
 class Calls:
@@ -31,23 +37,77 @@ class Calls:
         """The result of a request, ready for JSON. Raises Failure, and whatever the plug-in raises."""
         if self._task is None:
             self._task = find_task(self._entrypoint)
-        name = request["call"]
-        if name == "describe":
+        call, place = request["call"], Path(request.get("checkpoint", ""))
+        if call == "describe":
             return sorted(method for method in METHODS if callable(getattr(self._task, method, None)))
-        if name == "evaluate":
-            return self._evaluate(Path(request["checkpoint"]))
-        raise Failure("invalid", f"unknown request {name!r}")
+        if call == "evaluate":
+            return self._evaluate(place)
+        if call == "gram":
+            return self._gram(place, Path(request["out"]), request["batches"])
+        if call == "fisher":
+            return self._fisher(place, Path(request["out"]), request["batches"])
+        if call == "try":
+            return self._try(request["method"], place)
+        raise Failure("invalid", f"unknown request {call!r}")
 
     def _evaluate(self, checkpoint: Path) -> dict[str, float]:
         evaluate = self._method("evaluate")
-        model = self._filled(checkpoint)
+        model, _ = self._filled(checkpoint)
         with torch.no_grad():
             return numbers(evaluate(model), "evaluate()")
 
-    def _filled(self, checkpoint: Path) -> nn.Module:
+    def _gram(self, checkpoint: Path, out: Path, most: int | None) -> dict[str, int]:
+        batches = self._method("calibration_batches")
+        model, wanted = self._filled(checkpoint)
+        run = self._run_through(model)
+        grams, rows, number = watch_inputs(model, wanted, self._counted(batches(), most), run)
+        write_tensors(out, grams, {"kind": "gram", "batches": str(number), "rows": str(rows)})
+        return {"tensors": len(grams), "batches": number, "rows": rows}
+
+    def _fisher(self, checkpoint: Path, out: Path, most: int | None) -> dict[str, int]:
+        batches, loss = self._method("calibration_batches"), self._method("loss")
+        model, wanted = self._filled(checkpoint)
+        examples = chain.from_iterable(map(examples_of, self._counted(batches(), most)))
+        fishers, number = diagonal_fisher(model, wanted, examples, loss)
+        write_tensors(out, fishers, {"kind": "fisher", "examples": str(number)})
+        return {"tensors": len(fishers), "examples": number}
+
+    def _try(self, name: str, checkpoint: Path) -> str:
+        """Call one method once, on as little as it can be called on; what came of it, in words."""
+        method = self._method(name)
+        model, _ = self._filled(checkpoint)
+        if name == "build_model":
+            return f"{sum(p.numel() for p in model.parameters()):,} parameters, names and shapes of the base"
+        if name == "evaluate":
+            with torch.no_grad():
+                return _spelt(numbers(method(model), "evaluate()"))
+        if name == "train":
+            return _spelt(numbers(method(model, 0), "train()"))
+        batch = next(first_batches(self._method("calibration_batches")(), 1), None)
+        if batch is None:
+            raise Failure("invalid", "calibration_batches() yields nothing", "It has to yield at least one batch.")
+        if name == "loss":
+            losses = [float(checked_loss(method(model, one)).detach()) for one in examples_of(batch, _TRIED_EXAMPLES)]
+            return _spelt({"loss": sum(losses) / len(losses)})
+        with torch.no_grad():
+            self._run_through(model)(batch)
+        size = size_of(batch)
+        return "a first batch" if size is None else f"a first batch of {size} examples"
+
+    def _run_through(self, model: nn.Module) -> Callable[[Any], object]:
+        """Sends a batch through the model: by ``loss`` where there is one, as it knows what a batch is."""
+        loss = getattr(self._task, "loss", None)
+        return (lambda batch: loss(model, batch)) if callable(loss) else (lambda batch: hand_over(model, batch))
+
+    def _counted(self, given: object, most: int | None) -> Iterator[Any]:
+        total = expected(given, most)
+        for number, batch in enumerate(first_batches(given, most)):
+            self._progress(number, total)
+            yield batch
+
+    def _filled(self, checkpoint: Path) -> tuple[nn.Module, Mapping[int, str]]:
         model = self._built()
-        load_weights(model, checkpoint)
-        return model
+        return model, names_by_parameter(model, load_weights(model, checkpoint))
 
     def _built(self) -> nn.Module:
         if self._model is None:
@@ -61,7 +121,7 @@ class Calls:
     def _method(self, name: str) -> Callable[..., Any]:
         method = getattr(self._task, name, None)
         if not callable(method):
-            hint = f"Add {name}() to the class, or switch off what needs it: {', '.join(METHODS[name])}."
+            hint = f"Add {name}() to the class, or do without: {', '.join(METHODS[name])}."
             raise Failure("missing", f"{type(self._task).__name__} has no method {name}()", hint)
         return method  # type: ignore[no-any-return]  # looked up by name: only the plug-in knows
 
@@ -76,13 +136,16 @@ def numbers(returned: object, what: str) -> dict[str, float]:
             raise Failure("invalid", f"{what} named a number {_shown(name)}", "Names are texts.")
         try:
             scores[name] = float(value)
-        except (TypeError, ValueError) as error:
-            raise Failure(
-                "invalid", f"{what} returned {_shown(value)} for {name!r}", "It has to be a number."
-            ) from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            said = f"{what} returned {_shown(value)} for {name!r}"
+            raise Failure("invalid", said, "It has to be a number.") from error
         if not isfinite(scores[name]):
             raise Failure("invalid", f"{what} returned {scores[name]} for {name!r}", "Scores have to be finite.")
     return scores
+
+
+def _spelt(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in list(scores.items())[:8])
 
 
 def _shown(value: object) -> str:

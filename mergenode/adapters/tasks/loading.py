@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ def find_task(entrypoint: str) -> Any:
     return found()
 
 
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Fill ``model`` with the weights of a checkpoint, tensor by tensor, and set it to evaluation.
+def load_weights(model: nn.Module, checkpoint: Path) -> tuple[str, ...]:
+    """Fill ``model`` with the weights of a checkpoint, tensor by tensor; set it to evaluation; the checkpoint's names.
 
     Strict: every entry of the state dict is in the checkpoint with its shape, and the reverse. An entry that shares
     its memory with one that is there (tied weights) may be absent. Raises Failure: ``unfit``, ``checkpoint``.
@@ -58,9 +58,20 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
                     values, _ = read_slice(files, spec, 0, spec.numel)
                     state[name].copy_(values.view(spec.shape))
             files.assert_unchanged()
+            names = tuple(files.specs)
     except MergenodeError as error:
         raise Failure("checkpoint", error.message, error.hint) from error
     model.eval()
+    return names
+
+
+def names_by_parameter(model: nn.Module, names: Iterable[str]) -> dict[int, str]:
+    """The name that each parameter has in a checkpoint of these ``names``, by its id; the first of several."""
+    state = model.state_dict(keep_vars=True)
+    found: dict[int, str] = {}
+    for name in names:
+        found.setdefault(id(state[name]), name)
+    return found
 
 
 def _check_names(state: Mapping[str, Tensor], files: WeightFiles, label: str) -> None:

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import IO, Any
 
 import mergenode
-from mergenode.adapters.tasks.lines import LineReader, encode
+from mergenode.adapters.tasks.lines import BrokenLine, LineReader, encode
 from mergenode.ports.engine import Stopped
 from mergenode.ports.task import TaskOptions
 
@@ -78,9 +78,7 @@ class PluginProcess:
             self._started = True
         return self._await(seconds, progress, stop)
 
-    def _await(
-        self, seconds: float, progress: Callable[[int, int], None], stop: Callable[[], bool]
-    ) -> dict[str, Any]:
+    def _await(self, seconds: float, progress: Callable[[int, int], None], stop: Callable[[], bool]) -> dict[str, Any]:
         deadline = monotonic() + seconds
         while (left := deadline - monotonic()) > 0:
             if stop():
@@ -90,8 +88,11 @@ class PluginProcess:
                 continue
             if "progress" not in message:
                 return message
-            done, total = message["progress"]
-            progress(int(done), int(total))
+            match message["progress"]:
+                case [int(done), int(total)]:
+                    progress(done, total)
+                case _:
+                    raise BrokenLine("progress that is none")
         raise Silent
 
     def said(self) -> str:

@@ -14,12 +14,12 @@ from mergenode.adapters.tasks.process import PluginProcess, Silent
 from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
 from mergenode.ports.task import TaskOptions
 
-ByteProgress = Callable[[int, int], None]
+BatchProgress = Callable[[int, int], None]
 
 _PERMANENT = ("entrypoint", "missing", "unfit", "checkpoint")
 _TAIL_CHARACTERS = 300
 _OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")
-_MEMORY_HINT = "It needs more memory than task.memory_limit allows: raise it, or use smaller batches."
+_MEMORY_HINT = "It needs more memory than task.memory_limit (sidecar: --memory-limit) allows: raise it, or use smaller batches."
 
 
 def _unheard(done: int, total: int) -> None:
@@ -70,7 +70,35 @@ class TaskWorker:
         scores: dict[str, float] = self._ask({"call": "evaluate", "checkpoint": str(checkpoint_dir.absolute())})
         return scores
 
-    def _ask(self, request: Mapping[str, Any], progress: ByteProgress = _unheard) -> Any:
+    def gram(
+        self, checkpoint_dir: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = _unheard
+    ) -> Mapping[str, int]:
+        """Write the Grams of a full checkpoint's linear layers to the file ``out``; numbers of tensors, batches, rows.
+
+        ``batches``: at most so many of the plug-in's; ``progress`` hears (batches done, batches in all or 0).
+        Durability: the content of ``out`` is synced on return.
+        """
+        return self._write("gram", checkpoint_dir, out, batches, progress)
+
+    def fisher(
+        self, checkpoint_dir: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = _unheard
+    ) -> Mapping[str, int]:
+        """Write the diagonal Fisher of a full checkpoint to ``out``; numbers of tensors and examples. See ``gram``."""
+        return self._write("fisher", checkpoint_dir, out, batches, progress)
+
+    def try_method(self, method: str, checkpoint_dir: Path) -> str:
+        """Call one method of the plug-in once, on as little as possible; what came of it, in words."""
+        said: str = self._ask({"call": "try", "method": method, "checkpoint": str(checkpoint_dir.absolute())})
+        return said
+
+    def _write(
+        self, kind: str, checkpoint_dir: Path, out: Path, batches: int | None, progress: BatchProgress
+    ) -> Mapping[str, int]:
+        places = {"checkpoint": str(checkpoint_dir.absolute()), "out": str(out.absolute())}
+        made: dict[str, int] = self._ask({"call": kind, **places, "batches": batches}, progress)
+        return made
+
+    def _ask(self, request: Mapping[str, Any], progress: BatchProgress = _unheard) -> Any:
         answered = False
         try:
             answer = self._answer(request, progress)
@@ -79,10 +107,10 @@ class TaskWorker:
             if not answered:
                 self.close()
         if not answered:
-            self._refuse(str(request["call"]), answer)
+            self._refuse(_named(request), answer)
         return answer["result"]
 
-    def _answer(self, request: Mapping[str, Any], progress: ByteProgress) -> dict[str, Any]:
+    def _answer(self, request: Mapping[str, Any], progress: BatchProgress) -> dict[str, Any]:
         if self._options.entrypoint is None:
             raise UsageError(
                 "there is no task plug-in",
@@ -94,13 +122,13 @@ class TaskWorker:
             return self._process.ask(request, self._options.timeout, progress, self._stop)
         except Silent:
             raise self._failed(
-                f"{request['call']} took longer than {self._options.timeout:g} seconds",
-                "Give it less data, or raise task.timeout.",
+                f"{_named(request)} took longer than {self._options.timeout:g} seconds",
+                "Give it less data, or raise task.timeout (sidecar: --timeout).",
             ) from None
         except BrokenLine as error:
-            raise self._failed(f"{request['call']} answered with {error}", "") from error
+            raise self._failed(f"{_named(request)} answered with {error}", "") from error
         except EOFError:
-            raise self._ended(str(request["call"])) from None
+            raise self._ended(_named(request)) from None
 
     def _ended(self, call: str) -> TransientError:
         assert self._process is not None
@@ -126,3 +154,8 @@ class TaskWorker:
             message = f"{call}: {message}"
             hint = _MEMORY_HINT if _OUT_OF_MEMORY.search(message) else "Run `mergenode task check` to see it alone."
         raise self._failed(message, hint)
+
+
+def _named(request: Mapping[str, Any]) -> str:
+    """The method of the plug-in that a request is about, for messages."""
+    return str(request.get("method", request["call"]))
