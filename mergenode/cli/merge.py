@@ -21,8 +21,8 @@ from mergenode.cli.output import (
     table,
     visible,
 )
-from mergenode.cli.scale import scale_fields
 from mergenode.cli.resources import memory_limit, thread_count
+from mergenode.cli.scale import scale_fields
 from mergenode.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def merge(models: tuple[Path, ...], plan_only: bool, as_json: bool, **given: Any
         options=options,
         dtype=DType(dtype) if dtype else None,
         resources=Resources(
-            memory_limit=memory_limit(given["memory_limit"]), threads=thread_count(given["threads"]), device=given["device"]
+            memory_limit=memory_limit(given["memory_limit"]),
+            threads=thread_count(given["threads"]),
+            device=given["device"],
         ),
         max_relative_norm=limit,
     )
