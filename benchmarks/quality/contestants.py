@@ -55,6 +55,7 @@ _VARIANTS = (
     Contestant("OPCM block, literal", LITERAL),
     Contestant("Iso-C", "iso"),
     Contestant("TSVM", "tsvm"),
+    Contestant("TSVM, adaptive ranks", "tsvm", {"rank": "adaptive"}),
     Contestant("SWUDI", "swudi"),
     Contestant("SWUDI, two-sided", "swudi", {"sides": "both"}),
     Contestant("ASWUDI", "aswudi", {"sides": "input"}),

@@ -117,7 +117,7 @@ def page(summaries: Sequence[Summary], plots: Sequence[Path], environment: Mappi
         recipe = summary["recipe"]
         parts.append(
             f"<h2>{escape(summary['setting'])} experts</h2><p>{summary['experts']} contributions, at most "
-            f"{recipe['rows']} rows each, {recipe['epochs']} epochs.</p>"
+            f"{recipe['rows']} rows each, {recipe['epochs']} epochs; {summary['test_rows']} test rows.</p>"
         )
         parts += [_html(main_table(summary)), "<h3>Accuracy per task</h3>", _html(task_table(summary))]
         if summary["sweeps"]:

@@ -25,6 +25,11 @@ SIZES: Mapping[str, Sequence[int]] = {
 }
 """Numbers of contributions whose merge is scored on every task that they come from."""
 
+NOT_SWEPT = (
+    "average", "OPCM block, literal", "OPCM block_orthogonal", "OPCM diagonal", "OPCM paper", "DARE 0.5", "MagMax", "WIDEN",
+)  # fmt: skip
+"""The average is task arithmetic at another scale; the others were far from the best at their own."""
+
 SWEPT: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (18, 36)}
 """Numbers of contributions at which the scale is swept."""
 
@@ -85,7 +90,7 @@ def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job
 def sweep_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job | None:
     """The scale swept, in the order as listed; None where there is nothing to sweep."""
     swept = tuple(SWEPT[setting.name])
-    if not swept or contestant.literal or contestant.method == "average":
+    if not swept or contestant.label in NOT_SWEPT or contestant.needs_side_cars:
         return None
     job = first_job(setting, contestant, rows)
     return replace(job, experts=job.experts[: max(swept)], sizes=(), swept=swept, transfer=False)

@@ -38,6 +38,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "setting": found["setting"],
         "recipe": found["recipe"],
         "experts": len(experts),
+        "test_rows": sum(score.rows for score in base.values()),
         "base": {"mean": mean_accuracy(base), "error": standard_error(base), "tasks": _accuracies(base)},
         "ceiling": {"mean": fmean(top.values()), "tasks": top},
         "sizes": {str(size): _reference(size, base, experts) for size in _sizes(found)},
