@@ -26,7 +26,8 @@ SIZES: Mapping[str, Sequence[int]] = {
 """Numbers of contributions whose merge is scored on every task that they come from."""
 
 NOT_SWEPT = (
-    "average", "OPCM block, literal", "OPCM block_orthogonal", "OPCM diagonal", "OPCM paper", "DARE 0.5", "MagMax", "WIDEN",
+    "average", "OPCM block, literal", "OPCM block_orthogonal", "OPCM diagonal", "OPCM paper",
+    "DARE 0.5", "MagMax", "WIDEN",
 )  # fmt: skip
 """The average is task arithmetic at another scale; the others were far from the best at their own."""
 
