@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.bootstrap.test_combination import World, assert_sound, retract
+from tests.support.checkpoints import load_single
+from tests.support.real_node import RealNode
 
 
 @pytest.fixture
@@ -73,3 +76,26 @@ def test_wrong_usage_ends_with_two_and_failure_with_one(world: World, combine, r
     assert failed.exit_code == 1
     assert "'two'" in failed.stderr and "hint: " in failed.stderr
     assert not (world.root / "both").exists()
+
+
+def test_what_came_from_the_other_node_can_be_taken_out_again(run, tmp_path: Path) -> None:
+    nodes = [RealNode(tmp_path / name, method={"name": "average"}) for name in ("a", "b", "both", "never")]
+    for node, seeds in zip(nodes, ((1, 2), (2, 3), (), (1, 2)), strict=True):
+        for seed in seeds:
+            node.put(f"m{seed}", seed)
+        assert not seeds or node.run_once().complete
+    a, b, both, never = nodes
+    made = run("combine", a.state, b.state, "--base", both.base, "--output", both.state)
+    assert made.exit_code == 0, made.stderr
+    assert both.run_once().complete
+    assert run("verify", "-c", both.config).exit_code == 0
+
+    taken = run("retract", "m3", "-c", both.config)
+
+    assert taken.exit_code == 0, taken.stderr
+    assert [entry["name"] for entry in both.manifest()["contributions"]] == ["m1", "m2"]
+    assert run("verify", "-c", both.config).exit_code == 0
+    left, expected = (load_single(node.published / "latest") for node in (both, never))
+    for name, tensor in expected.items():
+        if tensor.is_floating_point():
+            assert torch.allclose(left[name].double(), tensor.double(), rtol=2**-7, atol=1e-6)
