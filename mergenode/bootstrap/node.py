@@ -90,8 +90,10 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     observer = FanOut([LogObserver(clock), metrics, live])
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
-        for kind in ("folded", "published"):
-            metrics.restore(fact for _, fact in ledger.facts(kinds=[kind], newest=1))
+        newest = [
+            found for kind in ("folded", "restated", "published") for found in ledger.facts(kinds=[kind], newest=1)
+        ]
+        metrics.restore(fact for _, fact in sorted(newest, key=lambda found: found[0]))
         with _serving(settings, metrics_registry, live, observer):
             try:
                 with open_loop(settings, ledger, observer, lifecycle, once=once) as loop:

@@ -82,7 +82,8 @@ def test_every_reason_code_is_used() -> None:
 
 def test_kinds_of_facts() -> None:
     """Stored for ever: a name never changes its meaning."""
-    assert list(KINDS) == ["initialised", "discovered", "rejected", "duplicate", "folded", "published", "pruned"]
+    first = ["initialised", "discovered", "rejected", "duplicate", "folded", "published", "pruned"]
+    assert list(KINDS) == [*first, "retracted", "admitted", "restated"]
 
 
 def modules_after(*args: object) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from mergenode.ledger.records import (
+    Admitted,
     Discovered,
     Duplicate,
     Fact,
@@ -95,3 +96,9 @@ def _(fact: Restated) -> Line:
         text = f"rolled back to version {fact.rollback_to}: {text}"
     fields = {"generation": fact.generation, "lineage": fact.lineage, "seconds": fact.seconds}
     return "info", text, dict(fields)
+
+
+@describe.register
+def _(fact: Admitted) -> Line:
+    text = f"took in {fact.name!r} from the statistics of another node"
+    return "info", text, {"registry": fact.registry, "name": fact.name, "origin": fact.origin, "content": fact.content}

@@ -17,7 +17,7 @@ from mergenode.adapters.observers.instruments import (
     WorkInstruments,
 )
 from mergenode.errors import RejectReason, TransientReason
-from mergenode.ledger.records import Duplicate, Fact, Folded, Published, Rejected
+from mergenode.ledger.records import Duplicate, Fact, Folded, Published, Rejected, Restated, Retracted
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
@@ -26,7 +26,7 @@ MAX_GROUPS = 512
 """Layer groups with a series of their own; a scrape of a thousand series costs about ten milliseconds."""
 
 WHOLE_MODEL = "*"
-_OUTCOMES = ("folded", "rejected", "duplicate")
+_OUTCOMES = ("folded", "rejected", "duplicate", "retracted")
 _CONTENT_PREFIX = len("blake3:") + 12
 
 
@@ -56,12 +56,14 @@ class PrometheusObserver:
     def restore(self, facts: Iterable[Fact]) -> None:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
-        The last ``folded`` and the last ``published`` fact are enough. Counters and histograms tell of this
+        The last ``folded``, ``restated`` and ``published`` fact are enough. Counters and histograms tell of this
         process only and stay at zero, as Prometheus expects. Idempotent.
         """
         for fact in facts:
             if isinstance(fact, Folded):
                 self._set_merge(fact)
+            elif isinstance(fact, Restated):
+                self._set_restated(fact)
             elif isinstance(fact, Published):
                 self._set_version(fact)
 
@@ -81,6 +83,10 @@ class PrometheusObserver:
                 ).inc()
             case Duplicate():
                 self._settled(fact.registry, "duplicate")
+            case Retracted():
+                self._settled(fact.registry, "retracted")
+            case Restated():
+                self._set_restated(fact)
             case Published():
                 self._set_version(fact)
                 self._work.publish_seconds.observe(fact.seconds)
@@ -154,6 +160,11 @@ class PrometheusObserver:
         self._merge.merge_relative_norm.set(merge_norm / base_norm if base_norm else math.nan)
         self._merge.share_kept.set(_number(whole, "share_kept"))
         self._set_groups([group for group in fact.groups if group.get("group") != WHOLE_MODEL])
+
+    def _set_restated(self, fact: Restated) -> None:
+        """What is known of a merge that something left; per layer group nothing is, until the next fold."""
+        self._merge.count.set(fact.count)
+        self._merge.merge_norm.set(math.sqrt(fact.totals["merge_sq"]) if "merge_sq" in fact.totals else math.nan)
 
     def _set_groups(self, groups: Iterable[Mapping[str, Any]]) -> None:
         beyond: list[Mapping[str, Any]] = []

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from mergenode.adapters.observers.log import LogObserver, configure_logging
 from mergenode.errors import UsageError
-from mergenode.ledger.records import KINDS, Discovered, Fact, Pruned
+from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
-from tests.support.observed import TIME, HandClock, duplicate, folded, initialised, published, rejected
+from tests.support.observed import TIME, HandClock, content, duplicate, folded, initialised, published, rejected
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)
 FACTS: list[Fact] = [
@@ -29,7 +29,15 @@ FACTS: list[Fact] = [
     folded(1, warnings=("adapter has no bias",)),
     published(1),
     Pruned(time=TIME, versions=(1, 2)),
-]
+    Retracted(time=TIME, registry="inbox", name="team-1", revision="r1", content=content(1), why="asked"),
+    Admitted(
+        time=TIME, registry="inbox", name="team-2", revision="r1", origin="b2", location="/other/team-2",
+        content=content(2), contribution_kind="full", weight=1.0, norm=1.0, relative_norm=0.1,
+    ),
+    Restated(
+        time=TIME, generation=2, count=1, totals={}, statistics=content(9), lineage=None, how="combined", rollback_to=1,
+    ),
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +72,9 @@ def test_every_kind_of_fact_is_one_line_with_its_own_sentence(clock: HandClock) 
     seen = entries(stream)
     assert [entry["event"] for entry in seen] == [fact.kind for fact in FACTS]
     assert all(entry["message"] != entry["event"] for entry in seen)
-    assert [entry["level"] for entry in seen] == ["warning" if f.kind == "rejected" else "info" for f in FACTS]
+    assert [entry["level"] for entry in seen] == [
+        "warning" if f.kind in ("rejected", "retracted") else "info" for f in FACTS
+    ]
 
 
 def test_a_json_line_has_time_level_event_and_fields(clock: HandClock) -> None:

@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 import mergenode
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
 from mergenode.errors import RejectReason, TransientReason
+from mergenode.ledger.records import Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
-from tests.support.observed import UNIX, HandClock, duplicate, folded, group, published, rejected
+from tests.support.observed import TIME, UNIX, HandClock, content, duplicate, folded, group, published, rejected
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 GOLDEN = Path(__file__).parent / "golden_exposition.txt"
@@ -244,3 +245,24 @@ def test_promtool_finds_nothing_to_say(registry: CollectorRegistry, observer: Pr
         ["promtool", "check", "metrics"], input=exposition, text=True, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_what_left_the_merge_shows(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
+    observer.fact(folded(1))
+    observer.fact(folded(2))
+    gone = Retracted(time=TIME, registry="inbox", name="team-1", revision="r1", content=content(1))
+    left = Restated(
+        time=TIME,
+        generation=3,
+        count=1,
+        totals={"merge_sq": 4.0},
+        statistics=content(9),
+        lineage=None,
+        how="subtracted",
+    )
+    observer.fact(gone)
+    observer.fact(left)
+    assert registry.get_sample_value("mergenode_contributions_in_merge") == 1.0
+    assert registry.get_sample_value("mergenode_merge_norm") == 2.0
+    labels = {"registry": "inbox", "outcome": "retracted"}
+    assert registry.get_sample_value("mergenode_contributions_total", labels) == 1.0
