@@ -52,7 +52,7 @@ def publish_side_car(checkpoint: Path, kind: str, make: Callable[[Path], Made]) 
         TransientError: DISK_FULL, WRITE_FAILED; and whatever ``make`` raises. Nothing new is left then.
     """
     place = side_car_place(checkpoint, kind)
-    private = place.with_name(f".{place.name}.new")
+    private = place.with_name(f".new-{place.name}")  # hidden, and still a name that the reader takes
     with disk_errors(place.parent):
         try:
             made = make(private)

@@ -19,7 +19,9 @@ BatchProgress = Callable[[int, int], None]
 _PERMANENT = ("entrypoint", "missing", "unfit", "checkpoint")
 _TAIL_CHARACTERS = 300
 _OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")
-_MEMORY_HINT = "It needs more memory than task.memory_limit (sidecar: --memory-limit) allows: raise it, or use smaller batches."
+_MEMORY_HINT = (
+    "It needs more memory than task.memory_limit (sidecar: --memory-limit) allows: raise it, or use smaller batches."
+)
 
 
 def _unheard(done: int, total: int) -> None:
