@@ -7,9 +7,9 @@ Statistics of one weight, task vectors T_i (d_out, d_in), w_i = 1 / ||T_i||^2 (s
 - ``output_gram``  sum w_i T_i T_i^T, packed (d_out, d_out): the same of its outputs
 - ``cubic``        sum w_i T_i T_i^T T_i, (d_out, d_in)
 
-All are sums over contributions. A side wider than ``width_limit`` has no Gram matrix, it would be larger than the
-weight and slow to decompose; a weight that is too wide on all wanted sides is merged by its running sum alone, as Iso-C
-does.
+All are sums over contributions. A side wider than ``width_limit``, or more than four times as wide as the other, has
+no Gram matrix: it would be larger than the weight and slow to decompose. A weight that is too wide on all wanted sides
+is merged by its running sum alone, as Iso-C does.
 The trace of a Gram matrix is the number of contributions in it.
 """
 
@@ -37,6 +37,9 @@ from mergenode.methods.scaling import Scaling
 from mergenode.types import DType, TensorSpec
 
 SIDES = ("both", "input")
+MOST_TIMES_LONGER = 4
+"""A side longer than so many times the other, the vocabulary of a head, has no Gram matrix: it would be several times
+larger than the weight. The matrices of a transformer block are within this."""
 ACCUMULATOR = ("first", "sum")
 
 _PRODUCT_BYTES = 8 << 20
@@ -69,7 +72,8 @@ class ClosedForm:
             return ()
         widths = {"input_gram": spec.shape[1], "output_gram": spec.shape[0]}
         wanted = widths if self.sides == "both" else ("input_gram",)
-        return tuple(name for name in wanted if widths[name] <= self.width_limit)
+        most = min(self.width_limit, MOST_TIMES_LONGER * min(spec.shape))
+        return tuple(name for name in wanted if widths[name] <= most)
 
     def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
         moments = self._moments(spec, statistics, incoming.delta, 1)
@@ -95,8 +99,9 @@ class ClosedForm:
         total, grams = running_sum(_accumulator(statistics), base), self.grams(spec)
         if not grams:
             return self.scaling.publish(spec, base, flatten_spectrum(spec, total))
-        if "first" in statistics and self.scaling.of(spec) == 1.0:
-            return statistics["first"]  # the solution for one contribution is its own task vector
+        if "first" in statistics:  # the solution for one contribution is its own task vector
+            alone = self.scaling.of(spec) == 1.0
+            return statistics["first"] if alone else self.scaling.publish(spec, base, total)
         if "cubic" not in statistics:
             return self.scaling.publish(spec, base, total.clone())  # nothing but zeros, or what rounding left of them
         return self.scaling.publish(spec, base, self._solution(spec, statistics, total, grams))
@@ -114,14 +119,12 @@ class ClosedForm:
         return itemsize * max(0, widest * widest // 4 - spec.numel) + SCRATCH_BYTES + (_PRODUCT_BYTES if kept else 0)
 
     def export_bytes(self, spec: TensorSpec) -> int:
-        """The running sum, where the first contribution's weights are kept, and the decomposition of a Gram matrix."""
+        """A decomposition: of a Gram matrix, or of the running sum, itself made where only first weights are kept."""
         if not self.is_solved(spec):
             return SCRATCH_BYTES
-        m, n = spec.shape
         itemsize = 8 if spec.dtype is DType.F64 else 4
-        kept = self.grams(spec)
-        solving = [solution_bytes(_width(spec, name)) for name in kept] or [polar_bytes(m, n, itemsize)]
-        return itemsize * spec.numel + max(solving)
+        solving = [solution_bytes(_width(spec, name)) for name in self.grams(spec)]
+        return max(solving, default=itemsize * spec.numel + polar_bytes(spec.shape[0], spec.shape[1], itemsize))
 
     def _moments(self, spec: TensorSpec, statistics: Statistics, delta: Tensor, sign: int) -> Statistics:
         """Gram matrices and cubic moment after the contribution has entered (sign 1) or left (sign -1)."""

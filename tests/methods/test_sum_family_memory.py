@@ -38,9 +38,9 @@ def measure(name, options, m, n):
     folding -= sum(tensor.nbytes for tensor in folded.statistics.values())
     totals = {"count": 3.0, "weight_sum": 3.0}
     if method.export_elementwise:
-        return folding, 0, method.working_bytes(spec)  # exported slice by slice
+        return folding, method.working_bytes(spec), 0, 0  # exported slice by slice
     exporting, weights = peak(lambda: method.export(spec, folded.statistics, base, totals))
-    return folding, exporting - weights.nbytes, method.working_bytes(spec)
+    return folding, method.working_bytes(spec), exporting - weights.nbytes, method.bytes_to_export(spec)
 
 for case in json.loads(sys.argv[1]):
     measure(case[0], case[1], 400, 400)  # libraries allocate their own buffers once
@@ -65,6 +65,7 @@ CASES: list[tuple[str, dict[str, object], int, int]] = [
 
 @pytest.mark.slow
 def test_working_memory_stays_below_what_is_stated() -> None:
+    """And what is stated is no wild guess: where it matters, most of it is used."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("peak memory is read from /proc")
     environment = {
@@ -77,5 +78,7 @@ def test_working_memory_stays_below_what_is_stated() -> None:
         [sys.executable, "-c", MEASURE, json.dumps(CASES)], capture_output=True, text=True, check=True, env=environment
     )
     for case, line in zip(CASES, run.stdout.splitlines(), strict=True):
-        folding, exporting, stated = map(float, line.split())
-        assert max(folding, exporting) <= stated, (case, folding, exporting, stated)
+        folding, stated_fold, exporting, stated_export = map(float, line.split())
+        assert folding <= stated_fold, (case, folding, stated_fold)
+        assert exporting <= stated_export, (case, exporting, stated_export)
+        assert exporting >= 0.2 * stated_export, (case, exporting, stated_export)

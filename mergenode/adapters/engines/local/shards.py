@@ -16,8 +16,9 @@ from mergenode.adapters.engines.local.tensors import DTYPES, accumulator_dtype, 
 from mergenode.maths.norms import exact_total
 from mergenode.types import TensorSpec
 
-SHARD_BYTES = 64 << 20
-"""Statistics per shard: what a kill can cost. Larger tensors have a shard of their own."""
+SHARD_BYTES = 16 << 20
+"""Weights per shard, in accumulator dtype. Larger tensors have a shard of their own. The cut is the same for every
+method, and the largest statistics are about four times as large: so a kill costs 64 MiB of them at most."""
 
 _STATISTICS_PER_TENSOR = 4
 """Header space is reserved for this many statistics per tensor."""
