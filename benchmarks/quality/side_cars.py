@@ -17,8 +17,8 @@ from benchmarks.quality.experts import Expert
 from benchmarks.quality.tasks import load_task
 from benchmarks.quality.training import TEMPERATURE, prototypes
 
-GRAM_ROWS = 512
-FISHER_ROWS = 128
+GRAM_ROWS = 256
+FISHER_ROWS = 64
 BATCH = 64
 
 
