@@ -84,7 +84,7 @@ class FolderGenerations:
 
     def _remove_strays(self) -> None:
         """What an interrupted removal left under its hidden name, and the scratch of an interrupted export."""
-        interrupted = (*self.state.glob(".folding.removing"), self.state / ".exporting")
+        interrupted = (*self.state.glob(".*.removing"), self.state / ".exporting")
         for stray in (*self.statistics.glob(".g*.removing"), *interrupted):
             remove_tree(stray)
 
