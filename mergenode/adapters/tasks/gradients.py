@@ -26,13 +26,14 @@ def diagonal_fisher(
     """
     tuned = {wanted[id(p)]: p for p in model.parameters() if p.requires_grad and id(p) in wanted}
     sums = {name: torch.zeros_like(parameter, dtype=torch.float32) for name, parameter in tuned.items()}
+    if not sums:
+        raise Failure("invalid", "there are no parameters that require a gradient", "Look at build_model().")
     count = 0
     for example in examples:
         differentiate(checked_loss(loss(model, example)), tuned, sums)
         count += 1
-    if not count or not sums:
-        missing = "examples" if sums else "parameters that require a gradient"
-        raise Failure("invalid", f"there are no {missing}", "Look at calibration_batches() and build_model().")
+    if not count:
+        raise Failure("invalid", "there are no examples", "calibration_batches() has to yield at least one batch.")
     for name, total in sums.items():
         if not bool(total.div_(count).isfinite().all()):
             raise Failure("invalid", f"the gradient of {name!r} is not finite", "Look at loss().")
