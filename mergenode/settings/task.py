@@ -8,6 +8,9 @@ from mergenode.settings.quantities import ConfigPath, Size
 from mergenode.settings.section import Section, setting
 
 
+LEAST_MEMORY = 256 << 20
+
+
 class TaskSettings(Section):
     """Your own class with any of build_model, calibration_batches, loss, train, evaluate; see docs/tasks.md."""
 
@@ -28,7 +31,7 @@ class TaskSettings(Section):
         "Most private memory that the plug-in's process may allocate.",
         unit="bytes, or text such as 4GiB",
         why="a small model fits and a leak ends before the machine does",
-        ge=256 << 20,
+        ge=LEAST_MEMORY,
     )
     timeout: float = setting(
         600.0,
@@ -38,6 +41,14 @@ class TaskSettings(Section):
         gt=0,
         le=604_800,
     )
+
+    @field_validator("memory_limit", mode="after")
+    @classmethod
+    def _room_for_an_interpreter(cls, value: int) -> int:
+        # The bound of the field is for the schema: pydantic does not hold a plain validator's result against it.
+        if value < LEAST_MEMORY:
+            raise ValueError(f"at least {LEAST_MEMORY >> 20}MiB, which Python and torch take by themselves")
+        return value
 
     @field_validator("entrypoint", mode="after")
     @classmethod
