@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support.crash_parts import KINDS
 from tests.support.crash_runners import Runners
 from tests.support.crash_story import Story
 from tests.support.crash_world import World, make_world
@@ -42,9 +44,20 @@ def world(scratch: Path) -> World:
 
 
 @pytest.fixture(scope="session")
-def story(scratch: Path, runners: Runners, world: World) -> Story:
-    """The undisturbed story, told once."""
-    (scratch / "sites").mkdir()
-    told = Story(scratch / "sites", world, runners)
-    told.tell()
+def stories(scratch: Path, runners: Runners, world: World) -> Callable[[str], Story]:
+    """The undisturbed story of each kind of node, told once."""
+
+    @cache
+    def told(kind: str) -> Story:
+        folder = scratch / f"sites-{kind}"
+        folder.mkdir()
+        story = Story(folder, world, runners, KINDS[kind])
+        story.tell()
+        return story
+
     return told
+
+
+@pytest.fixture(scope="session")
+def story(stories: Callable[[str], Story]) -> Story:
+    return stories("opcm")

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from tests.support.crash_checks import files_of, latest_of
-from tests.support.crash_story import WHOLE, Ordeal, Story, told
+from tests.support.crash_parts import WHOLE
+from tests.support.crash_story import Ordeal, Story, told
 from tests.support.crash_world import configure
 
 pytestmark = pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.crash_parts import Kind
 from tests.support.crash_runners import Runners
 from tests.support.crash_story import Story, kill_each, told
 from tests.support.crash_world import World
@@ -29,7 +30,7 @@ def test_an_export_killed_anywhere_is_made_again_and_leaves_nothing(
 ) -> None:
     folder = scratch / f"exports-{kind}"
     folder.mkdir()
-    story = Story(folder, world, runners, METHODS[kind])
+    story = Story(folder, world, runners, Kind(METHODS[kind]))
     story.tell()
     steps = story.steps("mixed")
     plans = [{"kill_at": number} for number, step in enumerate(steps, 1) if EXPORTING.match(step)]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_checks import faults_at_end, files_of
-from tests.support.crash_story import WHOLE, Ordeal, Story, told
+from tests.support.crash_parts import WHOLE
+from tests.support.crash_story import Ordeal, Story, told
 from tests.support.crash_world import REGISTRIES, World, make_site
 
 pytestmark = pytest.mark.slow

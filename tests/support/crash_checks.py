@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from mergenode.adapters.store.sqlite_ledger import open_reader
-from mergenode.ledger.records import Duplicate, Folded, Rejected
+from mergenode.ledger.records import Duplicate, Folded, Rejected, Restated, Retracted
 from tests.support.crash_world import Site
 
 Files = dict[str, str]
@@ -32,18 +33,27 @@ class Outcomes:
     """Name, content and lineage."""
     rejected: tuple[str, ...]
     duplicates: tuple[str, ...]
+    retracted: tuple[str, ...]
+    restated: tuple[tuple[object, ...], ...]
+    """Generation, count, how, start, version rolled back to, statistics and lineage."""
+    members: tuple[str, ...]
 
 
 def outcomes_of(site: Site) -> Outcomes:
-    reader = open_reader(site.state / "ledger.sqlite")
-    try:
+    with closing(open_reader(site.state / "ledger.sqlite")) as reader:
         facts = [fact for _, fact in reader.facts()]
-    finally:
-        reader.close()
+        members = tuple(member.name for _, member in reader.members())
     return Outcomes(
         folded=tuple((f.name, f.content, f.lineage) for f in facts if isinstance(f, Folded)),
         rejected=tuple(f.name for f in facts if isinstance(f, Rejected)),
         duplicates=tuple(f.name for f in facts if isinstance(f, Duplicate)),
+        retracted=tuple(f.name for f in facts if isinstance(f, Retracted)),
+        restated=tuple(
+            (f.generation, f.count, f.how, f.start, f.rollback_to, f.statistics, f.lineage)
+            for f in facts
+            if isinstance(f, Restated)
+        ),
+        members=members,
     )
 
 
@@ -53,11 +63,18 @@ class Undisturbed:
 
     versions: dict[str, Files]
     outcomes: Outcomes
+    snapshots: frozenset[str] = frozenset()
+    """Generations that are kept beside the current one."""
     keep: int = 2
 
     @property
     def kept(self) -> list[str]:
         return sorted(self.versions)[-self.keep :]
+
+    @property
+    def generation(self) -> str:
+        """The current one: every fold and every restatement makes one."""
+        return f"g{len(self.outcomes.folded) + len(self.outcomes.restated):08d}"
 
 
 def latest_of(site: Site) -> str:
@@ -94,23 +111,29 @@ def faults_at_end(site: Site, truth: Undisturbed) -> list[str]:
         found.append(f"latest points at {latest_of(site)}, not {truth.kept[-1]}")
     if (outcomes := outcomes_of(site)) != truth.outcomes:
         found.append(f"the ledger tells {outcomes}, not {truth.outcomes}")
-    generation = f"g{len(truth.outcomes.folded):08d}"
-    allowed = {"base.json", "exported.json", "ledger.sqlite", "lock", "requests", "statistics"}
-    allowed |= {f"statistics/{generation}"}
+    found += faults_in_state(site, {truth.generation, *truth.snapshots})
+    return found
+
+
+def faults_in_state(site: Site, generations: set[str]) -> list[str]:
+    """Files that should not be in the state directory of a node at rest, and files that should."""
+    folders = {f"statistics/{generation}" for generation in generations}
+    allowed = {"base.json", "exported.json", "ledger.sqlite", "lock", "requests", "statistics", *folders}
     present = {str(path.relative_to(site.state)) for path in site.state.rglob("*")}
-    strays = {name for name in present - allowed if not name.startswith(f"statistics/{generation}/")}
+    strays = {name for name in present - allowed if os.path.dirname(name) not in folders}
+    strays -= {"changes"}  # a request made it; once answered, nothing is in it
     strays -= {"ledger.sqlite-wal", "ledger.sqlite-shm"}  # a reader leaves them, the next writer takes them over
     strays |= {name for name in present if "/." in f"/{name}"}
-    if strays or not allowed <= present:
-        found.append(f"state holds {sorted(strays)} and lacks {sorted(allowed - present)}")
-    return found
+    if not strays and allowed <= present:
+        return []
+    return [f"state holds {sorted(strays)} and lacks {sorted(allowed - present)}"]
 
 
 def finished_shards(site: Site) -> tuple[dict[str, tuple[int, int]], str]:
     """Inode and modification time of the shards that count in the folding folder, and the plan they belong to."""
-    folding = site.state / "folding"
-    plan = folding / "plan.json"
-    if not plan.exists():
+    folders = [site.state / "replaying" / "folding", site.state / "folding"]
+    folding = next((folder for folder in folders if (folder / "plan.json").exists()), None)
+    if folding is None:
         return {}, ""
     found = {}
     for record in folding.glob("shard-*.json"):
@@ -118,4 +141,4 @@ def finished_shards(site: Site) -> tuple[dict[str, tuple[int, int]], str]:
         if shard.exists():
             status = shard.stat()
             found[shard.name] = (status.st_ino, status.st_mtime_ns)
-    return found, plan.read_text()
+    return found, (folding / "plan.json").read_text()

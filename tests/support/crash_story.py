@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,13 @@ from tests.support.crash_checks import (
     latest_of,
     outcomes_of,
 )
+from tests.support.crash_parts import ALL_PARTS, Kind, Places
 from tests.support.crash_runners import Answer, Runners
-from tests.support.crash_world import REGISTRIES, Site, World, configure, make_site
+from tests.support.crash_world import Site, World, configure, make_site
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "first": (),
-    "dense": ("one",),
-    "mixed": ("one", "two"),
-    "last": ("one", "two", "three"),
-}
-"""Registries that a node of this part watches. ``first``: a new state directory, and a request."""
-
-WHOLE = "whole"
-"""Everything at once, from an empty state directory."""
+EVERYTHING, AFTER = "everything", "after"
+"""What an undisturbed node leaves of each part: with every version kept, and as nodes are configured here."""
+KEPT = {EVERYTHING: 99, AFTER: 2}
 
 
 @dataclass
@@ -39,7 +33,7 @@ class Story:
     scratch: Path
     world: World
     runners: Runners
-    method: Mapping[str, Any] = field(default_factory=lambda: {"name": "opcm"})
+    kind: Kind = field(default_factory=lambda: Kind({"name": "opcm"}))
     truths: dict[str, Undisturbed] = field(default_factory=dict)
     _number: int = 0
 
@@ -50,43 +44,37 @@ class Story:
     def site(self, part: str, **options: Any) -> Site:
         """A fresh site at the beginning of a part."""
         self._number += 1
-        options = {"method": self.method, **options}
-        site = Site(self.scratch / f"site-{self._number}")
-        if part == WHOLE:
-            return make_site(site.root, self.world, REGISTRIES, **options)
-        names = list(PARTS)
-        if part == names[0]:
-            return make_site(site.root, self.world, PARTS[part], **options)
-        before = names[names.index(part) - 1]
-        shutil.copytree(self.scratch / f"after-{before}", site.root, symlinks=True)
+        return self._begin(f"site-{self._number}", part, AFTER, **options)
+
+    def _begin(self, folder: str, part: str, label: str, *, places: Places | None = None, **options: Any) -> Site:
+        """``places``: see ``Ask.write``."""
+        here, site = ALL_PARTS[part], Site(self.scratch / folder)
+        options = {"method": self.kind.method, "snapshots": self.kind.snapshots, **options}
+        if not here.after:
+            return make_site(site.root, self.world, here.registries, **options)
+        shutil.copytree(self.scratch / f"{label}-{here.after}", site.root, symlinks=True)
         (site.root / "log").unlink()
-        configure(site, self.world, PARTS[part], **options)
+        configure(site, self.world, here.registries, **options)
+        for number, ask in enumerate(here.asks):
+            ask.write(site, number, places)
         return site
 
     def start(self, site: Site, plan: dict[str, Any] | None = None, *actions: str, **fields: Any) -> Answer:
         return self.runners.do(site.root, *(actions or ("run",)), plan=plan, roots=self.roots, **fields)
 
     def tell(self) -> None:
-        """Run the story undisturbed, with every version kept, and remember what it made of each part."""
-        everything, kept = map(self._empty, ("everything", "kept"))
-        for part, registries in PARTS.items():
-            self._tell(part, registries, everything, kept)
-            shutil.copytree(kept.root, self.scratch / f"after-{part}", symlinks=True)
-        everything, kept = map(self._empty, ("everything-2", "kept-2"))
-        self._tell(WHOLE, tuple(REGISTRIES), everything, kept)
+        """Run the story undisturbed and remember what it makes of each part."""
+        for part in self.kind.parts:
+            everything, kept = (self._undisturbed(part, label) for label in KEPT)
+            truth = self.truths[part] = _truth_of(everything)
+            assert bool(truth.snapshots) <= bool(self.kind.snapshots), truth.snapshots
+            assert not (faults := faults_at_end(kept, truth)), faults
 
-    def _empty(self, name: str) -> Site:
-        return make_site(self.scratch / name, self.world, method=self.method)
-
-    def _tell(self, part: str, registries: tuple[str, ...], everything: Site, kept: Site) -> None:
-        for site, keep in ((everything, 99), (kept, 2)):
-            configure(site, self.world, registries, keep=keep, method=self.method)
-            answer = self.start(site, None, "run", "verify")
-            assert answer["status"] == 0 and answer["problems"] == [], answer
-        folders = [path for path in everything.published.iterdir() if path.name.startswith("v")]
-        truth = Undisturbed({path.name: files_of(path) for path in folders}, outcomes_of(everything))
-        assert not (faults := faults_at_end(kept, truth)), faults
-        self.truths[part] = truth
+    def _undisturbed(self, part: str, label: str) -> Site:
+        site = self._begin(f"{label}-{part}", part, label, keep=KEPT[label])
+        answer = self.start(site, None, "run", "verify", replay=True)
+        assert answer["status"] == 0 and answer["problems"] == [], answer
+        return site
 
     def steps(self, part: str, **fields: Any) -> list[str]:
         """Every durable operation of an undisturbed node in this part, in order; ``/`` marks one that has a half."""
@@ -94,6 +82,15 @@ class Story:
         answer = self.start(site, None, **fields)
         shutil.rmtree(site.root)
         return list(answer["ops"])
+
+
+def _truth_of(everything: Site) -> Undisturbed:
+    outcomes = outcomes_of(everything)
+    versions = {path.name: files_of(path) for path in everything.published.iterdir() if path.name.startswith("v")}
+    truth = Undisturbed(versions, outcomes)
+    generations = {path.name for path in (everything.state / "statistics").iterdir()}
+    assert truth.generation == max(generations), generations
+    return replace(truth, snapshots=frozenset(generations - {truth.generation}))
 
 
 @dataclass
@@ -145,8 +142,7 @@ class Ordeal:
 
     def _check_resumed(self, finished: dict[str, tuple[int, int]], plan: str) -> None:
         """Shards that counted when the last fold of the part was killed are in its generation, untouched."""
-        generation = len(self.truth.outcomes.folded)
-        folder = self.site.state / "statistics" / f"g{generation:08d}"
+        folder = self.site.state / "statistics" / self.truth.generation
         if not plan or (folder / "plan.json").read_text() != plan:
             return
         for name, before in finished.items():
@@ -160,6 +156,14 @@ def kill_plans(steps: Sequence[str]) -> list[dict[str, Any]]:
     """A kill before every operation, and in the middle of every write. After one is before the next."""
     plans = [{"kill_at": number} for number in range(1, len(steps) + 1)]
     return plans + [{"kill_at": n, "half": True} for n, step in enumerate(steps, 1) if step.endswith("/")]
+
+
+def some_plans(steps: Sequence[str], often: int, rare: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Every ``often``-th kill at a step in the state directory, every ``rare``-th where versions come and go."""
+    publishing, other = [], []
+    for plan in kill_plans(steps):
+        (publishing if "published/" in steps[plan["kill_at"] - 1] else other).append(plan)
+    return other[seed % often :: often] + publishing[seed % rare :: rare]
 
 
 def kill_each(story: Story, part: str, plans: Sequence[dict[str, Any]], **fields: Any) -> tuple[list[str], int, int]:

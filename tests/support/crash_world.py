@@ -169,7 +169,7 @@ def make_site(root: Path, world: World, registries: Iterable[str] = (), **option
 
 def configure(
     site: Site, world: World, registries: Iterable[str], *, name: str = "node", keep: int = 2, threads: int = 1,
-    every: int = 1, method: Mapping[str, Any] | None = None,
+    every: int = 1, method: Mapping[str, Any] | None = None, snapshots: Mapping[str, int] | None = None,
 ) -> None:  # fmt: skip
     """Write the settings file: these registries of the world, everything complete as soon as it is listed."""
     settings = {
@@ -183,6 +183,7 @@ def configure(
         "publish": {"path": str(site.published), "keep": keep, "every": {"contributions": every}},
         "engine": {"threads": threads, "device": "cpu"},
         "http": {"listen": None},
+        "snapshots": dict(snapshots or {}),
     }
     site.config.write_text(json.dumps(settings))
 

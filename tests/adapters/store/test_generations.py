@@ -99,7 +99,10 @@ def test_discard_removes_the_fold_and_nothing_else(generations: FolderGeneration
 def test_removals_that_a_kill_interrupted_are_finished(generations: FolderGenerations, tidy: str) -> None:
     fold(generations, "a")
     generations.install(1)
-    strays = [generations.statistics / ".g00000000.removing", generations.state / ".folding.removing"]
+    strays = [
+        generations.statistics / ".g00000000.removing",
+        *(generations.state / f".{name}.removing" for name in ("folding", "replaying")),
+    ]
     for stray in strays:
         stray.mkdir()
         (stray / "shard").write_text("x")
