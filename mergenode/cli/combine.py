@@ -43,7 +43,9 @@ def combine(state_a: Path, state_b: Path, base: Path, output: Path, as_json: boo
         base=base,
         output=output,
         resources=Resources(
-            memory_limit=memory_limit(given["memory_limit"]), threads=thread_count(given["threads"]), device=given["device"]
+            memory_limit=memory_limit(given["memory_limit"]),
+            threads=thread_count(given["threads"]),
+            device=given["device"],
         ),
     )
     with TerminalProgress() as progress:
