@@ -23,11 +23,14 @@ import torch
 from torch import Tensor
 
 from mergenode.errors import UsageError
-from mergenode.maths.norms import CHUNK, chunks, exact_total
+from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, wide_buffer, wide_square
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
+
+_TINY = 1e-37
+"""Below any weight: where nobody weighs anything the quotient is 0."""
 
 _ROUNDING = 4.0
 """Of a weight that was taken back, this many units in the last place are left: no more than rounding."""
@@ -63,23 +66,26 @@ def fisher(
             return statistics["first"]
         return scaling.publish(spec, base, weighted_mean(statistics, base))
 
-    def importance(incoming: Incoming) -> Tensor | float:
-        """F of a contribution, element by element; a number where its side-car says nothing."""
-        found = incoming.side.get("fisher")
-        if found is None:
-            return least
+    def inverse(incoming: Incoming) -> float:
+        """What a contribution's F is multiplied with."""
         typical = float(incoming.side["fisher_rms"]) if normalise and "fisher_rms" in incoming.side else 1.0
-        return found.mul(1.0 / typical if typical > 0 else 0.0).add_(least)
+        return 1.0 / typical if typical > 0 else 0.0
+
+    def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        return _Fold(statistics, base, incoming, (least, inverse(incoming), 1)).run()
+
+    def retract(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        return _Fold(statistics, base, incoming, (least, inverse(incoming), -1)).run()
 
     return Method(
         name="fisher",
         reference="Matena and Raffel 2022, Merging models with Fisher-weighted averaging, arXiv 2111.09832, eq. 4",
         options={"floor": least, "normalise": normalise, **scaling.options},
-        fold=lambda spec, statistics, base, incoming: _add(statistics, base, incoming, importance(incoming), 1),
+        fold=fold,
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: True,
-        working_bytes=lambda spec: 12 * 8 * CHUNK,
+        working_bytes=lambda spec: 5 * 8 * CHUNK,
         needs_totals=False,
         ignores_untouched=True,
         uses_totals=lambda spec: False,
@@ -89,7 +95,7 @@ def fisher(
         needs=frozenset({"fisher"}),
         sides=lambda spec: frozenset({"fisher"}),
         combine=_combine,
-        retract=lambda spec, statistics, base, incoming: _add(statistics, base, incoming, importance(incoming), -1),
+        retract=retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
     )
@@ -117,56 +123,69 @@ def _combine(spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor
     return {"weighted": _weighted(left, base) + _weighted(right, base), "weights": weights}
 
 
-def _add(statistics: Statistics, base: Tensor, incoming: Incoming, importance: Tensor | float, sign: int) -> Folded:
-    """Add (sign 1) or take away (sign -1) a contribution, chunk by chunk. Tensors of the result are new."""
-    delta, flat_base = incoming.delta.reshape(-1), base.reshape(-1)
-    fishers = importance if isinstance(importance, Tensor) else delta.new_tensor(importance).expand(delta.shape)
-    fishers = fishers.reshape(-1)
-    tuned = incoming.tuned.reshape(-1) if incoming.tuned is not None and not statistics else None
-    before = {name: tensor.reshape(-1) for name, tensor in statistics.items()}
-    after = {name: torch.empty_like(delta) for name in ("weighted" if tuned is None else "first", "weights")}
-    parts: dict[str, list[float]] = {"delta_sq": [], "merge_sq": [], "dot": []}
-    for part in chunks(delta.numel()):
-        here, there = ({name: tensor[part] for name, tensor in side.items()} for side in (before, after))
-        if tuned is not None:
-            there["first"].copy_(tuned[part])
-            there["weights"].copy_(fishers[part])
+class _Fold:
+    """One contribution that enters (sign 1) or leaves (sign -1), chunk by chunk in scratch that stays in the cache."""
+
+    def __init__(self, statistics: Statistics, base: Tensor, incoming: Incoming, how: tuple[float, float, int]) -> None:
+        """``how``: floor, factor of F, sign."""
+        self.incoming, self.base, self.delta = incoming, base.reshape(-1), incoming.delta.reshape(-1)
+        found = incoming.side.get("fisher")
+        self.fishers = found.reshape(-1) if found is not None else None
+        self.floor, self.inverse, self.sign = incoming.delta.new_tensor(how[0]), how[1], how[2]
+        self.tuned = incoming.tuned.reshape(-1) if incoming.tuned is not None and not statistics else None
+        self.before = {name: tensor.reshape(-1) for name, tensor in statistics.items()}
+        names = ("weighted" if self.tuned is None else "first", "weights")
+        self.after = {name: torch.empty_like(self.delta) for name in names}
+        self.scratch = [torch.empty_like(self.delta[:CHUNK]) for _ in range(3)]
+        self.wide = wide_buffer(self.delta.numel(), self.delta.device)
+        self.sums: dict[str, list[float]] = {"delta_sq": [], "merge_sq": [], "dot": []}
+
+    def run(self) -> Folded:
+        for part in chunks(self.delta.numel()):
+            self._chunk(part)
+        sums = {name: exact_total(found) for name, found in self.sums.items() if found or self.incoming.observe}
+        sums["kept_sq"] = sums.setdefault("delta_sq", 0.0)
+        shape = self.incoming.delta.shape
+        return Folded({name: tensor.view(shape) for name, tensor in self.after.items()}, sums)
+
+    def _chunk(self, part: slice) -> None:
+        delta, weights, sign = self.delta[part], self.after["weights"][part], self.sign
+        importance, merged, divisor = (tensor[: len(delta)] for tensor in self.scratch)
+        if self.fishers is None:
+            importance.fill_(self.floor)
         else:
-            arriving = (delta[part], fishers[part], sign * incoming.weight, sign)
-            _count(here, there, flat_base[part], arriving)
-        _look(parts, delta[part], here, there, flat_base[part], observe=incoming.observe)
-    sums = {name: exact_total(found) for name, found in parts.items() if found}
-    sums["kept_sq"] = sums.setdefault("delta_sq", 0.0)
-    if incoming.observe:
-        sums = {"merge_sq": 0.0, "dot": 0.0, **sums}
-    return Folded({name: tensor.view(incoming.delta.shape) for name, tensor in after.items()}, sums)
+            torch.add(self.floor, self.fishers[part], alpha=self.inverse, out=importance)
+        before = {name: tensor[part] for name, tensor in self.before.items()}
+        if self.incoming.observe and before:
+            torch.div(
+                _weighted(before, self.base[part]), torch.clamp(before["weights"], min=_TINY, out=divisor), out=merged
+            )
+            self.sums["dot"].append(shown_inner(delta, merged))
+        if self.tuned is not None:
+            self.after["first"][part].copy_(self.tuned[part])
+            weights.copy_(importance)
+            merged.copy_(delta)
+        else:
+            weighted = self.after["weighted"][part]
+            if before:
+                torch.addcmul(_weighted(before, self.base[part]), delta, importance, value=sign, out=weighted)
+                torch.add(before["weights"], importance, alpha=sign * self.incoming.weight, out=weights)
+            else:
+                torch.mul(delta, importance, out=weighted)
+                torch.mul(importance, self.incoming.weight, out=weights)
+            if sign < 0:
+                _forget_rounding(before["weights"], weighted, weights)
+            if self.incoming.observe:
+                torch.div(weighted, torch.clamp(weights, min=_TINY, out=divisor), out=merged)
+        if self.incoming.observe:
+            self.sums["delta_sq"].append(wide_square(delta, self.wide))
+            self.sums["merge_sq"].append(shown_inner(merged, merged))
+        else:
+            self.sums["delta_sq"].append(shown_inner(delta, delta))
 
 
-def _count(before: Statistics, after: Statistics, base: Tensor, arriving: tuple[Tensor, Tensor, float, int]) -> None:
-    """One chunk of both sums, written into ``after``. ``arriving``: w T, F, signed w, sign."""
-    delta, fishers, weight, sign = arriving
-    if not before:
-        torch.mul(delta, fishers, out=after["weighted"]).mul_(sign)
-        torch.mul(fishers, weight, out=after["weights"])
-        return
-    torch.addcmul(_weighted(before, base), delta, fishers, value=sign, out=after["weighted"])
-    torch.add(before["weights"], fishers, alpha=weight, out=after["weights"])
-    if sign < 0:
-        rounding = before["weights"] * (_ROUNDING * torch.finfo(delta.dtype).eps)
-        gone = after["weights"] <= rounding
-        for tensor in after.values():
-            tensor.masked_fill_(gone, 0.0)
-
-
-def _look(
-    parts: dict[str, list[float]], delta: Tensor, before: Statistics, after: Statistics, base: Tensor, *, observe: bool
-) -> None:
-    """Squared norms of one chunk, in fp64, with the merged task vector as the running merge."""
-    if not observe:
-        parts["delta_sq"].append(torch.dot(delta, delta).item())
-        return
-    moved, merged = delta.double(), weighted_mean(after, base).double()
-    parts["delta_sq"].append(torch.dot(moved, moved).item())
-    parts["merge_sq"].append(torch.dot(merged, merged).item())
-    if before:
-        parts["dot"].append(torch.dot(moved, weighted_mean(before, base).double()).item())
+def _forget_rounding(before: Tensor, weighted: Tensor, weights: Tensor) -> None:
+    """What subtraction leaves of a weight that was all there was is no weight. In place."""
+    gone = weights <= before * (_ROUNDING * torch.finfo(weights.dtype).eps)
+    weighted.masked_fill_(gone, 0.0)
+    weights.masked_fill_(gone, 0.0)

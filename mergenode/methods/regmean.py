@@ -156,7 +156,7 @@ class _RegMean:
         m, n = spec.shape
         itemsize = 8 if spec.dtype is DType.F64 else 4
         folding = itemsize * (n * n + 2 * m * n)
-        solving = 8 * (2 * n * n + 3 * min(m, _ROWS) * n) + itemsize * m * n
+        solving = 8 * (n * n + 2 * min(m, _ROWS) * n) + itemsize * m * n
         return max(folding, solving) + SCRATCH_BYTES + 8 * CHUNK
 
 
@@ -223,8 +223,8 @@ def _size(product: Tensor, gram: Tensor) -> float:
 def _solution(spec: TensorSpec, statistics: Statistics) -> Tensor:
     """M = product gram^-1 (d_out, d_in), a new tensor, solved in fp64 by Cholesky in blocks of rows."""
     gram, product = statistics["gram"], statistics["product"]
-    factor, info = torch.linalg.cholesky_ex(gram.double())
-    if int(info):
+    factor, info = gram.double().mT, torch.empty((), dtype=torch.int32)  # in the order in which LAPACK works in place
+    if int(torch.linalg.cholesky_ex(factor, out=(factor, info)).info):
         raise FatalError(
             f"the Gram matrix of {spec.name!r} {list(spec.shape)} is not positive definite",
             hint="Run `mergenode verify`; when it finds no damage, raise `ridge` or add this tensor to `exclude`.",
@@ -232,5 +232,6 @@ def _solution(spec: TensorSpec, statistics: Statistics) -> Tensor:
     merged = torch.empty_like(product)
     for start in range(0, len(product), _ROWS):
         rows = slice(start, start + _ROWS)
-        merged[rows] = torch.cholesky_solve(product[rows].mT.double(), factor).mT
+        half = torch.linalg.solve_triangular(factor.mT, product[rows].double(), upper=True, left=False)
+        merged[rows] = torch.linalg.solve_triangular(factor, half, upper=False, left=False)
     return merged

@@ -154,7 +154,7 @@ def _state_factor(pieces: Pieces) -> float:
 def _working_bytes(spec: TensorSpec, pieces: Pieces) -> int:
     """What a fold adds to inputs and outputs: the sums of a first contribution, ranks, blocks of rows in fp64."""
     itemsize = 8 if spec.dtype is DType.F64 else 4
-    first = int((_state_factor(pieces) + 1) * itemsize * spec.numel)
+    first = int(_state_factor(pieces) * itemsize * spec.numel)
     block = max(CHUNK, pieces.columns)
     return first + 24 * 8 * pieces.number + 8 * 8 * block
 

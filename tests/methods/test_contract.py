@@ -22,7 +22,7 @@ CONFIGURATIONS += [("ties", {"density": 1.0}), ("tsvm", {"rank_share": 0.5})]
 SELECTIVE = ("tsvm", "dare", "magmax", "widen", "fisher", "regmean")
 """What enters a running merge there is not the difference between after and before."""
 RELATIVE = 1e-6
-SHOWN = ("ties", "dare", "magmax")
+SHOWN = ("ties", "dare", "magmax", "fisher")
 """Their kept_sq, merge_sq and dot are for people to look at, to fp32 accuracy."""
 
 

@@ -137,9 +137,9 @@ def side_key(kind: str, name: str) -> str:
 def side_bytes(sides: Iterable[str], spec: TensorSpec, elements: int) -> int:
     """Most bytes that the side-cars of one contribution take in a step: as stored, converted, checked, as used."""
     wide = accumulator_dtype(spec).itemsize
-    grams = 8 + wide, check_bytes(1)
     width = spec.shape[-1] if spec.shape else 1
-    return sum(elements * (8 + 2 * wide) if kind == "fisher" else width * width * sum(grams) for kind in sides)
+    needs = {"fisher": elements * (8 + wide), "gram": width * width * (4 + wide) + check_bytes(width)}
+    return sum(needs[kind] for kind in sides)
 
 
 def incoming(
