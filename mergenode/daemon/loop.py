@@ -117,12 +117,12 @@ class Loop:
             if name not in self.seen.unreachable:
                 mine = sum(1 for candidate in waiting if candidate.registry == name)
                 self.line.observer.listed(name, listing, mine)
-        if not waiting:
+        if not (waiting or self._asked):
             self._forget_interrupted_fold()
         self._measure()
 
     def _forget_interrupted_fold(self) -> None:
-        """Finished shards wait for their contribution; when it is nowhere in sight any more they only take space."""
+        """Finished shards wait for their contribution or request; when it is nowhere in sight they only take space."""
         if self.seen.unreachable or any(listing.unsettled for listing in self.seen.listings.values()):
             return
         try:
