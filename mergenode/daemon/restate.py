@@ -38,15 +38,20 @@ def restate(line: Line, change: Change) -> Restated | None:
     head = line.ledger.head()
     started = line.clock.monotonic()
     line.generations.recover(head.generation)
-    leaving = leaving_members(line.ledger, change)
-    if not leaving:
+    try:
+        leaving = leaving_members(line.ledger, change)
+        if not leaving:
+            tidy(line, line.restater.clear)
+            return None
+        way = way_to(
+            line.ledger, change, leaving, retractable=line.retractable,
+            snapshots=line.generations.snapshots(head.generation), is_at_hand=line.restater.is_at_hand,
+        )  # fmt: skip
+        result = line.restater.restate(way, line.observer)
+    except RejectedError:
+        # Nobody goes on from there: removed before the answer, no kill leaves half a replay behind.
         tidy(line, line.restater.clear)
-        return None
-    way = way_to(
-        line.ledger, change, leaving, retractable=line.retractable,
-        snapshots=line.generations.snapshots(head.generation), is_at_hand=line.restater.is_at_hand,
-    )  # fmt: skip
-    result = line.restater.restate(way, line.observer)
+        raise
     return _commit(line, change, head, (way, result, leaving), line.clock.monotonic() - started)
 
 
