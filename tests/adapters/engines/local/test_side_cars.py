@@ -17,11 +17,13 @@ from mergenode.adapters.engines.local import shards
 from mergenode.adapters.engines.local.engine import Resources
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
+from mergenode.adapters.engines.local.restate import LocalRestater
 from mergenode.daemon.contribute import judge
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.ledger.restatement import Subtract
 from mergenode.methods import METHODS, build_method
 from mergenode.ports.engine import Stopped
-from mergenode.types import Candidate, Digest
+from mergenode.types import Candidate, Digest, Head
 from tests.support import literal_sums
 from tests.support.local_node import LocalNode, load_model, merge, same_bits
 from tests.support.models import EMBEDDING, HEAD, fine_tune, random_base, write_model
@@ -315,3 +317,40 @@ def test_one_shot_and_node_agree_for_bare_files_and_directories(tmp_path: Path) 
         merge(base, tmp_path / f"{method}-merged", models, method=method)
         published, merged = node.published(tmp_path / method / "out"), load_model(tmp_path / f"{method}-merged")
         assert all(same_bits(published[name], merged[name]) for name in merged)
+
+
+# ---- taken back
+
+
+@pytest.mark.parametrize("method", NEEDY)
+def test_what_is_subtracted_takes_its_side_car_with_it(tmp_path: Path, method: str) -> None:
+    base, models = world(tmp_path, 3)
+    node, other = (LocalNode(tmp_path / name, base, method) for name in ("node", "other"))
+    for model in models:
+        node.fold(model)
+    for model in (models[0], models[2]):
+        other.fold(model)
+    removed = Candidate("inbox", "1", "1", str(models[1]), content=node.results[1].content, forced=True)
+    result = LocalRestater(node.engine).restate(Subtract(node.head, (removed,)), node.observer)
+    node.generations.install(4)
+    node.generations.retire(4)
+    node.head = Head(4, 2, result.totals, result.statistics)
+    published, wanted, tensors = node.published(tmp_path / "out"), other.published(tmp_path / "wanted"), random_base()
+    for name, tensor in wanted.items():
+        if tensor.is_floating_point() and tensor.numel():
+            moved = (tensor.double() - tensors[name].double()).norm()
+            rounding = torch.finfo(tensor.dtype).eps * tensor.double().norm()
+            assert (published[name].double() - tensor.double()).norm() <= 1e-4 * moved + rounding, name
+
+
+@pytest.mark.parametrize("method", NEEDY)
+def test_with_another_side_car_it_cannot_be_taken_back(tmp_path: Path, method: str) -> None:
+    base, models = world(tmp_path)
+    node = LocalNode(tmp_path / "node", base, method)
+    for model in models:
+        node.fold(model)
+    change(place_of(models[0], method), lambda tensors: tensors[SQUARE].mul_(2.0))
+    removed = Candidate("inbox", "0", "1", str(models[0]), content=node.results[0].content, forced=True)
+    with pytest.raises(RejectedError) as caught:
+        LocalRestater(node.engine).restate(Subtract(node.head, (removed,)), node.observer)
+    assert caught.value.reason is RejectReason.DIGEST_MISMATCH
