@@ -54,7 +54,10 @@ class FolderChangeRequests:
             if not self.directory.is_dir():
                 return ()
             found = sorted(path for path in self.directory.iterdir() if _is_request(path))
-            return tuple(_read(path) for path in found)
+            for path in found:
+                if path.with_suffix(_REFUSAL).exists():
+                    path.unlink(missing_ok=True)  # a kill came between the answer and this
+            return tuple(_read(path) for path in found if path.exists())
 
     def done(self, change: Change) -> None:
         with disk_errors(self.directory):
@@ -79,6 +82,7 @@ class FolderChangeRequests:
                 answer = json.loads(path.read_bytes())
             except FileNotFoundError:
                 return None
+            path.with_suffix(_REQUEST).unlink(missing_ok=True)  # first: once told, it is never carried out
             path.unlink()
         return str(answer["message"]), str(answer["hint"])
 
