@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -56,13 +56,20 @@ def fail_together(
     return fired, ordeal.finish()
 
 
-@pytest.mark.parametrize(("part", "number", "half"), [
-    ("first", errno.ENOSPC, True),
-    ("dense", errno.ENOSPC, True),
-    ("dense", errno.EIO, False),
-    ("mixed", errno.ENOSPC, False),
+@pytest.mark.parametrize(("kind", "part", "number", "half"), [
+    ("opcm", "first", errno.ENOSPC, True),
+    ("opcm", "dense", errno.ENOSPC, True),
+    ("opcm", "dense", errno.EIO, False),
+    ("opcm", "mixed", errno.ENOSPC, False),
+    ("summing", "dense", errno.ENOSPC, True),
+    ("summing", "retract", errno.ENOSPC, True),
+    ("replaying", "rollback", errno.EIO, False),
+    ("replaying", "retract", errno.ENOSPC, True),
 ])  # fmt: skip
-def test_no_write_that_fails_loses_or_changes_anything(story: Story, part: str, number: int, half: bool) -> None:
+def test_no_write_that_fails_loses_or_changes_anything(
+    stories: Callable[[str], Story], kind: str, part: str, number: int, half: bool
+) -> None:
+    story = stories(kind)
     labels = writes(story, part)
     groups = [labels[start :: len(labels) // TOGETHER] for start in range(len(labels) // TOGETHER)]
 
