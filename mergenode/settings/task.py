@@ -7,7 +7,6 @@ from pydantic import field_validator
 from mergenode.settings.quantities import ConfigPath, Size
 from mergenode.settings.section import Section, setting
 
-
 LEAST_MEMORY = 256 << 20
 
 
