@@ -118,15 +118,16 @@ class Loop:
                 mine = sum(1 for candidate in waiting if candidate.registry == name)
                 self.line.observer.listed(name, listing, mine)
         if not (waiting or self._asked):
-            self._forget_interrupted_fold()
+            self._forget_interrupted_work()
         self._measure()
 
-    def _forget_interrupted_fold(self) -> None:
+    def _forget_interrupted_work(self) -> None:
         """Finished shards wait for their contribution or request; when it is nowhere in sight they only take space."""
         if self.seen.unreachable or any(listing.unsettled for listing in self.seen.listings.values()):
             return
         try:
             self.line.generations.discard()
+            self.line.restater.clear()
         except TransientError as error:
             self.line.observer.message("warning", f"removed at the next chance: {error.message}", hint=error.hint)
 
