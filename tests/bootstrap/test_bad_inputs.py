@@ -32,8 +32,8 @@ NEVER_FINISHED = {
 class Run:
     """One node over everything, run twice: as it lies there, then with everything left asked for."""
 
-    def __init__(self, root: Path) -> None:
-        self.node = RealNode(root)
+    def __init__(self, root: Path, method: str) -> None:
+        self.node = RealNode(root, method={"name": method})
         self.entries: dict[str, BadCheckpoint] = {}
         for case in CORPUS:
             self.entries[case.build(self.node.inbox, self.node.base).name] = case
@@ -59,9 +59,10 @@ class Run:
             self.unasked.append(entry)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    yield Run(tmp_path_factory.mktemp("corpus"))
+@pytest.fixture(scope="module", params=["opcm", "aswudi"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """By one weight after the other, and by several statistics per weight and a decomposition per version."""
+    yield Run(tmp_path_factory.mktemp("corpus"), request.param)
 
 
 def test_every_bad_checkpoint_has_its_documented_outcome(run: Run) -> None:
@@ -71,6 +72,7 @@ def test_every_bad_checkpoint_has_its_documented_outcome(run: Run) -> None:
         if run.first.get(entry) != expected:
             wrong.append((case.name, expected, run.first.get(entry)))
     assert wrong == []
+    assert len(run.entries) == len(CORPUS) >= 60
 
 
 def test_good_ones_before_and_after_are_folded_and_nothing_else(run: Run) -> None:
