@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -12,13 +13,14 @@ from tests.support.crash_swaps import SWAPS
 pytestmark = pytest.mark.slow
 
 WHERE = {
-    "append_before_install": ("dense", r"rename state/folding|fsync state/statistics "),
-    "retire_before_append": ("dense", r"unlink state/statistics/.g00000001.removing|sqlite COMMIT"),
-    "latest_before_rename": ("dense", r"create published/.v000002.staging|rename published"),
-    "rename_before_complete": ("dense", r"create published/v000002"),
-    "record_before_shard": ("dense", r"pwrite state/folding/shard-"),
-    "remove_in_place": ("mixed", r"unlink published|rmdir published"),
-    "shard_not_synced": ("dense", r"pwrite state/folding/shard-|create state/folding/shard-"),
+    "append_before_install": ("opcm", "dense", r"rename state/folding|fsync state/statistics "),
+    "retire_before_append": ("opcm", "dense", r"unlink state/statistics/.g00000001.removing|sqlite COMMIT"),
+    "latest_before_rename": ("opcm", "dense", r"create published/.v000002.staging|rename published"),
+    "rename_before_complete": ("opcm", "dense", r"create published/v000002"),
+    "record_before_shard": ("opcm", "dense", r"pwrite state/folding/shard-"),
+    "remove_in_place": ("opcm", "mixed", r"unlink published|rmdir published"),
+    "shard_not_synced": ("opcm", "dense", r"pwrite state/folding/shard-|create state/folding/shard-"),
+    "forget_request_first": ("summing", "retract", r"pwrite state/folding/shard-"),
 }
 
 
@@ -27,8 +29,9 @@ def test_every_swap_is_tried() -> None:
 
 
 @pytest.mark.parametrize("swap", WHERE)
-def test_a_swap_shows_under_kills_and_only_there(story: Story, swap: str) -> None:
-    part, pattern = WHERE[swap]
+def test_a_swap_shows_under_kills_and_only_there(stories: Callable[[str], Story], swap: str) -> None:
+    kind, part, pattern = WHERE[swap]
+    story = stories(kind)
     power_loss = swap == "shard_not_synced"
     steps = story.steps(part, swaps=[swap])
     plans = [

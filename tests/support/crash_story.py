@@ -143,7 +143,7 @@ class Ordeal:
     def _check_resumed(self, finished: dict[str, tuple[int, int]], plan: str) -> None:
         """Shards that counted when the last fold of the part was killed are in its generation, untouched."""
         folder = self.site.state / "statistics" / self.truth.generation
-        if not plan or (folder / "plan.json").read_text() != plan:
+        if not plan or not folder.is_dir() or (folder / "plan.json").read_text() != plan:
             return
         for name, before in finished.items():
             status = (folder / name).stat()

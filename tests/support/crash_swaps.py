@@ -13,6 +13,8 @@ from mergenode.adapters.publishers import folder
 from mergenode.adapters.publishers.folder import FolderPublisher
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
+from mergenode.daemon.loop import Loop
+from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Fact, Folded
 
 
@@ -112,6 +114,17 @@ def shard_not_synced() -> None:
     SafetensorsWriter.__init__ = lazy  # type: ignore[method-assign]  # a defect on purpose
 
 
+def forget_request_first() -> None:
+    """A request to change the merge is removed before its facts are in the ledger."""
+    carry_out = Loop._restate
+
+    def forget_first(self: Loop, change: Change) -> None:
+        self.changes.done(change)
+        carry_out(self, change)
+
+    Loop._restate = forget_first  # type: ignore[method-assign]  # a defect on purpose
+
+
 SWAPS: Mapping[str, Callable[[], None]] = {
     swap.__name__: swap
     for swap in (
@@ -122,5 +135,6 @@ SWAPS: Mapping[str, Callable[[], None]] = {
         record_before_shard,
         remove_in_place,
         shard_not_synced,
+        forget_request_first,
     )
 }
