@@ -24,7 +24,7 @@ def run_setting(
 ) -> dict[str, Any]:
     """Everything that the report says about one setting. What was measured before is not measured again.
 
-    ``rows``: test rows per task, None for all. ``keep`` is given what was found so far, after each phase.
+    ``rows``: test rows per task, None for all. ``keep`` is given what was found so far, after each method.
     """
     tasks = TASKS[: max(SIZES[setting.name])]
     experts = experts_of(setting, tasks)
@@ -33,14 +33,17 @@ def run_setting(
         "recipe": {"rows": setting.recipe.rows, "epochs": setting.recipe.epochs, "shards": setting.shards},
         **_references(bench, experts, tasks, rows),
     }
-    found["first"] = [run_job(bench, first_job(setting, contestant, rows)) for contestant in contestants]
-    keep(found)
-    found["sweeps"] = [
-        run_job(bench, job) for contestant in contestants if (job := sweep_job(setting, contestant, rows))
-    ]
-    keep(found)
-    found["others"] = [result for row in contestants for result in _other_orders(bench, setting, row, rows)]
-    keep(found)
+    found |= {"first": [], "others": [], "sweeps": []}
+    for contestant in contestants:
+        found["first"].append(run_job(bench, first_job(setting, contestant, rows)))
+        keep(found)
+    for contestant in contestants:
+        job = sweep_job(setting, contestant, rows)
+        found["sweeps"] += [run_job(bench, job)] if job else []
+        keep(found)
+    for contestant in contestants:
+        found["others"] += _other_orders(bench, setting, contestant, rows)
+        keep(found)
     return found
 
 

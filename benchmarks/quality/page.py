@@ -28,13 +28,15 @@ def main_table(summary: Summary) -> Table:
     """Accuracy and share kept by size, scale by the norm rule, backward transfer, cost."""
     sizes = list(summary["sizes"])
     last = sizes[-1]
-    head = ["method", *(f"kept, n={size}" for size in sizes), f"accuracy, n={last}", "± s.e.", f"norm rule, n={last}",
-            "orders, points", "backward", "state MB", "CPU s/fold", "CPU s export"]  # fmt: skip
+    ruled = [size for size in sizes if sum("kept_by_norm_rule" in _at(row, size) for row in summary["rows"]) > 1]
+    by_norm = ruled[-1] if ruled else last
+    head = ["method", *(f"kept, n={size}" for size in sizes), f"accuracy, n={last}", "± s.e.",
+            f"norm rule, n={by_norm}", "orders, points", "backward", "state MB", "CPU s/fold", "CPU s export"]  # fmt: skip
     rows = [
         _reference("base", summary, "base", "0 %"),
         _reference("experts", summary, "experts", "100 %"),
     ]
-    rows += [_line(row, sizes, last) for row in summary["rows"]]
+    rows += [_line(row, sizes, by_norm) for row in summary["rows"]]
     return head, rows
 
 
@@ -43,8 +45,13 @@ def _reference(label: str, summary: Summary, field: str, kept: str) -> list[str]
     return [label, *(kept for _ in sizes), f"{sizes[list(sizes)[-1]][field]:.3f}", *[""] * 7]
 
 
-def _line(row: Mapping[str, Any], sizes: Sequence[str], last: str) -> list[str]:
-    at = row["sizes"]
+def _at(row: Mapping[str, Any], size: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = row["sizes"].get(size, {})
+    return found
+
+
+def _line(row: Mapping[str, Any], sizes: Sequence[str], by_norm: str) -> list[str]:
+    at, last = row["sizes"], sizes[-1]
     final = at.get(last, {})
     orders = final.get("kept_by_order", [0.0])
     return [
@@ -52,13 +59,20 @@ def _line(row: Mapping[str, Any], sizes: Sequence[str], last: str) -> list[str]:
         *(_percent(at[size]["kept"]) if size in at else "" for size in sizes),
         f"{final['accuracy']:.3f}" if final else "",
         f"{final['error']:.3f}" if final else "",
-        _percent(final.get("kept_by_norm_rule")),
-        f"{100 * (max(orders) - min(orders)):.1f}" if len(orders) > 1 else "same model",
+        _percent(_at(row, by_norm).get("kept_by_norm_rule")),
+        _spread(row, orders),
         "" if row["backward_transfer"] is None else f"{100 * row['backward_transfer']:+.1f}",
         f"{row['state_bytes'] / 1e6:.0f}" if "state_bytes" in row else "",
         f"{row['fold_cpu'] / int(last):.2f}" if "fold_cpu" in row else "",
         f"{row['export_cpu']:.2f}" if "export_cpu" in row else "",
     ]
+
+
+def _spread(row: Mapping[str, Any], orders: Sequence[float]) -> str:
+    """Points between the best and the worst order; nothing where other orders were not measured."""
+    if len(orders) > 1:
+        return f"{100 * (max(orders) - min(orders)):.1f}"
+    return "" if row["order_difference"] is None else "same model"
 
 
 def task_table(summary: Summary) -> Table:
