@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "mergenode").rglob("*.py"))
+SOURCES = sorted(path for path in (ROOT / "mergenode").rglob("*.py") if "_pb2" not in path.name)
+"""Without what the protocol compiler wrote."""
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 70
 """Statements and all; review asks for 40."""

@@ -1,0 +1,1 @@
+"""What travels between nodes: blocks, manifests, deltas, signed heads, the state of a transfer. No network."""
