@@ -34,11 +34,7 @@ class SetTopologyRequest(_message.Message):
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     neighbours: _containers.RepeatedCompositeFieldContainer[Neighbour]
     expected_generation: int
-    def __init__(
-        self,
-        neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...,
-        expected_generation: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
 
 class SetTopologyReply(_message.Message):
     __slots__ = ("generation",)
@@ -56,13 +52,7 @@ class BanRequest(_message.Message):
     duration_ms: int
     reason: str
     lift: bool
-    def __init__(
-        self,
-        node_id: _Optional[bytes] = ...,
-        duration_ms: _Optional[int] = ...,
-        reason: _Optional[str] = ...,
-        lift: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, node_id: _Optional[bytes] = ..., duration_ms: _Optional[int] = ..., reason: _Optional[str] = ..., lift: _Optional[bool] = ...) -> None: ...
 
 class BanReply(_message.Message):
     __slots__ = ("banned",)
@@ -75,16 +65,7 @@ class GetStateRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStateReply(_message.Message):
-    __slots__ = (
-        "node_id",
-        "incarnation",
-        "topology_generation",
-        "neighbours",
-        "sightings",
-        "newest",
-        "banned",
-        "draining",
-    )
+    __slots__ = ("node_id", "incarnation", "topology_generation", "neighbours", "sightings", "newest", "banned", "draining")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -101,14 +82,4 @@ class GetStateReply(_message.Message):
     newest: _containers.RepeatedCompositeFieldContainer[_objects_pb2.Newest]
     banned: _containers.RepeatedScalarFieldContainer[bytes]
     draining: bool
-    def __init__(
-        self,
-        node_id: _Optional[bytes] = ...,
-        incarnation: _Optional[int] = ...,
-        topology_generation: _Optional[int] = ...,
-        neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...,
-        sightings: _Optional[_Iterable[_Union[_peer_pb2.Sighting, _Mapping]]] = ...,
-        newest: _Optional[_Iterable[_Union[_objects_pb2.Newest, _Mapping]]] = ...,
-        banned: _Optional[_Iterable[bytes]] = ...,
-        draining: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., topology_generation: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., sightings: _Optional[_Iterable[_Union[_peer_pb2.Sighting, _Mapping]]] = ..., newest: _Optional[_Iterable[_Union[_objects_pb2.Newest, _Mapping]]] = ..., banned: _Optional[_Iterable[bytes]] = ..., draining: _Optional[bool] = ...) -> None: ...

@@ -27,11 +27,4 @@ class FetchRequest(_message.Message):
     accept: _containers.RepeatedScalarFieldContainer[_objects_pb2.Encoding]
     have_base: bytes
     request_id: int
-    def __init__(
-        self,
-        root: _Optional[bytes] = ...,
-        blocks: _Optional[_Iterable[_Union[_objects_pb2.Range, _Mapping]]] = ...,
-        accept: _Optional[_Iterable[_Union[_objects_pb2.Encoding, str]]] = ...,
-        have_base: _Optional[bytes] = ...,
-        request_id: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, root: _Optional[bytes] = ..., blocks: _Optional[_Iterable[_Union[_objects_pb2.Range, _Mapping]]] = ..., accept: _Optional[_Iterable[_Union[_objects_pb2.Encoding, str]]] = ..., have_base: _Optional[bytes] = ..., request_id: _Optional[int] = ...) -> None: ...

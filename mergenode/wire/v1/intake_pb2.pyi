@@ -17,7 +17,6 @@ class BeginRequest(_message.Message):
         key: str
         value: bytes
         def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
-
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
@@ -34,17 +33,7 @@ class BeginRequest(_message.Message):
     idempotency_key: str
     weight: float
     files: _containers.ScalarMap[str, bytes]
-    def __init__(
-        self,
-        lineage: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        root: _Optional[bytes] = ...,
-        manifest_bytes: _Optional[int] = ...,
-        weight_bytes: _Optional[int] = ...,
-        idempotency_key: _Optional[str] = ...,
-        weight: _Optional[float] = ...,
-        files: _Optional[_Mapping[str, bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, lineage: _Optional[str] = ..., name: _Optional[str] = ..., root: _Optional[bytes] = ..., manifest_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., weight: _Optional[float] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class BeginReply(_message.Message):
     __slots__ = ("upload_id", "retry_after_ms", "expires_ms")
@@ -54,9 +43,7 @@ class BeginReply(_message.Message):
     upload_id: bytes
     retry_after_ms: int
     expires_ms: int
-    def __init__(
-        self, upload_id: _Optional[bytes] = ..., retry_after_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, upload_id: _Optional[bytes] = ..., retry_after_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ...) -> None: ...
 
 class MissingReply(_message.Message):
     __slots__ = ("blocks", "wanted")
@@ -91,7 +78,6 @@ class CommitReply(_message.Message):
         OUTCOME_QUARANTINED: _ClassVar[CommitReply.Outcome]
         OUTCOME_DUPLICATE: _ClassVar[CommitReply.Outcome]
         OUTCOME_REJECTED: _ClassVar[CommitReply.Outcome]
-
     OUTCOME_UNSPECIFIED: CommitReply.Outcome
     OUTCOME_ACCEPTED: CommitReply.Outcome
     OUTCOME_QUARANTINED: CommitReply.Outcome
@@ -109,12 +95,4 @@ class CommitReply(_message.Message):
     hint: str
     folded: bool
     share_kept: float
-    def __init__(
-        self,
-        outcome: _Optional[_Union[CommitReply.Outcome, str]] = ...,
-        reason: _Optional[str] = ...,
-        message: _Optional[str] = ...,
-        hint: _Optional[str] = ...,
-        folded: _Optional[bool] = ...,
-        share_kept: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, outcome: _Optional[_Union[CommitReply.Outcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., folded: _Optional[bool] = ..., share_kept: _Optional[float] = ...) -> None: ...

@@ -14,7 +14,6 @@ class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCODING_XOR_SPLIT_ZSTD: _ClassVar[Encoding]
     ENCODING_ORDERED_SPLIT_ZSTD: _ClassVar[Encoding]
     ENCODING_SPLIT_ZSTD: _ClassVar[Encoding]
-
 ENCODING_UNSPECIFIED: Encoding
 ENCODING_RAW: Encoding
 ENCODING_XOR_SPLIT_ZSTD: Encoding
@@ -41,14 +40,7 @@ class ManifestPart(_message.Message):
     total_bytes: int
     upload_id: bytes
     data: bytes
-    def __init__(
-        self,
-        root: _Optional[bytes] = ...,
-        offset: _Optional[int] = ...,
-        total_bytes: _Optional[int] = ...,
-        upload_id: _Optional[bytes] = ...,
-        data: _Optional[bytes] = ...,
-    ) -> None: ...
+    def __init__(self, root: _Optional[bytes] = ..., offset: _Optional[int] = ..., total_bytes: _Optional[int] = ..., upload_id: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("block", "offset", "encoding", "flags", "upload_id", "data")
@@ -64,15 +56,7 @@ class Chunk(_message.Message):
     flags: int
     upload_id: bytes
     data: bytes
-    def __init__(
-        self,
-        block: _Optional[int] = ...,
-        offset: _Optional[int] = ...,
-        encoding: _Optional[_Union[Encoding, str]] = ...,
-        flags: _Optional[int] = ...,
-        upload_id: _Optional[bytes] = ...,
-        data: _Optional[bytes] = ...,
-    ) -> None: ...
+    def __init__(self, block: _Optional[int] = ..., offset: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., flags: _Optional[int] = ..., upload_id: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SignedHead(_message.Message):
     __slots__ = ("head", "signature")
@@ -94,14 +78,7 @@ class Newest(_message.Message):
     incarnation: int
     seq: int
     epoch: int
-    def __init__(
-        self,
-        lineage: _Optional[str] = ...,
-        node_id: _Optional[bytes] = ...,
-        incarnation: _Optional[int] = ...,
-        seq: _Optional[int] = ...,
-        epoch: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, lineage: _Optional[str] = ..., node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., seq: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("code", "message", "hint", "retry_after_ms", "alternatives")
@@ -117,7 +94,6 @@ class Refusal(_message.Message):
         CODE_DRAINING: _ClassVar[Refusal.Code]
         CODE_BANNED: _ClassVar[Refusal.Code]
         CODE_QUOTA: _ClassVar[Refusal.Code]
-
     CODE_UNSPECIFIED: Refusal.Code
     CODE_BUSY: Refusal.Code
     CODE_BAD_SCHEMA: Refusal.Code
@@ -138,11 +114,4 @@ class Refusal(_message.Message):
     hint: str
     retry_after_ms: int
     alternatives: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        code: _Optional[_Union[Refusal.Code, str]] = ...,
-        message: _Optional[str] = ...,
-        hint: _Optional[str] = ...,
-        retry_after_ms: _Optional[int] = ...,
-        alternatives: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., alternatives: _Optional[_Iterable[bytes]] = ...) -> None: ...

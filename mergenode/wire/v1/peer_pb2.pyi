@@ -15,7 +15,6 @@ class PeerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PEER_STATE_SUSPECT: _ClassVar[PeerState]
     PEER_STATE_DOWN: _ClassVar[PeerState]
     PEER_STATE_DRAINING: _ClassVar[PeerState]
-
 PEER_STATE_UNSPECIFIED: PeerState
 PEER_STATE_ALIVE: PeerState
 PEER_STATE_SUSPECT: PeerState
@@ -30,9 +29,7 @@ class PeerLimits(_message.Message):
     manifest_bytes: int
     model_bytes: int
     transfers: int
-    def __init__(
-        self, manifest_bytes: _Optional[int] = ..., model_bytes: _Optional[int] = ..., transfers: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, manifest_bytes: _Optional[int] = ..., model_bytes: _Optional[int] = ..., transfers: _Optional[int] = ...) -> None: ...
 
 class HelloRequest(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "node_id", "incarnation", "capabilities", "limits", "clock_unix_ms")
@@ -50,16 +47,7 @@ class HelloRequest(_message.Message):
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     limits: PeerLimits
     clock_unix_ms: int
-    def __init__(
-        self,
-        protocol_min: _Optional[int] = ...,
-        protocol_max: _Optional[int] = ...,
-        node_id: _Optional[bytes] = ...,
-        incarnation: _Optional[int] = ...,
-        capabilities: _Optional[_Iterable[str]] = ...,
-        limits: _Optional[_Union[PeerLimits, _Mapping]] = ...,
-        clock_unix_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[PeerLimits, _Mapping]] = ..., clock_unix_ms: _Optional[int] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("protocol", "node_id", "incarnation", "capabilities", "limits", "clock_unix_ms")
@@ -75,15 +63,7 @@ class HelloReply(_message.Message):
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     limits: PeerLimits
     clock_unix_ms: int
-    def __init__(
-        self,
-        protocol: _Optional[int] = ...,
-        node_id: _Optional[bytes] = ...,
-        incarnation: _Optional[int] = ...,
-        capabilities: _Optional[_Iterable[str]] = ...,
-        limits: _Optional[_Union[PeerLimits, _Mapping]] = ...,
-        clock_unix_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[PeerLimits, _Mapping]] = ..., clock_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Sighting(_message.Message):
     __slots__ = ("node_id", "incarnation", "state", "address", "seen_ms_ago")
@@ -97,14 +77,7 @@ class Sighting(_message.Message):
     state: PeerState
     address: str
     seen_ms_ago: int
-    def __init__(
-        self,
-        node_id: _Optional[bytes] = ...,
-        incarnation: _Optional[int] = ...,
-        state: _Optional[_Union[PeerState, str]] = ...,
-        address: _Optional[str] = ...,
-        seen_ms_ago: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., state: _Optional[_Union[PeerState, str]] = ..., address: _Optional[str] = ..., seen_ms_ago: _Optional[int] = ...) -> None: ...
 
 class View(_message.Message):
     __slots__ = ("node_id", "incarnation", "sightings", "newest", "clock_unix_ms")
@@ -118,14 +91,7 @@ class View(_message.Message):
     sightings: _containers.RepeatedCompositeFieldContainer[Sighting]
     newest: _containers.RepeatedCompositeFieldContainer[_objects_pb2.Newest]
     clock_unix_ms: int
-    def __init__(
-        self,
-        node_id: _Optional[bytes] = ...,
-        incarnation: _Optional[int] = ...,
-        sightings: _Optional[_Iterable[_Union[Sighting, _Mapping]]] = ...,
-        newest: _Optional[_Iterable[_Union[_objects_pb2.Newest, _Mapping]]] = ...,
-        clock_unix_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., sightings: _Optional[_Iterable[_Union[Sighting, _Mapping]]] = ..., newest: _Optional[_Iterable[_Union[_objects_pb2.Newest, _Mapping]]] = ..., clock_unix_ms: _Optional[int] = ...) -> None: ...
 
 class GetHeadsRequest(_message.Message):
     __slots__ = ("lineage", "min_epoch", "after_node")
@@ -135,9 +101,7 @@ class GetHeadsRequest(_message.Message):
     lineage: str
     min_epoch: int
     after_node: bytes
-    def __init__(
-        self, lineage: _Optional[str] = ..., min_epoch: _Optional[int] = ..., after_node: _Optional[bytes] = ...
-    ) -> None: ...
+    def __init__(self, lineage: _Optional[str] = ..., min_epoch: _Optional[int] = ..., after_node: _Optional[bytes] = ...) -> None: ...
 
 class GetHeadsReply(_message.Message):
     __slots__ = ("heads", "more")
@@ -145,9 +109,7 @@ class GetHeadsReply(_message.Message):
     MORE_FIELD_NUMBER: _ClassVar[int]
     heads: _containers.RepeatedCompositeFieldContainer[_objects_pb2.SignedHead]
     more: bool
-    def __init__(
-        self, heads: _Optional[_Iterable[_Union[_objects_pb2.SignedHead, _Mapping]]] = ..., more: _Optional[bool] = ...
-    ) -> None: ...
+    def __init__(self, heads: _Optional[_Iterable[_Union[_objects_pb2.SignedHead, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class WatchHeadsRequest(_message.Message):
     __slots__ = ("lineage", "known")
@@ -155,6 +117,4 @@ class WatchHeadsRequest(_message.Message):
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     lineage: str
     known: _containers.RepeatedCompositeFieldContainer[_objects_pb2.Newest]
-    def __init__(
-        self, lineage: _Optional[str] = ..., known: _Optional[_Iterable[_Union[_objects_pb2.Newest, _Mapping]]] = ...
-    ) -> None: ...
+    def __init__(self, lineage: _Optional[str] = ..., known: _Optional[_Iterable[_Union[_objects_pb2.Newest, _Mapping]]] = ...) -> None: ...
