@@ -49,9 +49,8 @@ def stories(scratch: Path, runners: Runners, world: World) -> Callable[[str], St
 
     @cache
     def told(kind: str) -> Story:
-        folder = scratch / f"sites-{kind}"
-        folder.mkdir()
-        story = Story(folder, world, runners, KINDS[kind])
+        folder = tempfile.mkdtemp(prefix=f"sites-{kind}-", dir=scratch)  # another one when telling it failed
+        story = Story(Path(folder), world, runners, KINDS[kind])
         story.tell()
         return story
 

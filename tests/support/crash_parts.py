@@ -65,6 +65,7 @@ LEAVING: dict[str, Part] = {
     "rollback": Part("last", tuple(REGISTRIES), (ROLLBACK,)),
     "retract": Part("rollback", tuple(REGISTRIES), (RETRACT,)),
     "both": Part("last", tuple(REGISTRIES), (ROLLBACK, RETRACT)),
+    "before a fold": Part("mixed", tuple(REGISTRIES), (RETRACT,)),
     "nothing left": Part("mixed", ("one", "two"), (Ask(leaving=("f-asked", "a-dense", "b-adapter")),)),
 }
 """Contributions leave again, the newest first, then one from the middle, though they lie in their registries."""
