@@ -15,6 +15,7 @@ COMMANDS = {
     "commit": "Mark a checkpoint as complete, with its digests.",
     "sidecar": "Write what its data says beside a checkpoint.",
     "ingest": "Ask a node to take a checkpoint now.",
+    "advise": "Which merge method to take.",
     "plan": "Disk and memory that a node takes at most.",
     "status": "What is in the merge, what waits, what was rejected.",
     "history": "The facts of the ledger, newest last.",

@@ -250,6 +250,13 @@ class LocalEngine:
         limit, process = self.resources.memory_limit, self.process_bytes()
         return plan_window(limit, need, spec, process=process, activity="export")
 
+    def least_memory(self) -> int:
+        """The smallest memory limit, in bytes, under which this method folds and exports this base."""
+        with self.open_base() as files:
+            fold, _ = largest_need(self.base, self._fold_pass(files, [], None), 1, factors=False)
+        export, _ = largest_export(self.base, self.method, self.publish_dtype)
+        return max(fold, export) + self.process_bytes()
+
     def available_bytes(self) -> int:
         """What the memory limit leaves for work in flight."""
         return self.resources.memory_limit - self.process_bytes()
