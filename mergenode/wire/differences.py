@@ -83,7 +83,8 @@ def _signed(elements: NDArray[Any]) -> str:
 
 def _sign(elements: NDArray[Any]) -> NDArray[Any]:
     """-1 where negative, else 0."""
-    return elements >> elements.dtype.type(8 * elements.dtype.itemsize - 1)
+    sign: NDArray[Any] = elements >> elements.dtype.type(8 * elements.dtype.itemsize - 1)
+    return sign
 
 
 def _ordered(bits: Words, floating: bool) -> NDArray[Any]:
@@ -95,4 +96,5 @@ def _unordered(signed: NDArray[Any], floating: bool) -> NDArray[Any]:
     """Flips all but the sign of negative ones; its own inverse. Integers are in order as they are."""
     if not floating:
         return signed
-    return signed ^ (_sign(signed) & np.iinfo(signed.dtype).max)
+    flipped: NDArray[Any] = signed ^ (_sign(signed) & np.iinfo(signed.dtype).max)
+    return flipped

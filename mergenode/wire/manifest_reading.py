@@ -15,6 +15,7 @@ from mergenode.wire.packing import Unpacking
 from mergenode.wire.values import NOTHING_MEASURED, ValueFigures
 
 _SLACK = 1 + 1e-9
+_SMALLEST = math.ulp(0.0)
 """Room for the rounding of a norm."""
 _SMALLEST_TENSOR = 2 + 1 + 1 + 1 + 1 + 16
 """Bytes of a tensor with a name of one letter, no dimension and no block; bounds the declared number of tensors."""
@@ -105,6 +106,6 @@ def _figures(fields: Unpacking, spec: TensorSpec) -> ValueFigures:
     if not (spec.dtype.is_float and spec.numel):
         if figures != NOTHING_MEASURED:
             raise fields.malformed(f"tensor {spec.name!r} has no values to measure, and figures {figures}")
-    elif not 0 <= figures.max_abs <= figures.l2 <= figures.max_abs * math.sqrt(spec.numel) * _SLACK:
+    elif not 0 <= figures.max_abs <= figures.l2 <= figures.max_abs * math.sqrt(spec.numel) * _SLACK + _SMALLEST:
         raise fields.malformed(f"tensor {spec.name!r}: no {spec.numel} values have the figures {figures}")
     return figures

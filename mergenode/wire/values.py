@@ -44,7 +44,8 @@ class ValueSurvey:
 
     def __init__(self, dtype: DType) -> None:
         self._dtype = dtype
-        self._squares = 0.0
+        self._squares = 0.0  # in units of 4 ** _exponent
+        self._exponent = 0
         self._max_abs = 0.0
         self._finite = True
 
@@ -57,9 +58,11 @@ class ValueSurvey:
             self._add_piece(bits[first : first + _PIECE])
 
     def figures(self) -> ValueFigures:
-        """Of all that was added. The norm is never below the largest magnitude, even where squares underflow."""
-        largest = sys.float_info.max
-        norm = min(math.sqrt(self._squares), largest)
+        """Of all that was added. The norm is never below the largest magnitude, whatever was rounded."""
+        try:
+            norm = math.ldexp(math.sqrt(self._squares), self._exponent)
+        except OverflowError:
+            norm = sys.float_info.max
         return ValueFigures(max(norm, self._max_abs), self._max_abs, self._finite)
 
     def _add_piece(self, bits: NDArray[np.unsignedinteger]) -> None:
@@ -69,15 +72,25 @@ class ValueSurvey:
             self._finite = False
             magnitudes[magnitudes >= infinity] = 0
         values = _binary64(magnitudes, self._dtype)
-        self._max_abs = max(self._max_abs, float(values.max()))
+        largest = float(values.max())
+        self._max_abs = max(self._max_abs, largest)
+        if largest:
+            exponent = math.frexp(largest)[1] if self._dtype is DType.F64 else 0
+            self._add_squares(values, exponent)
+
+    def _add_squares(self, values: NDArray[np.float64], exponent: int) -> None:
+        """Powers of two are taken out where squares could leave binary64; that changes no bit of those which do not."""
         squares = np.zeros(_PIECE)
-        with np.errstate(over="ignore", under="ignore"):
-            np.multiply(values, values, out=squares[: values.size])
-            half = _PIECE
-            while half > 1:
-                half //= 2
-                squares[:half] += squares[half : 2 * half]
-        self._squares += float(squares[0])
+        squares[: values.size] = np.ldexp(values, -exponent) if exponent else values
+        np.multiply(squares, squares, out=squares)
+        half = _PIECE
+        while half > 1:
+            half //= 2
+            squares[:half] += squares[half : 2 * half]
+        common = max(exponent, self._exponent) if self._squares else exponent
+        self._squares = math.ldexp(self._squares, 2 * (self._exponent - common))
+        self._squares += math.ldexp(float(squares[0]), 2 * (exponent - common))
+        self._exponent = common
 
 
 def _binary64(magnitudes: NDArray[np.unsignedinteger], dtype: DType) -> NDArray[np.float64]:
