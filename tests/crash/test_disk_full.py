@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.support.crash_checks import faults_visible, latest_of
-from tests.support.crash_parts import LEAVING
 from tests.support.crash_runners import Answer
 from tests.support.crash_story import Ordeal, Story, told
 
 pytestmark = pytest.mark.slow
 
-TOGETHER, TOGETHER_LEAVING = 8, 4
-"""Failures per run, far apart from each other; a request is one piece of work, whose waits add up."""
+TOGETHER = 4
+"""Failures per run, far apart from each other. More in one piece of work, and its waits outlast a node's patience."""
 MOST_STARTS = 2 * TOGETHER
 NEVER_FULL = ("unlink", "rmdir", "sqlite close")
 
@@ -72,7 +71,7 @@ def test_no_write_that_fails_loses_or_changes_anything(
 ) -> None:
     story = stories(kind)
     labels = writes(story, part)
-    count = len(labels) // (TOGETHER_LEAVING if part in LEAVING else TOGETHER)
+    count = len(labels) // TOGETHER
     groups = [labels[start::count] for start in range(count)]
 
     results = story.runners.map(lambda group: fail_together(story, part, group, number, half), groups)
