@@ -15,7 +15,7 @@ import zstandard
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.types import DType
 from mergenode.wire.blocks import BLOCK_BYTES
-from mergenode.wire.differences import Words, from_ordered_difference, joined, ordered_difference, split, words, xor
+from mergenode.wire.differences import Form, from_planes, to_planes
 
 
 class Encoding(IntEnum):
@@ -30,6 +30,12 @@ class Encoding(IntEnum):
     def needs_base(self) -> bool:
         return self in (Encoding.XOR_SPLIT_ZSTD, Encoding.ORDERED_SPLIT_ZSTD)
 
+
+_FORMS = {
+    Encoding.XOR_SPLIT_ZSTD: Form.XOR,
+    Encoding.ORDERED_SPLIT_ZSTD: Form.ORDERED,
+    Encoding.SPLIT_ZSTD: Form.PLAIN,
+}
 
 EVERY_ENCODING = frozenset(Encoding)
 
@@ -64,17 +70,18 @@ def encode_block(
     if base is not None:
         for encoding in (Encoding.ORDERED_SPLIT_ZSTD, Encoding.XOR_SPLIT_ZSTD):
             if encoding in accept:
-                best = _smaller(best, Encoded(encoding, _compressed(_difference(encoding, block, base, dtype))), block)
+                best = _smaller(best, _encoded(encoding, block, base, dtype), block)
                 break
     if Encoding.SPLIT_ZSTD in accept and len(best.payload) > _MOSTLY_CHANGED * len(block):
-        best = _smaller(best, Encoded(Encoding.SPLIT_ZSTD, _compressed(words(block, dtype))), block)
+        best = _smaller(best, _encoded(Encoding.SPLIT_ZSTD, block, None, dtype), block)
     return best
 
 
-def decode_block(encoded: Encoded, dtype: DType, length: int, base: bytes | None = None) -> bytes:
+def decode_block(encoded: Encoded, dtype: DType, length: int, base: bytes | None = None) -> memoryview:
     """The block of ``length`` bytes (at most ``BLOCK_BYTES``, from the manifest) behind ``encoded``.
 
-    What comes back has the right length and nothing else is promised: hash it. Memory: four times ``length``.
+    What comes back has the right length and nothing else is promised: hash it. Memory: twice ``length``; a raw
+    payload is not copied.
 
     Raises:
         RejectedError: SIZE_MISMATCH (the payload is not of that length, or says it is not), DIGEST_MISMATCH (not a
@@ -84,31 +91,20 @@ def decode_block(encoded: Encoded, dtype: DType, length: int, base: bytes | None
     if encoded.encoding is Encoding.RAW:
         if len(encoded.payload) != length:
             raise _size(f"{len(encoded.payload)} bytes, {length} are expected")
-        return encoded.payload
+        return memoryview(encoded.payload)
     if encoded.encoding.needs_base and (base is None or len(base) != length):
         raise ValueError(f"{encoded.encoding.name} needs a base of {length} bytes")
-    elements = joined(_decompressed(encoded.payload, length), dtype)
-    match encoded.encoding:
-        case Encoding.XOR_SPLIT_ZSTD:
-            elements = xor(elements, words(base or b"", dtype))
-        case Encoding.ORDERED_SPLIT_ZSTD:
-            elements = from_ordered_difference(elements, words(base or b"", dtype), floating=dtype.is_float)
-    return elements.tobytes()
+    return from_planes(_decompressed(encoded.payload, length), base, dtype, _FORMS[encoded.encoding])
 
 
 def _smaller(best: Encoded, other: Encoded, block: bytes) -> Encoded:
     return other if len(other.payload) < min(len(best.payload), _PAYS * len(block)) else best
 
 
-def _difference(encoding: Encoding, block: bytes, base: bytes, dtype: DType) -> Words:
-    if encoding is Encoding.XOR_SPLIT_ZSTD:
-        return xor(words(block, dtype), words(base, dtype))
-    return ordered_difference(words(block, dtype), words(base, dtype), floating=dtype.is_float)
-
-
-def _compressed(elements: Words) -> bytes:
+def _encoded(encoding: Encoding, block: bytes, base: bytes | None, dtype: DType) -> Encoded:
     """One frame that says how long its content is. A context per call: they are not safe to share, and cheap."""
-    return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(split(elements).data)
+    planes = to_planes(block, base, dtype, _FORMS[encoding])
+    return Encoded(encoding, zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(planes))
 
 
 def _decompressed(payload: bytes, length: int) -> bytes:

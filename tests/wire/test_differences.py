@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenode.types import DType
-from mergenode.wire.differences import from_ordered_difference, joined, ordered_difference, split, words, xor
+from mergenode.wire.differences import Form, from_planes, to_planes
 
 
 def literal_difference(dtype: DType, block: bytes, base: bytes) -> list[int]:
@@ -27,6 +27,16 @@ def literal_difference(dtype: DType, block: bytes, base: bytes) -> list[int]:
     return folded
 
 
+def literal_planes(dtype: DType, block: bytes, base: bytes, form: Form) -> bytes:
+    """First bytes of all elements, then the second ones, ..."""
+    match form:
+        case Form.XOR:
+            block = bytes(new ^ old for new, old in zip(block, base, strict=True))
+        case Form.ORDERED:
+            block = b"".join(step.to_bytes(dtype.size, "little") for step in literal_difference(dtype, block, base))
+    return b"".join(block[number :: dtype.size] for number in range(dtype.size))
+
+
 pairs = st.sampled_from(DType).flatmap(
     lambda dtype: st.integers(0, 9).flatmap(
         lambda count: st.tuples(
@@ -42,14 +52,10 @@ pairs = st.sampled_from(DType).flatmap(
 @given(pairs)
 def test_the_difference_is_that_of_whole_numbers_and_comes_back(case: tuple[DType, bytes, bytes]) -> None:
     dtype, block, base = case
-    new, old = words(block, dtype), words(base, dtype)
-    difference = ordered_difference(new, old, floating=dtype.is_float)
-    assert difference.tolist() == literal_difference(dtype, block, base)
-    assert from_ordered_difference(difference, old, floating=dtype.is_float).tobytes() == block
-    assert xor(xor(new, old), old).tobytes() == block
-    planes = split(new)
-    assert planes.tobytes() == b"".join(block[number :: dtype.size] for number in range(dtype.size))
-    assert joined(planes.tobytes(), dtype).tobytes() == block
+    for form in Form:
+        planes = to_planes(block, base, dtype, form)
+        assert planes == literal_planes(dtype, block, base, form)
+        assert from_planes(bytes(planes), base, dtype, form) == block
 
 
 @pytest.mark.parametrize("dtype", [DType.BF16, DType.F16])
@@ -58,19 +64,24 @@ def test_all_halves_against_shifted_ones(dtype: DType) -> None:
     every = np.arange(1 << 16, dtype="<u2")
     for shift in (0, 1, 0x7FFF, 0x8000):
         base = (every + np.uint16(shift)).astype("<u2")
-        difference = ordered_difference(every, base, floating=True)
-        assert np.array_equal(from_ordered_difference(difference, base, floating=True), every)
+        for form in Form:
+            planes = to_planes(every.tobytes(), base.tobytes(), dtype, form)
+            assert from_planes(bytes(planes), base.tobytes(), dtype, form) == every.tobytes()
+
+
+def test_blocks_longer_than_a_piece() -> None:
+    source = np.random.default_rng(0)
+    for dtype in DType:
+        block, base = source.bytes(200_000), source.bytes(200_000)
+        for form in Form:
+            planes = to_planes(block, base, dtype, form)
+            assert from_planes(bytes(planes), base, dtype, form) == block
+        assert to_planes(block, None, dtype, Form.PLAIN) == literal_planes(dtype, block, base, Form.PLAIN)
 
 
 def test_a_step_across_a_power_of_two_or_zero_is_small() -> None:
     values = np.array([1.0, 2.0, 1.1754944e-38, -1.0], "<f4")
     below = np.nextafter(values, np.float32(-np.inf))
-    difference = ordered_difference(
-        words(below.tobytes(), DType.F32), words(values.tobytes(), DType.F32), floating=True
-    )
-    assert difference.tolist() == [1, 1, 1, 1]
-    zeros = np.array([-0.0, 0.0], "<f4")
-    difference = ordered_difference(
-        words(zeros[:1].tobytes(), DType.F32), words(zeros[1:].tobytes(), DType.F32), floating=True
-    )
-    assert difference.tolist() == [1]
+    assert to_planes(below.tobytes(), values.tobytes(), DType.F32, Form.ORDERED) == b"\1" * 4 + bytes(12)
+    zeros = np.array([-0.0, 0.0], "<f4").tobytes()
+    assert to_planes(zeros[:4], zeros[4:], DType.F32, Form.ORDERED) == b"\1\0\0\0"
