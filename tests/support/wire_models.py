@@ -15,7 +15,9 @@ from mergenode.wire.manifest import Manifest
 
 Model = Mapping[str, tuple[TensorSpec, bytes]]
 
-NAMES = st.text(st.characters(categories=["L", "N"], include_characters="._"), min_size=1, max_size=12)
+NAMES = st.text(st.characters(categories=["L", "N"], include_characters="._"), min_size=1, max_size=12).filter(
+    lambda name: name not in ("..", "__metadata__")
+)
 
 
 @st.composite
