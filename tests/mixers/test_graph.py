@@ -165,6 +165,7 @@ def test_a_module_with_hooks_is_refused() -> None:
         (lambda x: x.view(-1, 2, 4).transpose(1, 2).flatten(1).view(-1, 4, 2).transpose(1, 2).flatten(1), True),
         (lambda x: (x.unsqueeze(1).expand(-1, 3, -1) * 0.5).sum(1), True),
         (lambda x: x + torch.arange(8), False),
+        (lambda x: x @ torch.eye(8), False),
         (lambda x: x * x[:, 0:8], True),
         (lambda x: x + x[:, 0][:, None], False),
     ],
@@ -172,3 +173,59 @@ def test_a_module_with_hooks_is_refused() -> None:
 def test_operations_between_two_layers(code: Callable[[Tensor], Tensor], moving: bool) -> None:
     symmetry = derive(Wrapped(module_of(code)), (torch.randn(2, 6),))
     assert bool(symmetry.groups) == moving
+
+
+def test_code_that_does_not_run_in_double_precision_is_tested_in_its_own() -> None:
+    symmetry = derive(Wrapped(module_of(lambda x: x.float())), (torch.randn(2, 6),))
+    assert [group.size for group in symmetry.groups] == [8]
+
+
+def same_after_permuting(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[int]:
+    """The sizes of the groups of a network, once a permuted copy was seen to compute the same."""
+    symmetry = derive(network, inputs)
+    permuted = symmetry.permuted(network.state_dict(), symmetry.random(torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        expected = network(*inputs)
+        network.load_state_dict(permuted)
+        torch.testing.assert_close(network(*inputs), expected, rtol=0, atol=1e-5)
+    return [group.size for group in symmetry.groups]
+
+
+def test_a_module_that_is_called_twice_ties_what_comes_in_and_out() -> None:
+    shared = nn.Linear(8, 8)
+    assert same_after_permuting(Wrapped(nn.Sequential(shared, nn.ReLU(), shared)), (torch.randn(2, 6),)) == [8]
+
+
+class SharedKeys(nn.Module):
+    """Four heads of queries over two heads of keys and values, ``[n, 5, 8]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = nn.Linear(8, 12), nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, places, _ = x.shape
+        q = self.q(x).view(n, places, 4, 3).transpose(1, 2)
+        k, v = (
+            part(x)
+            .view(n, places, 2, 3)
+            .transpose(1, 2)[:, :, None]
+            .expand(n, 2, 2, places, 3)
+            .reshape(n, 4, places, 3)
+            for part in (self.k, self.v)
+        )
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        logits: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return logits
+
+
+def test_heads_that_share_keys_move_with_them() -> None:
+    assert same_after_permuting(SharedKeys().eval(), (torch.randn(2, 5, 8),)) == [2, 3, 3]
+
+
+def test_transposed_convolutions_and_upsampling() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.InstanceNorm2d(6, affine=True), nn.PReLU(6), nn.ConvTranspose2d(6, 5, 2, stride=2),
+        nn.LeakyReLU(), nn.UpsamplingNearest2d(scale_factor=2), nn.Conv2d(5, 1, 1),
+    ).eval()  # fmt: skip
+    assert same_after_permuting(network, (torch.randn(2, 2, 6, 6),)) == [6, 5]
