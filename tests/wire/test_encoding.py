@@ -82,6 +82,10 @@ def test_what_does_not_pay_stays_as_it_is() -> None:
     other = np.random.default_rng(1).bytes(1 << 16)
     assert encode_block(noise, DType.BF16, other) == Encoded(Encoding.RAW, noise)
     assert encode_block(noise, DType.U8) == Encoded(Encoding.RAW, noise)
+    saves_little = noise[:-2000] + bytes(2000)
+    assert encode_block(saves_little, DType.U8) == Encoded(Encoding.RAW, saves_little)
+    saves_enough = noise[:-6000] + bytes(6000)
+    assert encode_block(saves_enough, DType.U8).encoding is Encoding.SPLIT_ZSTD
     _, weights = fine_tuned_bf16((1 << 15,), 0.1, seed=1)
     assert encode_block(weights, DType.BF16, other).encoding is Encoding.SPLIT_ZSTD
 

@@ -97,6 +97,7 @@ def test_every_cut_is_noticed() -> None:
 def test_lies_about_sizes_and_counts() -> None:
     ids = b"\0" * 32
     assert refused(manifest(count=2**32 - 1)) is RejectReason.TOO_MANY_TENSORS
+    assert refused(manifest(tensor() + ids, count=4)) is RejectReason.TOO_MANY_TENSORS  # no room for more than two
     assert refused(manifest(tensor() + ids), WireLimits(tensors=0)) is RejectReason.TOO_MANY_TENSORS
     assert refused(manifest(tensor(shape=(2**63, 2**63)))) is RejectReason.TOO_LARGE
     assert refused(manifest(tensor(shape=(2**40,)))) is RejectReason.HEADER_INVALID  # of 500,000 ids, none is there

@@ -68,5 +68,6 @@ def test_runs_of_a_peer_never_ask_twice_nor_outside(runs: list[tuple[int, int]])
 
 def test_no_run_asks_for_everything_and_lies_cost_nothing() -> None:
     assert indexes_of([], 3) == [0, 1, 2]
-    with pytest.raises(RejectedError):
-        indexes_of([(0, 2**64 - 1)], 3)
+    for runs in ([(0, 2**64 - 1)], [(0, 1), (1, 1)], [(0, 2), (1, 1)], [(1, 1), (0, 1)], [(0, 0)], [(3, 1)]):
+        with pytest.raises(RejectedError):
+            indexes_of(runs, 3)
