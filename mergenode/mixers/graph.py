@@ -34,7 +34,7 @@ def derive(model: nn.Module, inputs: Sequence[Tensor]) -> Symmetry:
 
     Raises:
         UsageError: the model cannot be followed, or has an operation without a rule, or a tensor that the forward
-        pass does not use; the message names the module.
+        pass does not use; the message names the module. What the model itself raises on these inputs is let through.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -95,14 +95,14 @@ def _groups(atoms: Atoms, every: Sequence[Axes]) -> dict[int, Group]:
     for atom in dict.fromkeys(atom for atoms_of_one in occurrences for atom in atoms_of_one):
         if not atoms.is_pinned((atom,)):
             outer = atoms.outer(atom)
-            alone = any(atom in those and those.count(outer or -1) != 1 for those in occurrences)
-            outers[atom] = None if outer is None or alone else outer
+            bound = all(outer is not None and those.count(outer) == 1 for those in occurrences if atom in those)
+            outers[atom] = outer if bound else None
     for atom, outer in outers.items():
         for each in (outer, atom):
             if each is not None and each not in found:
                 above = outers[each]
-                nested = above is not None and outers[above] is None
-                found[each] = Group(atoms.origin(each), atoms.size(each), atoms.origin(above or 0) if nested else None)
+                block = None if above is None or outers[above] is not None else atoms.origin(above)
+                found[each] = Group(atoms.origin(each), atoms.size(each), block)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -35,6 +36,7 @@ class Propagation(fx.Interpreter):
         self._shapes[n] = shapes_of(result)
         try:
             self.axes[n] = self._axes_of(n, result)
+            self._check_sizes(self.axes[n], result)
         except (Unsupported, Unmatched) as problem:
             path = module_path(n)
             module = self._model.get_submodule(path)
@@ -82,6 +84,14 @@ class Propagation(fx.Interpreter):
         if moving:
             raise Unsupported(f"{name!r} has no rule")
         return self._fixed(result)
+
+    def _check_sizes(self, axes: Axes | list[Axes] | None, result: object) -> None:
+        """A rule that misread its operands gives axes that do not fit the result."""
+        shapes = shapes_of(result)
+        pairs = [(axes, shapes)] if isinstance(axes, tuple) else zip(axes or (), shapes or (), strict=False)
+        for each, shape in pairs:
+            if tuple(prod(map(self.structure.atoms.size, axis)) for axis in each) != shape:
+                raise Unsupported("an unusual form of this operation has no rule")
 
     def _fixed(self, result: object) -> Axes | list[Axes]:
         if isinstance(result, Tensor):

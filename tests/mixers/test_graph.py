@@ -133,6 +133,7 @@ class Recurrent(nn.Module):
         ),
         (module_of(lambda x: x[:, torch.tensor([1, 0, 2, 3, 4, 5, 6, 7])]), "'middle'"),
         (module_of(lambda x: x.sort(-1).values), "'middle'"),
+        (module_of(lambda x: x * x.var(False)), "'middle'.*an unusual form"),
         (Unused(), r"'middle' \(Unused\) holds 'middle.spare'"),
         (torch.nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), "'middle'"),
         (
