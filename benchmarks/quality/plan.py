@@ -14,7 +14,7 @@ from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.tasks import TASKS
 
 ORDERS = 3
-SCALES = (0.5, 0.7, 0.85, 1.0, 1.3, 1.6, 2.0)
+SCALES = (0.5, 0.7, 0.85, 1.0, 1.3)
 """Factors of a method's own export that are swept."""
 
 SIZES: Mapping[str, Sequence[int]] = {
