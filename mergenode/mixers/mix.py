@@ -74,19 +74,9 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch], run: Run =
         return 0
     modes = {module: module.training for module in model.modules()}
     before = [(layer.momentum, {name: each.clone() for name, each in layer.named_buffers()}) for layer in layers]
-    seen = 0
     try:
         model.eval()
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None
-            layer.train()
-        with torch.no_grad():
-            for batch in batches:
-                run(model, batch)
-                seen += 1
-        if not seen:
-            raise UsageError("no batches to estimate BatchNorm statistics on", hint="Give at least one.")
+        seen = _run_with_fresh_statistics(model, layers, batches, run)
     except BaseException:
         for layer, (_, buffers) in zip(layers, before, strict=True):
             for name, held in layer.named_buffers():
@@ -97,4 +87,22 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch], run: Run =
             layer.momentum = momentum
         for module, training in modes.items():
             module.training = training
+    return seen
+
+
+def _run_with_fresh_statistics(
+    model: nn.Module, layers: Sequence[nn.modules.batchnorm._BatchNorm], batches: Iterable[Batch], run: Run
+) -> int:
+    """The number of batches over which the layers now hold averages; their momentum and mode are changed."""
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    seen = 0
+    with torch.no_grad():
+        for batch in batches:
+            run(model, batch)
+            seen += 1
+    if not seen:
+        raise UsageError("no batches to estimate BatchNorm statistics on", hint="Give at least one.")
     return seen
