@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
 from mergenode.settings.methods import MethodSettings
+from mergenode.settings.peers import MixerSettings, PeersSettings
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.quantities import ConfigPath
 from mergenode.settings.registries import RegistrySettings
@@ -55,6 +56,8 @@ class Settings(Section):
     publish: PublishSettings = subsection(PublishSettings, "Where versions appear.")
     snapshots: SnapshotSettings = subsection(SnapshotSettings, "Earlier statistics that are kept for replays.")
     http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
+    peers: PeersSettings = subsection(PeersSettings, "Other nodes and pushing teams.")
+    mixer: MixerSettings = subsection(MixerSettings, "How other nodes' models combine with this one's.")
     engine: EngineSettings = subsection(EngineSettings, "How folds are executed.")
     validation: ValidationSettings = subsection(ValidationSettings, "What a contribution may be.")
     task: TaskSettings = subsection(TaskSettings, "Your own code that knows model and data.")

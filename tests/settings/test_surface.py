@@ -28,6 +28,7 @@ def test_every_setting_states_unit_default_and_reason(name: str, field) -> None:
     assert match is not None, name
     default = {None: "null", "": '""'}.get(field.default, str(field.default))
     default = default.lower() if isinstance(field.default, bool) else default
+    default = f"[{', '.join(field.default)}]" if isinstance(field.default, tuple) else default
     assert match[3] == ("none, it must be given" if field.is_required() else default)
     assert len(match[4].split()) >= 4, "a reason is a clause"
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mergenode.wire.v1 import objects_pb2 as mergenode_dot_v1_dot_objects__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mergenode/v1/intake.proto\x12\x0cmergenode.v1\x1a\x1amergenode/v1/objects.proto\"\x86\x02\n\x0c\x42\x65ginRequest\x12\x0f\n\x07lineage\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x16\n\x0emanifest_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cweight_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\x13\n\x06weight\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x34\n\x05\x66iles\x18\x08 \x03(\x0b\x32%.mergenode.v1.BeginRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\t\n\x07_weight\"K\n\nBeginReply\x12\x11\n\tupload_id\x18\x01 \x01(\x0c\x12\x16\n\x0eretry_after_ms\x18\x02 \x01(\x04\x12\x12\n\nexpires_ms\x18\x03 \x01(\x04\".\n\x0cMissingReply\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\"*\n\x08PutReply\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\";\n\rCommitRequest\x12\x11\n\tupload_id\x18\x01 \x01(\x0c\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xa8\x02\n\x0b\x43ommitReply\x12\x32\n\x07outcome\x18\x01 \x01(\x0e\x32!.mergenode.v1.CommitReply.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04hint\x18\x04 \x01(\t\x12\x0e\n\x06\x66olded\x18\x05 \x01(\x08\x12\x17\n\nshare_kept\x18\x06 \x01(\x01H\x00\x88\x01\x01\"~\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x17\n\x13OUTCOME_QUARANTINED\x10\x02\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04\x42\r\n\x0b_share_kept2\x84\x02\n\x06Intake\x12=\n\x05\x42\x65gin\x12\x1a.mergenode.v1.BeginRequest\x1a\x18.mergenode.v1.BeginReply\x12\x43\n\x07Missing\x12\x1a.mergenode.v1.ManifestPart\x1a\x1a.mergenode.v1.MissingReply(\x01\x12\x34\n\x03Put\x12\x13.mergenode.v1.Chunk\x1a\x16.mergenode.v1.PutReply(\x01\x12@\n\x06\x43ommit\x12\x1b.mergenode.v1.CommitRequest\x1a\x19.mergenode.v1.CommitReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mergenode/v1/intake.proto\x12\x0cmergenode.v1\x1a\x1amergenode/v1/objects.proto\"\xfe\x02\n\x0c\x42\x65ginRequest\x12\x0f\n\x07lineage\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x16\n\x0emanifest_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cweight_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\x13\n\x06weight\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x34\n\x05\x66iles\x18\x08 \x03(\x0b\x32%.mergenode.v1.BeginRequest.FilesEntry\x12\x0c\n\x04\x62\x61se\x18\t \x01(\t\x12\x38\n\x07profile\x18\n \x03(\x0b\x32\'.mergenode.v1.BeginRequest.ProfileEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a.\n\x0cProfileEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_weight\"K\n\nBeginReply\x12\x11\n\tupload_id\x18\x01 \x01(\x0c\x12\x16\n\x0eretry_after_ms\x18\x02 \x01(\x04\x12\x12\n\nexpires_ms\x18\x03 \x01(\x04\".\n\x0cMissingReply\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\"*\n\x08PutReply\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\";\n\rCommitRequest\x12\x11\n\tupload_id\x18\x01 \x01(\x0c\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xa8\x02\n\x0b\x43ommitReply\x12\x32\n\x07outcome\x18\x01 \x01(\x0e\x32!.mergenode.v1.CommitReply.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04hint\x18\x04 \x01(\t\x12\x0e\n\x06\x66olded\x18\x05 \x01(\x08\x12\x17\n\nshare_kept\x18\x06 \x01(\x01H\x00\x88\x01\x01\"~\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x17\n\x13OUTCOME_QUARANTINED\x10\x02\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04\x42\r\n\x0b_share_kept2\x84\x02\n\x06Intake\x12=\n\x05\x42\x65gin\x12\x1a.mergenode.v1.BeginRequest\x1a\x18.mergenode.v1.BeginReply\x12\x43\n\x07Missing\x12\x1a.mergenode.v1.ManifestPart\x1a\x1a.mergenode.v1.MissingReply(\x01\x12\x34\n\x03Put\x12\x13.mergenode.v1.Chunk\x1a\x16.mergenode.v1.PutReply(\x01\x12@\n\x06\x43ommit\x12\x1b.mergenode.v1.CommitRequest\x1a\x19.mergenode.v1.CommitReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BEGINREQUEST_FILESENTRY']._loaded_options = None
   _globals['_BEGINREQUEST_FILESENTRY']._serialized_options = b'8\001'
+  _globals['_BEGINREQUEST_PROFILEENTRY']._loaded_options = None
+  _globals['_BEGINREQUEST_PROFILEENTRY']._serialized_options = b'8\001'
   _globals['_BEGINREQUEST']._serialized_start=72
-  _globals['_BEGINREQUEST']._serialized_end=334
-  _globals['_BEGINREQUEST_FILESENTRY']._serialized_start=279
-  _globals['_BEGINREQUEST_FILESENTRY']._serialized_end=323
-  _globals['_BEGINREPLY']._serialized_start=336
-  _globals['_BEGINREPLY']._serialized_end=411
-  _globals['_MISSINGREPLY']._serialized_start=413
-  _globals['_MISSINGREPLY']._serialized_end=459
-  _globals['_PUTREPLY']._serialized_start=461
-  _globals['_PUTREPLY']._serialized_end=503
-  _globals['_COMMITREQUEST']._serialized_start=505
-  _globals['_COMMITREQUEST']._serialized_end=564
-  _globals['_COMMITREPLY']._serialized_start=567
-  _globals['_COMMITREPLY']._serialized_end=863
-  _globals['_COMMITREPLY_OUTCOME']._serialized_start=722
-  _globals['_COMMITREPLY_OUTCOME']._serialized_end=848
-  _globals['_INTAKE']._serialized_start=866
-  _globals['_INTAKE']._serialized_end=1126
+  _globals['_BEGINREQUEST']._serialized_end=454
+  _globals['_BEGINREQUEST_FILESENTRY']._serialized_start=351
+  _globals['_BEGINREQUEST_FILESENTRY']._serialized_end=395
+  _globals['_BEGINREQUEST_PROFILEENTRY']._serialized_start=397
+  _globals['_BEGINREQUEST_PROFILEENTRY']._serialized_end=443
+  _globals['_BEGINREPLY']._serialized_start=456
+  _globals['_BEGINREPLY']._serialized_end=531
+  _globals['_MISSINGREPLY']._serialized_start=533
+  _globals['_MISSINGREPLY']._serialized_end=579
+  _globals['_PUTREPLY']._serialized_start=581
+  _globals['_PUTREPLY']._serialized_end=623
+  _globals['_COMMITREQUEST']._serialized_start=625
+  _globals['_COMMITREQUEST']._serialized_end=684
+  _globals['_COMMITREPLY']._serialized_start=687
+  _globals['_COMMITREPLY']._serialized_end=983
+  _globals['_COMMITREPLY_OUTCOME']._serialized_start=842
+  _globals['_COMMITREPLY_OUTCOME']._serialized_end=968
+  _globals['_INTAKE']._serialized_start=986
+  _globals['_INTAKE']._serialized_end=1246
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class BeginRequest(_message.Message):
-    __slots__ = ("lineage", "name", "root", "manifest_bytes", "weight_bytes", "idempotency_key", "weight", "files")
+    __slots__ = ("lineage", "name", "root", "manifest_bytes", "weight_bytes", "idempotency_key", "weight", "files", "base", "profile")
     class FilesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,13 @@ class BeginRequest(_message.Message):
         key: str
         value: bytes
         def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class ProfileEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +32,8 @@ class BeginRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     lineage: str
     name: str
     root: bytes
@@ -33,7 +42,9 @@ class BeginRequest(_message.Message):
     idempotency_key: str
     weight: float
     files: _containers.ScalarMap[str, bytes]
-    def __init__(self, lineage: _Optional[str] = ..., name: _Optional[str] = ..., root: _Optional[bytes] = ..., manifest_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., weight: _Optional[float] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    base: str
+    profile: _containers.ScalarMap[str, float]
+    def __init__(self, lineage: _Optional[str] = ..., name: _Optional[str] = ..., root: _Optional[bytes] = ..., manifest_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., weight: _Optional[float] = ..., files: _Optional[_Mapping[str, bytes]] = ..., base: _Optional[str] = ..., profile: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class BeginReply(_message.Message):
     __slots__ = ("upload_id", "retry_after_ms", "expires_ms")

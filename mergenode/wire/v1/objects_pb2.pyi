@@ -59,12 +59,14 @@ class Chunk(_message.Message):
     def __init__(self, block: _Optional[int] = ..., offset: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., flags: _Optional[int] = ..., upload_id: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SignedHead(_message.Message):
-    __slots__ = ("head", "signature")
+    __slots__ = ("head", "signature", "key")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     head: bytes
     signature: bytes
-    def __init__(self, head: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    key: bytes
+    def __init__(self, head: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
 
 class Newest(_message.Message):
     __slots__ = ("lineage", "node_id", "incarnation", "seq", "epoch")

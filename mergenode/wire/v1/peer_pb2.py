@@ -25,31 +25,31 @@ _sym_db = _symbol_database.Default()
 from mergenode.wire.v1 import objects_pb2 as mergenode_dot_v1_dot_objects__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mergenode/v1/peer.proto\x12\x0cmergenode.v1\x1a\x1amergenode/v1/objects.proto\"L\n\nPeerLimits\x12\x16\n\x0emanifest_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bmodel_bytes\x18\x02 \x01(\x04\x12\x11\n\ttransfers\x18\x03 \x01(\r\"\xb7\x01\n\x0cHelloRequest\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0f\n\x07node_id\x18\x03 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12\x14\n\x0c\x63\x61pabilities\x18\x05 \x03(\t\x12(\n\x06limits\x18\x06 \x01(\x0b\x32\x18.mergenode.v1.PeerLimits\x12\x15\n\rclock_unix_ms\x18\x07 \x01(\x04\"\x9b\x01\n\nHelloReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12(\n\x06limits\x18\x05 \x01(\x0b\x32\x18.mergenode.v1.PeerLimits\x12\x15\n\rclock_unix_ms\x18\x06 \x01(\x04\"~\n\x08Sighting\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.mergenode.v1.PeerState\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0bseen_ms_ago\x18\x05 \x01(\x04\"\x94\x01\n\x04View\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12)\n\tsightings\x18\x03 \x03(\x0b\x32\x16.mergenode.v1.Sighting\x12$\n\x06newest\x18\x04 \x03(\x0b\x32\x14.mergenode.v1.Newest\x12\x15\n\rclock_unix_ms\x18\x05 \x01(\x04\"I\n\x0fGetHeadsRequest\x12\x0f\n\x07lineage\x18\x01 \x01(\t\x12\x11\n\tmin_epoch\x18\x02 \x01(\x04\x12\x12\n\nafter_node\x18\x03 \x01(\x0c\"F\n\rGetHeadsReply\x12\'\n\x05heads\x18\x01 \x03(\x0b\x32\x18.mergenode.v1.SignedHead\x12\x0c\n\x04more\x18\x02 \x01(\x08\"I\n\x11WatchHeadsRequest\x12\x0f\n\x07lineage\x18\x01 \x01(\t\x12#\n\x05known\x18\x02 \x03(\x0b\x32\x14.mergenode.v1.Newest*\x83\x01\n\tPeerState\x12\x1a\n\x16PEER_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PEER_STATE_ALIVE\x10\x01\x12\x16\n\x12PEER_STATE_SUSPECT\x10\x02\x12\x13\n\x0fPEER_STATE_DOWN\x10\x03\x12\x17\n\x13PEER_STATE_DRAINING\x10\x04\x32\x8c\x02\n\x04Peer\x12=\n\x05Hello\x12\x1a.mergenode.v1.HelloRequest\x1a\x18.mergenode.v1.HelloReply\x12\x32\n\x08\x45xchange\x12\x12.mergenode.v1.View\x1a\x12.mergenode.v1.View\x12\x46\n\x08GetHeads\x12\x1d.mergenode.v1.GetHeadsRequest\x1a\x1b.mergenode.v1.GetHeadsReply\x12I\n\nWatchHeads\x12\x1f.mergenode.v1.WatchHeadsRequest\x1a\x18.mergenode.v1.SignedHead0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mergenode/v1/peer.proto\x12\x0cmergenode.v1\x1a\x1amergenode/v1/objects.proto\"L\n\nPeerLimits\x12\x16\n\x0emanifest_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bmodel_bytes\x18\x02 \x01(\x04\x12\x11\n\ttransfers\x18\x03 \x01(\r\"\xc8\x01\n\x0cHelloRequest\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0f\n\x07node_id\x18\x03 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12\x14\n\x0c\x63\x61pabilities\x18\x05 \x03(\t\x12(\n\x06limits\x18\x06 \x01(\x0b\x32\x18.mergenode.v1.PeerLimits\x12\x15\n\rclock_unix_ms\x18\x07 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\"\x9b\x01\n\nHelloReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12(\n\x06limits\x18\x05 \x01(\x0b\x32\x18.mergenode.v1.PeerLimits\x12\x15\n\rclock_unix_ms\x18\x06 \x01(\x04\"~\n\x08Sighting\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.mergenode.v1.PeerState\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0bseen_ms_ago\x18\x05 \x01(\x04\"\x94\x01\n\x04View\x12\x0f\n\x07node_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12)\n\tsightings\x18\x03 \x03(\x0b\x32\x16.mergenode.v1.Sighting\x12$\n\x06newest\x18\x04 \x03(\x0b\x32\x14.mergenode.v1.Newest\x12\x15\n\rclock_unix_ms\x18\x05 \x01(\x04\"I\n\x0fGetHeadsRequest\x12\x0f\n\x07lineage\x18\x01 \x01(\t\x12\x11\n\tmin_epoch\x18\x02 \x01(\x04\x12\x12\n\nafter_node\x18\x03 \x01(\x0c\"F\n\rGetHeadsReply\x12\'\n\x05heads\x18\x01 \x03(\x0b\x32\x18.mergenode.v1.SignedHead\x12\x0c\n\x04more\x18\x02 \x01(\x08\"I\n\x11WatchHeadsRequest\x12\x0f\n\x07lineage\x18\x01 \x01(\t\x12#\n\x05known\x18\x02 \x03(\x0b\x32\x14.mergenode.v1.Newest*\x83\x01\n\tPeerState\x12\x1a\n\x16PEER_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PEER_STATE_ALIVE\x10\x01\x12\x16\n\x12PEER_STATE_SUSPECT\x10\x02\x12\x13\n\x0fPEER_STATE_DOWN\x10\x03\x12\x17\n\x13PEER_STATE_DRAINING\x10\x04\x32\x8c\x02\n\x04Peer\x12=\n\x05Hello\x12\x1a.mergenode.v1.HelloRequest\x1a\x18.mergenode.v1.HelloReply\x12\x32\n\x08\x45xchange\x12\x12.mergenode.v1.View\x1a\x12.mergenode.v1.View\x12\x46\n\x08GetHeads\x12\x1d.mergenode.v1.GetHeadsRequest\x1a\x1b.mergenode.v1.GetHeadsReply\x12I\n\nWatchHeads\x12\x1f.mergenode.v1.WatchHeadsRequest\x1a\x18.mergenode.v1.SignedHead0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mergenode.wire.v1.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PEERSTATE']._serialized_start=993
-  _globals['_PEERSTATE']._serialized_end=1124
+  _globals['_PEERSTATE']._serialized_start=1010
+  _globals['_PEERSTATE']._serialized_end=1141
   _globals['_PEERLIMITS']._serialized_start=69
   _globals['_PEERLIMITS']._serialized_end=145
   _globals['_HELLOREQUEST']._serialized_start=148
-  _globals['_HELLOREQUEST']._serialized_end=331
-  _globals['_HELLOREPLY']._serialized_start=334
-  _globals['_HELLOREPLY']._serialized_end=489
-  _globals['_SIGHTING']._serialized_start=491
-  _globals['_SIGHTING']._serialized_end=617
-  _globals['_VIEW']._serialized_start=620
-  _globals['_VIEW']._serialized_end=768
-  _globals['_GETHEADSREQUEST']._serialized_start=770
-  _globals['_GETHEADSREQUEST']._serialized_end=843
-  _globals['_GETHEADSREPLY']._serialized_start=845
-  _globals['_GETHEADSREPLY']._serialized_end=915
-  _globals['_WATCHHEADSREQUEST']._serialized_start=917
-  _globals['_WATCHHEADSREQUEST']._serialized_end=990
-  _globals['_PEER']._serialized_start=1127
-  _globals['_PEER']._serialized_end=1395
+  _globals['_HELLOREQUEST']._serialized_end=348
+  _globals['_HELLOREPLY']._serialized_start=351
+  _globals['_HELLOREPLY']._serialized_end=506
+  _globals['_SIGHTING']._serialized_start=508
+  _globals['_SIGHTING']._serialized_end=634
+  _globals['_VIEW']._serialized_start=637
+  _globals['_VIEW']._serialized_end=785
+  _globals['_GETHEADSREQUEST']._serialized_start=787
+  _globals['_GETHEADSREQUEST']._serialized_end=860
+  _globals['_GETHEADSREPLY']._serialized_start=862
+  _globals['_GETHEADSREPLY']._serialized_end=932
+  _globals['_WATCHHEADSREQUEST']._serialized_start=934
+  _globals['_WATCHHEADSREQUEST']._serialized_end=1007
+  _globals['_PEER']._serialized_start=1144
+  _globals['_PEER']._serialized_end=1412
 # @@protoc_insertion_point(module_scope)

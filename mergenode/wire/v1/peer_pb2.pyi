@@ -32,7 +32,7 @@ class PeerLimits(_message.Message):
     def __init__(self, manifest_bytes: _Optional[int] = ..., model_bytes: _Optional[int] = ..., transfers: _Optional[int] = ...) -> None: ...
 
 class HelloRequest(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "node_id", "incarnation", "capabilities", "limits", "clock_unix_ms")
+    __slots__ = ("protocol_min", "protocol_max", "node_id", "incarnation", "capabilities", "limits", "clock_unix_ms", "address")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class HelloRequest(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     node_id: bytes
@@ -47,7 +48,8 @@ class HelloRequest(_message.Message):
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     limits: PeerLimits
     clock_unix_ms: int
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[PeerLimits, _Mapping]] = ..., clock_unix_ms: _Optional[int] = ...) -> None: ...
+    address: str
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., node_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[PeerLimits, _Mapping]] = ..., clock_unix_ms: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("protocol", "node_id", "incarnation", "capabilities", "limits", "clock_unix_ms")
