@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST ?= -m pytest
+JOBS ?= 2
 
 .PHONY: demo test test-fast lint types contracts check coverage quality quality-full clean
 
@@ -20,8 +21,8 @@ $(READY): pyproject.toml requirements/dev.txt
 demo: $(READY)  ## the whole story on real data, in under two minutes
 	$(BIN)/mergenode demo --output demo-output
 
-test: $(READY)  ## all tests
-	$(BIN)/python $(PYTEST)
+test: $(READY)  ## all tests, JOBS of them at a time
+	$(BIN)/python $(PYTEST) -n $(JOBS) --dist worksteal
 
 test-fast: $(READY)  ## all but the slow ones
 	$(BIN)/python -m pytest -m "not slow"

@@ -138,7 +138,7 @@ def test_it_is_the_merge_of_a_node_that_folded_everything(tmp_path: Path, method
     published, expected = world.published("both"), pooled.published(tmp_path / "pooled" / "published")
     for name, tensor in published.items():
         if tensor.is_floating_point() and tensor.numel():
-            spread = 2 if tensor.dtype.itemsize == 2 else 64  # what a decomposition adds is less than a step of those
+            spread = 2 if tensor.dtype.itemsize == 2 else 256  # what a decomposition adds is less than a step of those
             rounding = spread * torch.finfo(tensor.dtype).eps * tensor.double().norm()
             assert (tensor.double() - expected[name].double()).norm() <= rounding
     assert (files_below(a.state / "statistics"), files_below(b.state / "statistics")) == before
