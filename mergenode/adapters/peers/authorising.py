@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ class Authoriser(grpc.aio.ServerInterceptor):
     draining: Draining
     refused: Callable[[str, str], None] = _ignore
     answered: Callable[[str, str, float], None] = _ignore
-    rules: Mapping[str, Rule] = RULES
+    rules: Mapping[str, Rule] = field(default_factory=lambda: RULES)
 
     async def intercept_service(
         self,
