@@ -108,7 +108,9 @@ def open_port(
 
 def register_everything(server: grpc.aio.Server) -> None:
     """Handlers for all calls, which read all they get and answer once with an empty message."""
-    for service in {method.containing_service.full_name: method.containing_service for method in METHODS.values()}.values():
+    for service in {
+        method.containing_service.full_name: method.containing_service for method in METHODS.values()
+    }.values():
         handlers = {method.name: handler_of(method) for method in service.methods}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
         server.add_registered_method_handlers(service.full_name, handlers)
