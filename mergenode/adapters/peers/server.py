@@ -24,7 +24,7 @@ from mergenode.adapters.peers.addresses import joined
 from mergenode.adapters.peers.authorising import HEALTH, REFLECTION, Authoriser
 from mergenode.adapters.peers.channels import KEEPALIVE, KEEPALIVE_PATIENCE_MS, LIMITS
 from mergenode.adapters.peers.draining import Draining
-from mergenode.errors import FatalError, MergenodeError
+from mergenode.errors import FatalError
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -150,9 +150,7 @@ class PeerServer:
             except BaseException as error:
                 if self._started.done():
                     raise
-                self._started.set_exception(error)
-                if not isinstance(error, MergenodeError):
-                    raise
+                self._started.set_exception(error)  # raised by ``start``
 
     async def _serve(self) -> None:
         server = grpc.aio.server(interceptors=[self._authoriser], options=OPTIONS)
