@@ -30,12 +30,25 @@ REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 HEALTH = "grpc.health.v1.Health"
 
 
+CONTROL_BYTES = 64 << 10
+TRANSFER_BYTES = (1 << 20) + (64 << 10)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``role``: who may call; None: whoever is recognised at all. ``transfer``: refused while draining."""
+    """``role``: who may call; None: whoever is recognised at all. ``transfer``: refused while draining.
+
+    A request is at most 64 KiB, one of a transfer a piece of weights and what goes with it. Many small parts in one
+    message take fifty times its size once it is read.
+    """
 
     role: Role | None
     transfer: bool = False
+
+    @property
+    def most_bytes(self) -> int:
+        """Largest single request message."""
+        return TRANSFER_BYTES if self.transfer else CONTROL_BYTES
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -164,7 +177,10 @@ def _gated(handler: Handler, gate: _Gate) -> Handler:
     async def behave(request: Any, context: Context) -> Any:
         await gate.enter(context)
         with _defects(context):
-            asked = await _request(request, read, context)
+            if handler.request_streaming:
+                asked = _each(request, read, gate.rule, context)
+            else:
+                asked = await _decoded(request, read, gate.rule, context)
             if handler.response_streaming and not iscoroutinefunction(inner):
                 return await _written(inner(asked, context), context)
             return await inner(asked, context)
@@ -193,23 +209,17 @@ def _defects(context: Context) -> Iterator[None]:
         raise InternalFaultError("the node met a defect; its log has more") from error
 
 
-async def _request(request: Any, read: Any, context: Context) -> Any:
-    """The request of a unary call, or the requests of a stream, read."""
-    if read is None:
-        return request
-    if isinstance(request, bytes):
-        return await _decoded(request, read, context)
-    return _each(request, read, context)
-
-
-async def _each(requests: AsyncIterable[bytes], read: Any, context: Context) -> AsyncIterator[Any]:
+async def _each(requests: AsyncIterable[bytes], read: Any, rule: Rule, context: Context) -> AsyncIterator[Any]:
     async for request in requests:
-        yield await _decoded(request, read, context)
+        yield await _decoded(request, read, rule, context)
 
 
-async def _decoded(request: bytes, read: Any, context: Context) -> Any:
+async def _decoded(request: bytes, read: Any, rule: Rule, context: Context) -> Any:
+    if len(request) > rule.most_bytes:
+        text = f"a request of {len(request)} bytes; this call takes {rule.most_bytes}"
+        return await abort(context, refusal(Refusal.CODE_TOO_LARGE, text))
     try:
-        return read(request)
+        return request if read is None else read(request)
     except (DecodeError, ValueError):
         return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no message of this call")
 
