@@ -72,7 +72,7 @@ class PeerServer:
         """
         self._ports, self._register, self._authoriser, self._reflect = ports, register, authoriser, reflect
         self._thread = threading.Thread(target=self._run, name="mergenode-peers", daemon=True)
-        self._started: concurrent.futures.Future[list[tuple[str, int]]] = concurrent.futures.Future()
+        self._server: grpc.aio.Server | None = None
         self._health = health.HealthServicer()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,11 +86,12 @@ class PeerServer:
         self._loop = asyncio.new_event_loop()
         self._thread.start()
         try:
-            return self._started.result(START_SECONDS)
+            return self.call_soon(self._open()).result(START_SECONDS)
         except TimeoutError as error:
+            self.stop(0.0)
             raise FatalError("the gRPC server did not start", hint="see the log for the cause") from error
         except BaseException:
-            self._thread.join(STOP_SECONDS)
+            self.stop(0.0)
             raise
 
     @property
@@ -145,25 +146,21 @@ class PeerServer:
         disk = concurrent.futures.ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="mergenode-peers-disk")
         loop.set_default_executor(disk)
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            try:
-                runner.run(self._serve())
-            except BaseException as error:
-                if self._started.done():
-                    raise
-                self._started.set_exception(error)  # raised by ``start``
+            runner.run(self._live())
 
-    async def _serve(self) -> None:
-        server = grpc.aio.server(interceptors=[self._authoriser], options=OPTIONS)
-        try:
-            services = self._add_services(server)
-            bound = [(port.host, _bind(server, port)) for port in self._ports]
-            await server.start()
-            for service in services:
-                await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-            self._started.set_result(bound)
-            await self._stopping.wait()
-        finally:
-            await server.stop(_CONTROL_SECONDS)
+    async def _live(self) -> None:
+        await self._stopping.wait()
+        if self._server is not None:
+            await self._server.stop(_CONTROL_SECONDS)
+
+    async def _open(self) -> list[tuple[str, int]]:
+        self._server = grpc.aio.server(interceptors=[self._authoriser], options=OPTIONS)
+        services = self._add_services(self._server)
+        bound = [(port.host, _bind(self._server, port)) for port in self._ports]
+        await self._server.start()
+        for service in services:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return bound
 
     def _add_services(self, server: grpc.aio.Server) -> Sequence[str]:
         recorder = _Recorder(server)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import grpc
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenode.adapters.peers.admin_service import AdminService
@@ -84,7 +84,7 @@ def test_no_message_of_any_call_hurts(fuzzed: tuple[OpenPort, grpc.Channel]) -> 
 
 
 @given(NAMES, st.lists(st.tuples(KEYS, VALUES), max_size=4))
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=200)
 def test_no_name_and_no_metadata_hurt(
     trial: Trial, port: OpenPort, method: str, metadata: list[tuple[str, str]]
 ) -> None:
