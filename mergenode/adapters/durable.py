@@ -57,14 +57,16 @@ def sync_directory(path: Path | str) -> None:
         os.close(fd)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Set the content of a file, atomically and durably.
+def replace_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Set the content of a file, atomically and durably. ``private``: nobody but the owner may read it.
 
     Durability: content and name are synced on return. Idempotence: the same call twice leaves the same file.
     """
     temporary = path.with_name(f".{path.name}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600 if private else 0o644)
     try:
+        if private:
+            os.fchmod(fd, 0o600)  # the file of an interrupted call keeps the mode that it was made with
         write_all(fd, data, 0)
         os.fsync(fd)
     finally:

@@ -85,6 +85,17 @@ class TokenSettings(Section):
     audience: str = setting(
         "mergenode", "Whom they have to be meant for.", unit="text", why="a token for another service is none for us"
     )
+    listen: Address = setting(
+        None,
+        "Address of a second port, with TLS, where a token is enough; null: none.",
+        unit="host:port",
+        why="the port of nodes wants a certificate of everybody",
+    )
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None when there is no such port."""
+        return None if self.listen is None else split_address(self.listen)
 
 
 class IntakeSettings(Section):
@@ -178,6 +189,8 @@ class PeersSettings(Section):
                 f"{self.listen} can be reached from elsewhere and there are no certificates: set peers.tls "
                 "(`mergenode certs` makes some for a trial), or write `insecure: true` if the network is all yours"
             )
+        if self.tokens.listen is not None and not (self.listen and self.tls.complete and self.tokens.keys):
+            raise ValueError("peers.tokens.listen needs peers.listen, peers.tls and peers.tokens.keys")
         if self.neighbours and self.listen is None:
             raise ValueError("neighbours are named, but they could not call back: set peers.listen")
         return self

@@ -12,8 +12,8 @@ BACKLOG = 128
 MAX_PORT = 65535
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound, listening TCP socket; port 0 takes a free one. The caller owns it.
+def listen(host: str, port: int, *, setting: str = "http.listen") -> socket.socket:
+    """A bound, listening TCP socket; port 0 takes a free one. The caller owns it. ``setting``: what hints speak of.
 
     Raises:
         FatalError: the address is unknown, taken, not of this machine or not permitted.
@@ -21,14 +21,14 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= MAX_PORT:
         # The resolver would take the port modulo 65536 and listen somewhere else.
         raise FatalError(
-            f"cannot listen on {host}:{port}: no such port", hint="set http.listen to a port from 0 to 65535"
+            f"cannot listen on {host}:{port}: no such port", hint=f"set {setting} to a port from 0 to 65535"
         )
     try:
         candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise FatalError(
             f"cannot listen on {host}:{port}: the host name is not known ({error})",
-            hint="set http.listen to an address of this machine, for example 127.0.0.1:9464",
+            hint=f"set {setting} to an address of this machine, for example 127.0.0.1:9464",
         ) from error
     family, kind, protocol, _, address = candidates[0]
     listener = socket.socket(family, kind, protocol)
@@ -38,21 +38,21 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _explained(error, host, port) from error
+        raise _explained(error, host, port, setting) from error
     listener.setblocking(False)
     return listener
 
 
-def _explained(error: OSError, host: str, port: int) -> FatalError:
+def _explained(error: OSError, host: str, port: int, setting: str) -> FatalError:
     where = f"cannot listen on {host}:{port}"
     if error.errno == errno.EADDRINUSE:
         holder = holder_of_port(port)
         return FatalError(
             f"{where}: address in use{f' by {holder}' if holder else ''}",
-            hint="stop the other process or set http.listen to another port (0 takes a free one)",
+            hint=f"stop the other process or set {setting} to another port (0 takes a free one)",
         )
     if error.errno == errno.EACCES:
-        return FatalError(f"{where}: not permitted", hint="set http.listen to a port above 1023")
+        return FatalError(f"{where}: not permitted", hint=f"set {setting} to a port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:
-        return FatalError(f"{where}: not an address of this machine", hint="set http.listen to 127.0.0.1 or 0.0.0.0")
-    return FatalError(f"{where}: {error.strerror}", hint="set http.listen to another address")
+        return FatalError(f"{where}: not an address of this machine", hint=f"set {setting} to 127.0.0.1 or 0.0.0.0")
+    return FatalError(f"{where}: {error.strerror}", hint=f"set {setting} to another address")
