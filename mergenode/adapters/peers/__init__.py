@@ -1,0 +1,1 @@
+"""Other nodes and pushing teams, by gRPC."""
