@@ -161,6 +161,8 @@ class Members:
         rival = ""
         if contact.dialled and contact.dialled not in member.dialled:
             self.hung_up(contact.dialled)  # whoever answered there before
+        if contact.advertised == "":
+            member.calls.clear()
         for address, times in ((contact.dialled, member.dialled), (contact.advertised, member.calls)):
             if address:
                 others = (other for other, at in times.items() if other != address and now - at < self.rhythm.down)
@@ -272,10 +274,10 @@ class Members:
         return {each.node_id: each.state(now, self.rhythm).up for each in self._known.values() if each.dialled}
 
     def callers(self, now: float) -> Iterator[Caller]:
-        """Nodes that called us lately and said where they can be called."""
+        """Nodes that called us lately and asked to be called."""
         for each in self._known.values():
-            if each.called is not None and each.advertised and now - each.called < TOLD_SECONDS:
-                yield Caller(each.node_id, each.advertised, each.called)
+            if each.called is not None and each.calls and now - each.called < TOLD_SECONDS:
+                yield Caller(each.node_id, max(each.calls, key=each.calls.__getitem__), each.called)
 
     def table(self, now: float) -> tuple[KnownPeer, ...]:
         """Everybody, neighbours first, then by how fresh the news of them is."""

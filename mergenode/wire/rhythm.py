@@ -10,7 +10,9 @@ class Rhythm:
     """The times of the failure detector; both ends may differ, nothing depends on their being equal."""
 
     exchange: float = 5.0
-    """Between two calls to a neighbour that answers, and for its answer."""
+    """Between two calls to a neighbour that answers."""
+    deadline: float = 5.0
+    """For its answer."""
     spread: float = 0.2
     """Every pause is longer or shorter by up to this share, so that nodes do not fall into step."""
     missed: int = 3

@@ -32,8 +32,8 @@ class Contact:
     node_id: UUID
     incarnation: int
     dialled: str = ""
-    advertised: str = ""
-    """Where it says that it can be called; empty when it did not say."""
+    advertised: str | None = None
+    """Where it asks to be called; empty: nowhere, None: it did not say."""
     capabilities: frozenset[str] = frozenset()
     round_trip: float | None = None
     """Seconds from our call to its answer."""
@@ -43,7 +43,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A node that called, where it says that it can be called, and when it last did."""
+    """A node that called, where it asks to be called, and when it last spoke."""
 
     node_id: UUID
     address: str

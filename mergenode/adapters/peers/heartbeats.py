@@ -71,14 +71,16 @@ class Heartbeats:
         """Start and end tasks so that they are those of the topology, and wake links whose node is there again."""
         entries = self._membership.topology.neighbours
         self._follow_names({each.address for each in entries if each.address.startswith(DNS)})
-        targets = self._targets(entries)
+        chosen = self._chosen(entries)
+        back = [each for each in self._callers(chosen) if each not in chosen]
+        targets = [each for each in (*chosen, *back) if is_address(each.address)][:MOST_NEIGHBOURS]
         for neighbour in [each for each in self._links if each not in targets]:
             self._links.pop(neighbour)[1].cancel()
             self._membership.hung_up(neighbour.address)
         for neighbour in targets:
             running = self._links.get(neighbour)
             if running is None or self._ended(running[1]):
-                link = Link(neighbour, parts)
+                link = Link(neighbour, parts, back=neighbour in back)
                 self._links[neighbour] = link, asyncio.create_task(link.run())
         self._wake()
 
@@ -94,21 +96,23 @@ class Heartbeats:
             self._membership.say("error", f"calls to a neighbour ended with a defect: {task.exception()!r}")
         return task.done()
 
-    def _targets(self, entries: tuple[Neighbour, ...]) -> list[Neighbour]:
-        """Whom to call: the entries, what names stand for, and, unless the topology was set by hand, who calls us."""
-        chosen = [each for each in entries if not each.address.startswith(DNS)]
-        chosen += [Neighbour(address) for name, _ in self._names.values() for address in name.addresses]
-        addresses = {each.address for each in chosen}
+    def _chosen(self, entries: tuple[Neighbour, ...]) -> list[Neighbour]:
+        """The entries, and what names stand for."""
+        fixed = [each for each in entries if not each.address.startswith(DNS)]
+        found = [Neighbour(address) for name, _ in self._names.values() for address in name.addresses]
+        return list(dict.fromkeys((*fixed, *found)))
+
+    def _callers(self, chosen: list[Neighbour]) -> list[Neighbour]:
+        """Who calls and is not reached by itself, unless the topology was set by hand."""
+        if self._membership.topology.generation:
+            return []
         links = [link for neighbour, (link, _) in self._links.items() if neighbour in chosen]
         reached = {link.node_id for link in links if link.parked is None}
-        if not self._membership.topology.generation:
-            callers = self._membership.callers()
-            chosen += [
-                Neighbour(each.address)
-                for each in callers
-                if each.address not in addresses and each.node_id not in reached
-            ]
-        return [each for each in dict.fromkeys(chosen) if is_address(each.address)][:MOST_NEIGHBOURS]
+        addresses = {each.address for each in chosen}
+        callers = self._membership.callers()
+        return [
+            Neighbour(each.address) for each in callers if each.address not in addresses and each.node_id not in reached
+        ]
 
     def _wake(self) -> None:
         """End pauses whose reason is gone: the node called, its ban ended, or its other address does not answer."""

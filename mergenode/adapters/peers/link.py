@@ -69,7 +69,9 @@ class LinkParts:
 class Link:
     """One address. ``run`` never ends by itself; ``wake`` has it try now."""
 
-    def __init__(self, neighbour: Neighbour, parts: LinkParts) -> None:
+    def __init__(self, neighbour: Neighbour, parts: LinkParts, *, back: bool = False) -> None:
+        """``back``: it is called because it calls us. It is told so, or two nodes would call each other for ever."""
+        self._back = back
         self.address, self._expected = neighbour.address, neighbour.node_id
         self._parts, self._own = parts, parts.membership
         self.node_id: UUID | None = None
@@ -138,10 +140,10 @@ class Link:
             incarnation=own.incarnation,
             capabilities=sorted(own.capabilities),
             clock_unix_ms=milliseconds(own.clock),
-            address=own.address,
+            address="" if self._back else own.address,
         )
         sent, wall = self._own.clock()
-        reply = await stub.Hello(request, timeout=self._own.rhythm.exchange)
+        reply = await stub.Hello(request, timeout=self._own.rhythm.deadline)
         greeting = read_greeting(reply)
         trip = self._own.clock()[0] - sent
         if PROTOCOL not in greeting.protocols:
@@ -186,7 +188,7 @@ class Link:
     async def _exchange(self, stub: PeerStub) -> None:
         own = self._own
         sent, wall = own.clock()
-        view = read_view(await stub.Exchange(own.view(), timeout=own.rhythm.exchange))
+        view = read_view(await stub.Exchange(own.view(), timeout=own.rhythm.deadline))
         trip = own.clock()[0] - sent
         if view.node_id != self.node_id:
             raise LinkError(f"{view.node_id} answers in the place of {self.node_id}")
@@ -214,7 +216,7 @@ class Link:
         after = _before(wanted[0])
         for _ in range(MOST_PAGES):
             request = peer_pb2.GetHeadsRequest(lineage=self._own.lineage, after_node=after)
-            reply = await stub.GetHeads(request, timeout=self._own.rhythm.exchange)
+            reply = await stub.GetHeads(request, timeout=self._own.rhythm.deadline)
             sized(reply, "GetHeadsReply")
             last = after
             for message in reply.heads:

@@ -197,8 +197,11 @@ class Membership:
     def attempted(self, address: str, error: str) -> None:
         """How the last attempt to call an address ended, in words; empty: well."""
         with self._lock:
+            news = self._links.get(address) != error
             if address in self._links or len(self._links) < 2 * MOST_NEIGHBOURS:
                 self._links[address] = error
+        if news:
+            self._poke()
 
     def hung_up(self, address: str) -> None:
         """This address is not called any more."""

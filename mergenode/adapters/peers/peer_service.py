@@ -111,7 +111,7 @@ class PeerService:
         await self._answer("WatchHeads", context, lambda caller: self._watch(request, context, caller))
 
     async def _answer(self, method: str, context: Any, work: Callable[[str], Awaitable[T]]) -> T:
-        caller, code = self._caller_of(context), "CANCELLED"
+        caller, code = self._caller_of(context), "UNKNOWN"
         try:
             self._spend(caller)
             answer = await work(caller)
@@ -119,6 +119,9 @@ class PeerService:
         except RejectedError as error:
             code = "INVALID_ARGUMENT"
             await self._refuse(context, _no(grpc.StatusCode.INVALID_ARGUMENT, "malformed_message", error.message))
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
         except _NotNowError as error:
             code = error.no.status.name
             await self._refuse(context, error.no)
