@@ -24,6 +24,7 @@ COMMANDS = {
     "retract": "Take a contribution out of the merge.",
     "rollback": "Take the merge back to an earlier version.",
     "verify": "Check digests and the ledger, or replay everything.",
+    "peers": "Other nodes: state, lag, distance, refusals.",
     "config": "Check a settings file, print the schema.",
     "task": "Try the code that knows your model and data.",
     "demo": "The whole story on real data, in under two minutes.",

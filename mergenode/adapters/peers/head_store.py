@@ -92,7 +92,8 @@ class HeadStore:
             except RejectedError as error:
                 self._report("warning", f"{error.message}; the head is asked for again")
                 continue
-            if head.lineage == self.lineage and len(held) < MOST_HEADS:
+            ours = head.lineage == self.lineage and path == self._path(head.node_id)
+            if ours and len(held) < MOST_HEADS:
                 held[head.node_id] = Held(head, keyed)
         own = held.get(self._identity.node_id)
         if own is not None and own.head.incarnation >= self._identity.incarnation:
