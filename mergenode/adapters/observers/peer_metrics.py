@@ -17,7 +17,7 @@ MOST_PEERS = 64
 
 
 class PeerMetrics(Collector):
-    """Registers itself. The label ``peer`` is a node id: it stays when addresses change, and nobody chooses its text."""
+    """Registers itself. The label ``peer`` is a node id: it stays when addresses change, and nobody chooses it."""
 
     def __init__(self, registry: CollectorRegistry, snapshot: Callable[[], PeersSnapshot]) -> None:
         self._snapshot = snapshot

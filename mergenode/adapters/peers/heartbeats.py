@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mergenode.adapters.peers.link import ChannelOf, Link, LinkParts
 from mergenode.adapters.peers.membership import Membership
 from mergenode.adapters.peers.resolving import DNS, Resolve, ResolvedName, resolve
-from mergenode.adapters.peers.topology import Neighbour
+from mergenode.ports.administration import Neighbour
 from mergenode.wire.membership import MOST_NEIGHBOURS
 from mergenode.wire.views import is_address
 
@@ -41,10 +41,11 @@ class Heartbeats:
         self._names: dict[str, tuple[ResolvedName, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until cancelled; then every call is ended."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._membership.listen(self._poked)
         with ThreadPoolExecutor(1, "mergenode-heads") as disk:
             parts = LinkParts(self._membership, self._channel_of, disk, self._draw)
@@ -61,6 +62,12 @@ class Heartbeats:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End ``run`` and wait until its channels are closed. Idempotent; on the same loop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def _poked(self) -> None:
         assert self._loop is not None

@@ -15,8 +15,8 @@ import grpc.aio
 
 from mergenode.adapters.peers.keyed_heads import keyed_from
 from mergenode.adapters.peers.membership import Membership
-from mergenode.adapters.peers.topology import Neighbour
 from mergenode.errors import MergenodeError, TransientError
+from mergenode.ports.administration import Neighbour
 from mergenode.wire.heads import Head
 from mergenode.wire.packing import malformed
 from mergenode.wire.sightings import Contact

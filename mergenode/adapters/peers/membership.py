@@ -13,22 +13,34 @@ from mergenode.adapters.peers.bans import Bans
 from mergenode.adapters.peers.head_store import HeadStore, Identity
 from mergenode.adapters.peers.keyed_heads import KeyedHead
 from mergenode.adapters.peers.tally import Tally
-from mergenode.adapters.peers.topology import Neighbour, Picture, Topology
+from mergenode.adapters.peers.topology import Topology, TopologyFile
 from mergenode.ports.clock import Clock
 from mergenode.wire.admission import Admitted, Known, Refused
 from mergenode.wire.heads import Head
 from mergenode.wire.membership import MOST_NEIGHBOURS, Members
 from mergenode.wire.rhythm import Rhythm
-from mergenode.wire.sightings import Caller, Contact, Heard, PeerState, Sighting, Standing
+from mergenode.wire.sightings import Caller, Contact, Heard, KnownPeer, PeerState, Sighting, Standing
 from mergenode.wire.v1 import peer_pb2
 from mergenode.wire.views import PROTOCOL, Greeting, Position, View, write_view
 
 BANS = "bans.json"
+TOPOLOGY = "topology.json"
 MOST_REPORTS = 16
 _LONGEST_SKEW = 10 * 366 * 86_400.0
 
 Report = Callable[[str, str], None]
 """Takes a level (info, warning, error) and words for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What was known at one moment: everybody; what they told of their own heads; addresses that are called and why
+    the last attempt failed; what mixers reported."""
+
+    table: tuple[KnownPeer, ...]
+    told: Mapping[UUID, Position]
+    links: Mapping[str, str]
+    reports: Mapping[UUID, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +74,8 @@ class Membership:
         self._admitting = Admitting(identity.node_id, self.heads, self.bans, self.tally, self._listened, self._report)
         self.rhythm = place.rhythm
         self._members = Members(identity.node_id, place.rhythm)
-        self._topology = Topology(0, tuple(Neighbour(entry) for entry in place.neighbours))
+        self.topology_file = TopologyFile(directory / TOPOLOGY, place.neighbours, self._report)
+        self._topology = self.topology_file.read()
         self._address = place.address
         self._draining = False
         self._turn = 0
@@ -219,15 +232,19 @@ class Membership:
 
     def view(self) -> peer_pb2.View:
         """What this node sees, first itself."""
-        banned = frozenset(self.bans.banned())
         with self._lock:
             self._turn += 1
-            state = PeerState.DRAINING if self._draining else PeerState.ALIVE
-            own = Sighting(self.node_id, self.incarnation, state, self._address, 0.0)
-            seen = self._members.sightings(self._clock.monotonic(), banned)
             turn = self._turn
-        view = View(self.node_id, self.incarnation, (own, *seen), self.positions(), self._clock.unix())
-        return write_view(view, turn)
+        state = PeerState.DRAINING if self._draining else PeerState.ALIVE
+        own = Sighting(self.node_id, self.incarnation, state, self._address, 0.0)
+        sightings = (own, *self.sightings())
+        return write_view(View(self.node_id, self.incarnation, sightings, self.positions(), self._clock.unix()), turn)
+
+    def sightings(self) -> list[Sighting]:
+        """Everybody else who is known and not banned, neighbours first."""
+        banned = frozenset(self.bans.banned())
+        with self._lock:
+            return self._members.sightings(self._clock.monotonic(), banned)
 
     def positions(self) -> tuple[Position, ...]:
         """The newest head of everybody who is not banned, this node included."""
@@ -289,16 +306,12 @@ class Membership:
     def topology(self) -> Topology:
         return self._topology
 
-    def replace_topology(self, topology: Topology) -> bool:
-        """Call others from now on; False, and nothing changed, unless it is the next generation."""
-        with self._lock:
-            if topology.generation != self._topology.generation + 1:
-                return False
-            self._topology = topology
+    def replace_topology(self, topology: Topology) -> None:
+        """Call others from now on. Whoever asks for it made it durable before."""
+        self._topology = topology
         addresses = ", ".join(each.address for each in topology.neighbours)
         self._report("info", f"topology {topology.generation}: {addresses or 'nobody'}")
         self._poke()
-        return True
 
     @property
     def draining(self) -> bool:

@@ -96,38 +96,30 @@ class PeerService:
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who is there, and what both can do."""
-        return await self._answer("Hello", context, lambda caller: self._hello(request))
+        return await self._answer(context, lambda caller: self._hello(request))
 
     async def Exchange(self, request: peer_pb2.View, context: Any) -> peer_pb2.View:
         """A heartbeat: what the caller sees against what is seen here."""
-        return await self._answer("Exchange", context, lambda caller: self._exchange(request))
+        return await self._answer(context, lambda caller: self._exchange(request))
 
     async def GetHeads(self, request: peer_pb2.GetHeadsRequest, context: Any) -> peer_pb2.GetHeadsReply:
         """A page of signed heads, at most 64 KiB."""
-        return await self._answer("GetHeads", context, lambda caller: self._get_heads(request))
+        return await self._answer(context, lambda caller: self._get_heads(request))
 
     async def WatchHeads(self, request: peer_pb2.WatchHeadsRequest, context: Any) -> None:
         """Heads as they come, until the caller does not take them any more or the stream is old."""
-        await self._answer("WatchHeads", context, lambda caller: self._watch(request, context, caller))
+        await self._answer(context, lambda caller: self._watch(request, context, caller))
 
-    async def _answer(self, method: str, context: Any, work: Callable[[str], Awaitable[T]]) -> T:
-        caller, code = self._caller_of(context), "UNKNOWN"
+    async def _answer(self, context: Any, work: Callable[[str], Awaitable[T]]) -> T:
         try:
+            caller = self._caller_of(context)
             self._spend(caller)
-            answer = await work(caller)
-            code = "OK"
+            return await work(caller)
         except RejectedError as error:
-            code = "INVALID_ARGUMENT"
-            await self._refuse(context, _no(grpc.StatusCode.INVALID_ARGUMENT, "malformed_message", error.message))
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
+            no = _no(grpc.StatusCode.INVALID_ARGUMENT, "malformed_message", error.message)
         except _NotNowError as error:
-            code = error.no.status.name
-            await self._refuse(context, error.no)
-        finally:
-            self._membership.tally.rpc(method, code)
-        return answer
+            no = error.no
+        return await self._refuse(context, no)
 
     async def _refuse(self, context: Any, no: _No) -> NoReturn:
         if no.code:

@@ -25,9 +25,9 @@ class Tally:
         self._of_nodes: OrderedDict[UUID, Counter[str]] = OrderedDict()
 
     def rpc(self, method: str, code: str) -> None:
-        """A call was answered with this status. ``method`` is one of the protocol's."""
+        """A call was answered with this status. ``method`` as gRPC has it; only those of the protocol are let in."""
         with self._lock:
-            self._rpcs[method, code] += 1
+            self._rpcs[method.removeprefix("/mergenode.v1."), code] += 1
 
     def refusal(self, code: str, node_id: UUID | None = None) -> None:
         """Something was refused, and which node it was about; nodes that were quiet longest drop out."""

@@ -12,7 +12,7 @@ import pytest
 
 from mergenode.adapters.peers.operating import PeersOperator
 from mergenode.adapters.peers.snapshot import take_snapshot
-from mergenode.adapters.peers.topology import Neighbour
+from mergenode.ports.administration import Neighbour
 from mergenode.wire.heads import Head
 from mergenode.wire.rhythm import Rhythm
 from mergenode.wire.sightings import PeerState
@@ -257,7 +257,7 @@ def test_a_liar_is_banned_and_stays_banned_after_a_restart(
             await again.until(lambda: again.membership.picture().links.get(a.address) == "it is banned")
             assert not again.membership.neighbours()
             liar.heads = [keyed(C).message()]
-            assert PeersOperator(again.membership).lift(a.node_id)
+            PeersOperator(again.membership).lift_ban(a.node_id)
             await again.until(lambda: up(again, a) and C.node_id in heads(again))
 
     run(story())
