@@ -25,6 +25,7 @@ COMMANDS = {
     "rollback": "Take the merge back to an earlier version.",
     "verify": "Check digests and the ledger, or replay everything.",
     "certs": "Make certificates and tokens for a trial.",
+    "peers": "Other nodes: state, lag, distance, refusals.",
     "config": "Check a settings file, print the schema.",
     "task": "Try the code that knows your model and data.",
     "demo": "The whole story on real data, in under two minutes.",

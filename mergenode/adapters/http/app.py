@@ -30,6 +30,9 @@ MAX_HISTORY = 200
 """A folded fact carries a report per layer group, so a page of history stays within a few megabytes."""
 
 
+PeersDocument = Callable[[], dict[str, object]]
+
+
 class StatusApp:
     """The endpoints, over explicit sources. ``reader`` is asked from worker threads, several at a time."""
 
@@ -40,12 +43,14 @@ class StatusApp:
         metrics: CollectorRegistry,
         live: LiveStatus,
         stalled_after_seconds: float,
+        peers: PeersDocument | None = None,
     ) -> None:
         self._node = node
         self._reader = reader
         self._metrics_registry = metrics
         self._live = live
         self._stalled_after = stalled_after_seconds
+        self._peers_document = peers
 
     def routes(self) -> list[Route]:
         probes: dict[str, Callable[[Live], Verdict]] = {
@@ -60,6 +65,7 @@ class StatusApp:
             Route("/api/v1/status", self._status),
             Route("/api/v1/history", self._history),
             Route("/api/v1/versions", self._versions),
+            Route("/api/v1/peers", self._peers),
             *(Route(path, self._probe(judge)) for path, judge in probes.items()),
         ]
 
@@ -94,6 +100,11 @@ class StatusApp:
         ]
         return _json({"versions": versions})
 
+    def _peers(self, request: Request) -> Response:
+        if self._peers_document is None:
+            return _json(_error(404, "this node has no peers", "set peers.listen"), 404)
+        return _json(self._peers_document())
+
     def _page(self, request: Request) -> Response:
         page = status_page(self._node, self._reader, self._live.snapshot(), self._stalled_after)
         return HTMLResponse(page)
@@ -106,6 +117,7 @@ def create_app(
     live: LiveStatus,
     *,
     stalled_after_seconds: float = STALLED_AFTER_SECONDS,
+    peers: PeersDocument | None = None,
 ) -> ASGIApp:
     """The application of one node. GET and HEAD only; every error is a JSON document.
 
@@ -115,9 +127,10 @@ def create_app(
         metrics: what ``/metrics`` exposes, as OpenMetrics to who accepts it.
         live: what the node is doing, collected as an observer of the daemon.
         stalled_after_seconds: without a turn of the loop or progress for this long, ``/livez`` answers 503.
+        peers: what ``/api/v1/peers`` answers, asked from worker threads; None: the node has none.
     """
     app = Starlette(
-        routes=StatusApp(node, reader, metrics, live, stalled_after_seconds).routes(),
+        routes=StatusApp(node, reader, metrics, live, stalled_after_seconds, peers).routes(),
         exception_handlers={
             HTTPException: _refused,
             MergenodeError: _unavailable,

@@ -70,9 +70,14 @@ async def abort(
 ) -> NoReturn:
     """End the call with this refusal; raises what grpc wants to be raised."""
     code = status or STATUS_OF[refused.code]
-    rich = Status(code=code.value[0], message=refused.message)
+    await context.abort(code, refused.message, (refusal_metadata(code, refused),))
+
+
+def refusal_metadata(status: grpc.StatusCode, refused: Refusal) -> tuple[str, bytes]:
+    """The trailing metadata that carries ``refused`` beside ``status``."""
+    rich = Status(code=status.value[0], message=refused.message)
     rich.details.add().Pack(refused)
-    await context.abort(code, refused.message, ((DETAILS, rich.SerializeToString()),))
+    return DETAILS, rich.SerializeToString()
 
 
 def refusal_of(error: grpc.RpcError) -> Refused | None:
