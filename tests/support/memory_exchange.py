@@ -71,7 +71,7 @@ class MemoryNetwork:
         }
 
     def send_heads(self, source: MemoryExchange, target: MemoryExchange) -> int:
-        """One message with every head that ``source`` knows; how many were new. Duplicates and old ones are harmless."""
+        """One message with every head that ``source`` knows; how many were new. Duplicates are harmless."""
         known = [*source.heads.values(), *([source.own] if source.own else [])]
         return sum(target.hear(head) for head in known)
 
