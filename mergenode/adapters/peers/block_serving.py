@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
+from io import SEEK_END, BytesIO
 
 from mergenode.adapters.peers.shelf_reader import ShelfReader
 from mergenode.wire.blocks import BLOCK_BYTES
-from mergenode.wire.chunks import chunks_of, frame_chunk
+from mergenode.wire.chunks import CHUNK_BYTES, Chunk, chunks_of, frame_chunk, frame_header
 from mergenode.wire.encoding import Encoded, Encoding, encode_block
 from mergenode.wire.wanted import BaseBlocks
 
@@ -58,6 +59,7 @@ class BlockServer:
         self._accept = frozenset(accept) | {Encoding.RAW}
         self._against = BaseBlocks(base.manifest) if base is not None else None
         self._buffer = memoryview(bytearray(BLOCK_BYTES))
+        self._sets: list[list[BytesIO]] = [[], []]
         self._lock = threading.Lock()
         self._closed = False
 
@@ -84,11 +86,11 @@ class BlockServer:
         with self._lock:
             if self._closed:
                 return Encoding.RAW, 0, []
-            raw = self._model.read(index, self._buffer, self._caller)
             if self._accept == {Encoding.RAW}:
-                return Encoding.RAW, len(raw), self._framed(index, Encoded(Encoding.RAW, raw))
-            encoded = self._encoded(index, raw)
-            return encoded.encoding, len(encoded.payload), self._framed(index, encoded)
+                return Encoding.RAW, self.block_bytes(index), self._raw_frames(index)
+            encoded = self._encoded(index, self._model.read(index, self._buffer, self._caller))
+            frames = [frame_chunk(chunk) for chunk in chunks_of(index, encoded)]
+            return encoded.encoding, len(encoded.payload), frames
 
     def _encoded(self, index: int, raw: memoryview) -> Encoded:
         base_root = self._base.root if self._base is not None else b""
@@ -109,6 +111,38 @@ class BlockServer:
             return None
         return bytes(self._base.read(place.index, memoryview(bytearray(place.length))))
 
-    @staticmethod
-    def _framed(index: int, encoded: Encoded) -> list[bytes]:
-        return [frame_chunk(chunk) for chunk in chunks_of(index, encoded)]
+    def _raw_frames(self, index: int) -> list[bytes]:
+        """The file is read straight into the frames, in buffers of the block before the last one."""
+        length = self.block_bytes(index)
+        self._sets.reverse()
+        files, views = self._sets[0], []
+        pieces = range(0, length, CHUNK_BYTES)
+        while len(files) < len(pieces):
+            files.append(BytesIO())
+        for file, offset in zip(files, pieces, strict=False):
+            size = min(CHUNK_BYTES, length - offset)
+            header = frame_header(Chunk(index, offset, Encoding.RAW, offset + size == length, b""), size)
+            views.append(_framed_buffer(file, header, size))
+        try:
+            self._model.read_pieces(index, views, self._caller)
+        finally:
+            for view in views:
+                view.release()
+        return [file.getvalue() for file, _ in zip(files, pieces, strict=False)]
+
+
+def _framed_buffer(file: BytesIO, header: bytes, size: int) -> memoryview:
+    """Where ``size`` bytes after ``header`` go. ``getvalue`` then gives both without a copy.
+
+    A value that somebody still holds is never written to: the file copies itself first. That is rare, and saves
+    joining header and data, a tenth of what serving costs.
+    """
+    total = len(header) + size
+    file.seek(0)
+    file.write(header)
+    if file.seek(0, SEEK_END) > total:
+        file.truncate(total)
+    elif file.tell() < total:
+        file.seek(total - 1)
+        file.write(b"\0")
+    return file.getbuffer()[len(header) :]

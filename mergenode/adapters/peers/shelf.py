@@ -30,6 +30,8 @@ from mergenode.wire.manifest_reading import parse_manifest
 
 LEASE_SECONDS = 600.0
 """How long an entry stays after somebody last read from it."""
+_NEW_SECONDS = 60.0
+"""How long an entry stays before anybody says that it is needed."""
 _HEX = 2 * ID_BYTES
 _FETCHING = ".fetching"
 
@@ -246,7 +248,7 @@ class Shelf:
             if not known:
                 with open_entry(target, manifest) as files:
                     held.verified, held.identities = (1 << manifest.block_count) - 1, files.identities
-            self.lease(root)
+            self.lease(root, _NEW_SECONDS)
         remove_tree(staging)
         self._tell()
 

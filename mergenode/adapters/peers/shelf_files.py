@@ -36,14 +36,14 @@ class EntryFiles:
     """Descriptor and offset of every tensor."""
     identities: tuple[FileIdentity, ...]
 
-    def read_into(self, place: BlockPlace, buffer: memoryview) -> None:
-        """Fill ``buffer`` (as long as the block) with the bytes that lie there, unverified.
+    def read_into(self, place: BlockPlace, first: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the bytes of a block from ``first`` on, as they lie there, unverified.
 
         Raises:
             TransientError: READ_FAILED, or CHANGED_WHILE_READING when the file became shorter.
         """
         fd, offset = self.places[place.tensor.spec.name]
-        pread_into(fd, offset + place.first_byte, buffer, f"shelf: tensor {place.tensor.spec.name!r}")
+        pread_into(fd, offset + place.first_byte + first, buffer, f"shelf: tensor {place.tensor.spec.name!r}")
 
     def __enter__(self) -> Self:
         return self

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from blake3 import blake3
+
 from mergenode.adapters.peers.shelf_files import EntryFiles
 from mergenode.errors import RejectedError, RejectReason
-from mergenode.wire.blocks import Root, block_id
+from mergenode.wire.blocks import Root
 from mergenode.wire.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -44,12 +47,23 @@ class ShelfReader:
             RejectedError: DIGEST_MISMATCH; the entry is damaged, and gone from the shelf.
             TransientError: READ_FAILED.
         """
+        block = buffer[: self.manifest.place(index).length]
+        self.read_pieces(index, [block], caller)
+        return block
+
+    def read_pieces(self, index: int, pieces: Sequence[memoryview], caller: str | None = None) -> None:
+        """``read`` into several buffers, one after another; together they are as long as the block."""
         place = self.manifest.place(index)
-        block = buffer[: place.length]
-        self._files.read_into(place, block)
+        at = 0
+        for piece in pieces:
+            self._files.read_into(place, at, piece)
+            at += len(piece)
         if self._shelf.is_verified(self.root, index, caller):
-            return block
-        if block_id(block) != place.id:
+            return
+        hasher = blake3()
+        for piece in pieces:
+            hasher.update(piece)
+        if hasher.digest() != place.id:
             fault = f"block {index} of tensor {place.tensor.spec.name!r} is damaged on disk"
             self._shelf.damaged(self.root, fault)
             raise RejectedError(
@@ -58,4 +72,3 @@ class ShelfReader:
                 hint="The entry was removed and is fetched or offered again; check the disk.",
             )
         self._shelf.note_verified(self.root, index, self._files.identities)
-        return block
