@@ -45,7 +45,7 @@ class Faults:
 
 
 class Relay:
-    """Listens on loopback. ``counts``: connections, refused, cut, swallowed, flipped, frozen, bytes ``down`` and ``up``.
+    """Listens on loopback. ``counts``: connections, refused, cut, swallowed, flipped, frozen, bytes ``down``, ``up``.
 
     All faults may be changed while connections are open; sequences start over for later connections then.
     """
@@ -161,16 +161,16 @@ class Relay:
         except OSError:
             return
         self._open.add(writer)
+        ways = [
+            asyncio.ensure_future(self._carry(reader, back, line, down=False)),
+            asyncio.ensure_future(self._carry(there, writer, line, down=True)),
+        ]
         try:
-            ways = [
-                asyncio.ensure_future(self._carry(reader, back, line, down=False)),
-                asyncio.ensure_future(self._carry(there, writer, line, down=True)),
-            ]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-        finally:
             self._open.discard(writer)
             back.transport.abort()
 

@@ -36,6 +36,9 @@ class TransferNotes:
     def fetched(self, root: Root, seconds: float) -> None:
         self.counts["fetched"] += 1
 
+    def postponed(self, root: Root, message: str) -> None:
+        self.counts["postponed"] += 1
+
     def stalled(self, peer: str) -> None:
         self.counts["stalled"] += 1
 

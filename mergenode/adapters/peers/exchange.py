@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from mergenode.adapters.peers.fetching import Fetcher
 from mergenode.adapters.peers.replication import Replication, Want
 from mergenode.adapters.peers.shelf import Shelf
 from mergenode.adapters.peers.sources import Source
+from mergenode.adapters.peers.transfer_observer import TransferObserver, Unobserved
+from mergenode.errors import TransientError
 from mergenode.ports.exchange import Arrived, Offer
 from mergenode.wire.blocks import Root
 from mergenode.wire.heads import Head
@@ -74,6 +77,7 @@ class GrpcExchange:
         fetcher_of: Callable[[Callable[[Source, str, str], None]], Fetcher],
         base_root: Root | None = None,
         pinned: Collection[Root] = (),
+        observer: TransferObserver | None = None,
         concurrency: int = 2,
     ) -> None:
         """``fetcher_of``: a fetcher for ``shelf`` that accuses through the given function. ``base_root``: what
@@ -86,7 +90,13 @@ class GrpcExchange:
         self._listeners: list[Callable[[], None]] = []
         self._arrived = self._present(load_arrived(self._file))
         self._replication = Replication(
-            shelf, fetcher_of(self._accuse_source), self._wants, self._came, self._refused, concurrency
+            shelf,
+            fetcher_of(self._accuse_source),
+            self._wants,
+            self._came,
+            self._refused,
+            observer or Unobserved(),
+            concurrency,
         )
 
     def start(self) -> None:
@@ -151,7 +161,7 @@ class GrpcExchange:
         new = self._present(self._heads.newest())
         if any(self._arrived.get(node_id) != head for node_id, head in new.items()):
             self._arrived |= new
-            with disk_errors(self._file):
+            with suppress(TransientError), disk_errors(self._file):  # after a restart they would arrive once more
                 store_arrived(self._file, self._arrived)
 
     def _present(self, heads: Mapping[UUID, Head]) -> dict[UUID, Head]:
@@ -168,7 +178,8 @@ class GrpcExchange:
     def _came(self, root: Root) -> None:
         with self._lock:
             self._note_arrivals()
-        self._retain()
+        with suppress(TransientError):
+            self._retain()
         self._poke()
 
     def _refused(self, want: Want, error: UnusableModel) -> None:

@@ -11,6 +11,7 @@ from mergenode.adapters.peers.blob_calls import UnusableModel
 from mergenode.adapters.peers.fetching import Fetcher, Order
 from mergenode.adapters.peers.shelf import Shelf
 from mergenode.adapters.peers.sources import Patience, Source
+from mergenode.adapters.peers.transfer_observer import TransferObserver
 from mergenode.errors import MergenodeError
 from mergenode.wire.blocks import Root
 
@@ -29,7 +30,7 @@ class Want:
 
 
 class Replication:
-    """A thread that decides and up to ``most`` that fetch. ``start``, then ``stop`` at the end; not to be used again."""
+    """A thread that decides and up to ``most`` that fetch. ``start``, then ``stop`` at the end."""
 
     def __init__(
         self,
@@ -38,14 +39,14 @@ class Replication:
         wants: Callable[[], Sequence[Want]],
         arrived: Callable[[Root], None],
         refused: Callable[[Want, UnusableModel], None],
+        observer: TransferObserver,
         most: int = 2,
-        patience: Patience = Patience(),
     ) -> None:
         """``wants``: what should be here now, the most important first. ``arrived`` and ``refused`` are called from
         the threads that fetch; a refused model is not tried again in this life."""
         self._shelf, self._fetcher, self._wants = shelf, fetcher, wants
-        self._arrived, self._refused, self._most = arrived, refused, most
-        self._patience = patience
+        self._arrived, self._refused, self._observer, self._most = arrived, refused, observer, most
+        self._patience = Patience()
         self._changed = threading.Condition()
         self._poked = self._ending = False
         self._active: dict[Root, threading.Thread] = {}
@@ -117,20 +118,22 @@ class Replication:
     def _fetch(self, want: Want) -> None:
         root = want.root
         order = Order(root, want.sources, want.schema, lambda: root in self._wanted, lambda: self._noted(root))
-        whole, pause = False, 0.0
+        whole = failed = False
         try:
             whole = self._fetcher.fetch(order)
         except UnusableModel as error:
-            self._useless.add(root)
+            with self._changed:
+                self._useless.add(root)
             self._refused(want, error)
-        except (MergenodeError, OSError):
-            pause = self._patience.pause(self._failures.get(root, 0) + 1)
+        except (MergenodeError, OSError) as error:
+            failed = True
+            self._observer.postponed(root, str(error))
         with self._changed:
             self._active.pop(root)
-            self._failures.pop(root, None)
-            if pause and not self._ending:
-                self._failures[root] = round(pause)
-                self._again_after(root, pause)
+            failures = self._failures.pop(root, 0) + 1
+            if failed and not self._ending:
+                self._failures[root] = failures
+                self._again_after(root, self._patience.pause(failures))
         if whole:
             self._arrived(root)
         self.poke()

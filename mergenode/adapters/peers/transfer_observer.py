@@ -38,6 +38,10 @@ class TransferObserver(Protocol):
         """A model is here, whole."""
         ...
 
+    def postponed(self, root: Root, message: str) -> None:
+        """A transfer gave up for now: the disk is full, or nobody can be asked."""
+        ...
+
     def stalled(self, peer: str) -> None:
         """A source was left because nothing that counts came from it for too long."""
         ...
@@ -88,6 +92,9 @@ class Unobserved:
         pass
 
     def fetched(self, root: Root, seconds: float) -> None:
+        pass
+
+    def postponed(self, root: Root, message: str) -> None:
         pass
 
     def stalled(self, peer: str) -> None:

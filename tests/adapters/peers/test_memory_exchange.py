@@ -25,6 +25,9 @@ class MemoryPair:
         self.network.spread()
         assert happened()
 
+    def pass_time(self) -> None:
+        pass
+
     def cut(self) -> None:
         self.network.link(*self._nodes, up=False)
 
