@@ -27,6 +27,7 @@ from mergenode.wire.wanted import indexes_of
 
 SERVICE = "mergenode.v1.Blobs"
 T = TypeVar("T")
+_REPLACE_SECONDS = 5.0
 _ENCODINGS = {encoding.value: encoding for encoding in Encoding}
 
 
@@ -42,11 +43,9 @@ class ServingLimits:
 
 
 def caller_of_context(context: Any) -> str:
-    """Who calls, where nobody says it better: the name in the certificate, else the address without its port."""
+    """Who calls, where nobody says it better: the name in the certificate, else the connection."""
     identities = context.peer_identities()
-    if identities:
-        return str(identities[0].decode("utf-8", "replace"))[:128]
-    return str(context.peer()).rpartition(":")[0]
+    return str(identities[0].decode("utf-8", "replace"))[:128] if identities else str(context.peer())
 
 
 class BlobService:
@@ -66,6 +65,7 @@ class BlobService:
         self._pool = ThreadPoolExecutor(limits.threads, "serving")
         self._cache = EncodedBlocks()
         self._active: Counter[str] = Counter()
+        self._running: dict[tuple[str, bytes], asyncio.Task[Any]] = {}
         self._draining = False
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -134,6 +134,8 @@ class BlobService:
             server = BlockServer(reader, base, accept, self._cache, caller)
             try:
                 await self._send(server, indexes, caller, context)
+            except grpc.aio.InternalError as error:  # the receiver is gone: nobody is left to be told
+                raise asyncio.CancelledError from error
             finally:
                 self._pool.submit(server.close)  # after the block that a thread may be at
 
@@ -174,19 +176,31 @@ class BlobService:
             refusal = _refusal(Code.CODE_DRAINING, "this node is about to stop", "Ask another node.")
             refusal.alternatives.extend(self._holders(Root(request.root)))
             await _refuse(context, grpc.StatusCode.UNAVAILABLE, refusal)
+        key = (caller, request.root)
+        await self._replace(key)
         if self._active[caller] >= self._limits.transfers_per_caller or self.active >= self._limits.transfers:
             refusal = _refusal(Code.CODE_BUSY, f"{self.active} transfers are under way", "Come back later.")
             refusal.retry_after_ms = self._limits.retry_after_ms
             refusal.alternatives.extend(self._holders(Root(request.root)))
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, refusal)
         self._active[caller] += 1
+        self._running[key] = task = _this_task()
         self._observer.active("out", 1)
         try:
             yield caller
         finally:
             self._active[caller] -= 1
             self._active += Counter()  # forgets who has none
+            if self._running.get(key) is task:
+                del self._running[key]
             self._observer.active("out", -1)
+
+    async def _replace(self, key: tuple[str, bytes]) -> None:
+        """Who asks for a root anew has given up the call before, even if that cannot be seen on a half-open line."""
+        before = self._running.get(key)
+        if before is not None:
+            before.cancel()
+            await asyncio.wait([before], timeout=_REPLACE_SECONDS)
 
     async def _opened(self, root: bytes, context: Any) -> ShelfReader:
         if len(root) != ID_BYTES:
@@ -210,7 +224,7 @@ class _StallWatch:
     """Ends the call of the current task when its receiver takes nothing for too long. Costs nothing per message."""
 
     def __init__(self, seconds: float) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._loop, self._task = asyncio.get_running_loop(), _this_task()
         self._seconds, self._last = seconds, self._loop.time()
         self._timer = self._loop.call_later(seconds, self._look)
 
@@ -226,8 +240,14 @@ class _StallWatch:
         left = self._last + self._seconds - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
-        elif self._task is not None:
+        else:
             self._task.cancel()
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 async def _refuse(context: Any, status: grpc.StatusCode, refusal: objects_pb2.Refusal) -> NoReturn:

@@ -1,8 +1,8 @@
 """Where a transfer lands: the file at its final size, the state of every block, and what syncs it behind the back.
 
 Blocks are written and hashed by one thread; another one syncs the file and then stores the journal, so that the line
-does not wait for the disk. The first waits when more than a block beyond ``Transfer.sync_at`` is unsynced, which bounds
-what a death costs.
+does not wait for the disk. The first waits when more than one percent of the transfer, or more than one block, is
+unsynced: that and a block is the most that a death costs.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Landing:
         """Blocks of an earlier life, bit i is block i: they are hashed from disk before the end."""
         self.done_bytes = manifest.total_bytes - self._bytes_of(self.state.wanted)
         """Of blocks that are here."""
+        longest = max((place.length for place in manifest.places()), default=0)
+        self._most_unsynced = max(self.state.sync_at, manifest.total_bytes // 100, longest)
         self._changed = threading.Condition()
         self._failed: MergenodeError | None = None
         self._ending = False
@@ -85,7 +87,7 @@ class Landing:
             self.state, verdict = self.state.hashed(place, found, source)
             if self.state.sync_due:
                 self._changed.notify_all()
-            while self.state.unsynced > self.state.sync_at + BLOCK_BYTES and self._failed is None:
+            while self.state.unsynced > self._most_unsynced and self._failed is None:
                 self._changed.wait()
             self._raise_failure()
         if verdict is Verdict.VERIFIED:
