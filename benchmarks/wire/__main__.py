@@ -1,4 +1,7 @@
-"""``python -m benchmarks.wire --work DIR``: what fine-tunes cost between two nodes; exit 1 above the limit."""
+"""``python -m benchmarks.wire --work DIR``: what fine-tunes cost between two nodes; exit 1 above the limit.
+
+``python -m benchmarks.wire --work DIR transport``: the same for whole transfers over sockets, with mTLS.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.models import main as generate
 from benchmarks.wire.measuring import Travel, described, travel
+from benchmarks.wire.transport import judge, measure, measure_line, measure_tuned
 from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.wire.encoding import Encoding
 
@@ -23,6 +27,8 @@ ENCODINGS = (Encoding.ORDERED_SPLIT_ZSTD, Encoding.XOR_SPLIT_ZSTD, Encoding.SPLI
 def main(arguments: list[str] | None = None) -> None:
     """Generate what is missing, measure, print a table, write ``wire.json``."""
     options = _options(arguments)
+    if options.part == "transport":
+        sys.exit(0 if _transport(options) else 1)
     tune_allocator()  # as in a node
     rows: list[tuple[float, Encoding, Travel]] = []
     for ratio in RATIOS:
@@ -49,10 +55,20 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(0 if best <= LIMIT else 1)
 
 
+def _transport(options: argparse.Namespace) -> bool:
+    runs = measure(options.work, options.mib << 20, options.repeats)
+    line = measure_line(options.work, options.line_mib << 20)
+    return judge(runs, line, measure_tuned(options.work, options.preset, LIMITED_RATIO), options.work)
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="directory for models and results")
     parser.add_argument("--preset", default="120m", help="see benchmarks.models")
+    parser.add_argument("part", nargs="?", choices=["blocks", "transport"], default="blocks", help="what to measure")
+    parser.add_argument("--mib", type=int, default=1024, help="transport: size of the checkpoint")
+    parser.add_argument("--line-mib", type=int, default=512, help="transport: size of the one over the long line")
+    parser.add_argument("--repeats", type=int, default=3, help="transport: transfers of each kind")
     return parser.parse_args(arguments)
 
 

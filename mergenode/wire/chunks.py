@@ -41,15 +41,18 @@ class Chunk:
 
 def frame_chunk(chunk: Chunk) -> bytes:
     """The protobuf bytes of ``Chunk``: fields ascending, zero ones left out, the data last."""
+    return b"".join((frame_header(chunk, len(chunk.data)), chunk.data))
+
+
+def frame_header(chunk: Chunk, length: int) -> bytes:
+    """The bytes before the data of a frame with ``length`` bytes of it; ``chunk.data`` is not looked at."""
     header = bytearray()
     for number, value in enumerate((chunk.block, chunk.offset, chunk.encoding, int(chunk.last)), start=1):
         if value:
             header += bytes([number << 3]) + _varint(value)
-    for number, part in ((_UPLOAD_ID, chunk.upload_id), (_DATA, chunk.data)):
-        if part:
-            header += bytes([number << 3 | 2]) + _varint(len(part))
-            header += part if number == _UPLOAD_ID else b""
-    return b"".join((header, chunk.data))
+    if chunk.upload_id:
+        header += bytes([_UPLOAD_ID << 3 | 2]) + _varint(len(chunk.upload_id)) + chunk.upload_id
+    return bytes(header + (bytes([_DATA << 3 | 2]) + _varint(length) if length else b""))
 
 
 def chunks_of(block: int, encoded: Encoded, upload_id: bytes = b"") -> Iterator[Chunk]:

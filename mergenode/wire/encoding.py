@@ -53,7 +53,7 @@ class Encoded:
     """A block as it travels."""
 
     encoding: Encoding
-    payload: bytes
+    payload: bytes | memoryview
 
 
 def encode_block(
@@ -107,7 +107,7 @@ def _encoded(encoding: Encoding, block: bytes, base: bytes | None, dtype: DType)
     return Encoded(encoding, zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(planes))
 
 
-def _decompressed(payload: bytes, length: int) -> bytes:
+def _decompressed(payload: bytes | memoryview, length: int) -> bytes:
     """``length`` bytes out of exactly one frame; the frame's own claims are checked before room is made."""
     if len(payload) >= length:
         raise _size(f"a payload of {len(payload)} bytes for {length}: it should have come as it is")

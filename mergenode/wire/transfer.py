@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mergenode.wire.blocks import BLOCK_BYTES, Root, block_id
+from mergenode.wire.blocks import BLOCK_BYTES, BlockId, Root, block_id
 from mergenode.wire.journal import Journal, bits_of, indexes_in
 from mergenode.wire.manifest import BlockPlace, Manifest
 from mergenode.wire.wanted import Run, runs_of
@@ -83,12 +83,18 @@ class Transfer:
 
         Payloads that cannot be decoded are judged by ``failed``.
         """
+        if self.wanted >> place.index & 1 and len(data) == place.length:
+            return self.hashed(place, block_id(data), source)
+        return self.hashed(place, None, source)
+
+    def hashed(self, place: BlockPlace, found: BlockId | None, source: str) -> tuple[Transfer, Verdict]:
+        """``received`` for bytes that were written and hashed on the way. None: they had another length."""
         bit = 1 << place.index
         if (self.verified | self.written) & bit:
             return self, Verdict.REPEATED
         if not self.wanted & bit:
             return self, Verdict.UNASKED
-        if len(data) != place.length or block_id(data) != place.id:
+        if found != place.id:
             return self.failed(place.index, source)
         state = replace(
             self, wanted=self.wanted ^ bit, verified=self.verified | bit, unsynced=self.unsynced + place.length
@@ -102,9 +108,18 @@ class Transfer:
             return replace(self, banned=self.banned | {source}), Verdict.BANNED
         return replace(self, struck=self.struck | {strike}), Verdict.CORRUPT
 
-    def synced(self) -> Transfer:
-        """The file was synced after the last write. Durability: store ``journal`` of the result, then go on."""
-        return replace(self, written=self.written | self.verified, verified=0, unsynced=0)
+    def synced(self, upto: Transfer | None = None) -> Transfer:
+        """The file was synced after the last write. Durability: store ``journal`` of the result, then go on.
+
+        ``upto``: this transfer as it was when the sync began, where blocks were verified meanwhile.
+        """
+        done = upto or self
+        return replace(
+            self,
+            written=self.written | done.verified,
+            verified=self.verified & ~done.verified,
+            unsynced=self.unsynced - done.unsynced,
+        )
 
     def lost(self, indexes: Iterable[int]) -> Transfer:
         """Blocks that turned out not to be on disk are wanted again."""
@@ -126,7 +141,9 @@ def begin(manifest: Manifest, journal: Journal | None = None) -> Transfer:
     return Transfer(manifest.root, blocks, sync_bytes(manifest.total_bytes), every ^ written, written=written)
 
 
-def unsound_blocks(manifest: Manifest, indexes: Iterable[int], read: Callable[[int, int], bytes]) -> list[int]:
+def unsound_blocks(
+    manifest: Manifest, indexes: Iterable[int], read: Callable[[int, int], bytes | memoryview]
+) -> list[int]:
     """Those of ``indexes`` whose bytes on disk are not the block. ``read(offset, length)`` may come back short.
 
     Before a file is made visible all blocks are checked once more like this: the disk is believed no more than a peer.
