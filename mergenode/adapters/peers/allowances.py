@@ -78,7 +78,7 @@ class Allowances:
     def _charges(self, owner: str) -> list[_Charge]:
         """Those that still count, oldest first."""
         now, found = self._unix(), []
-        with suppress(FileNotFoundError), disk_errors(self._directory):
+        with disk_errors(self._directory), suppress(FileNotFoundError):
             for time, nbytes, upload in json.loads(self._path(owner).read_bytes())["charges"]:
                 found.append(_Charge(min(float(time), now), int(nbytes), str(upload)))
         return [charge for charge in found if now - charge.time < DAY_SECONDS]

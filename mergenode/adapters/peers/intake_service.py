@@ -54,16 +54,15 @@ Reply = TypeVar("Reply")
 
 
 class Pusher(Protocol):
-    """Who calls, as certificate or token says. ``scopes``: None for everything. ``quota``: bytes a day of its own."""
+    """Who calls, as certificate or token says. ``quota``: bytes a day of its own, None for those of the settings."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def scopes(self) -> frozenset[str] | None: ...
-
-    @property
     def quota(self) -> int | None: ...
+
+    def may_push(self, lineage: str) -> bool: ...
 
 
 class IntakeService:
@@ -73,7 +72,7 @@ class IntakeService:
         self, uploads: Uploads, rules: IntakeRules, caller_of: Callable[[Context], Pusher],
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
-        """``tell``: one line for the log about every push that ended."""
+        """``tell``: one line for the log about every push that ended and about trouble on this side."""
         self._uploads = uploads
         self._rules = rules
         self._caller_of = caller_of
@@ -92,6 +91,7 @@ class IntakeService:
             "Commit": unary(self._answering(self._commit), CommitRequest.FromString, CommitReply.SerializeToString),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        server.add_registered_method_handlers(SERVICE, handlers)
 
     def drain(self) -> None:
         """From any thread: refuse new calls, end long work at its next block. What arrived stays."""
@@ -116,12 +116,13 @@ class IntakeService:
                 message = f"{error.reason}: {error.message}"
                 await _abort(context, RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message, hint=error.hint))
             except TransientError as error:
+                self._tell(f"a call of a pusher failed: {error.message}")
                 await _abort(context, _trouble(error))
 
         return answer
 
     async def _begin(self, request: BeginRequest, pusher: Pusher) -> BeginReply:
-        if pusher.scopes is not None and f"push:{request.lineage}" not in pusher.scopes:
+        if not pusher.may_push(request.lineage):
             raise RefusedError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"{pusher.name} may not push to the lineage {request.lineage[:80]!r}",
@@ -253,15 +254,15 @@ def _reply(outcome: Outcome | None) -> CommitReply:
 
 
 def _trouble(error: TransientError) -> RefusedError:
-    if error.reason is TransientReason.DISK_FULL:
-        return RefusedError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"the disk of the node is full: {error.message}",
-            code=Refusal.CODE_BUSY,
-            hint="Tell its operator; what arrived is kept.",
-            retry_after_ms=_DISK_WAIT_MS,
-        )
-    return RefusedError(grpc.StatusCode.UNAVAILABLE, error.message, hint=error.hint)
+    """What a pusher is told of trouble with files: no more than it needs; paths of this node are not its business."""
+    full = error.reason is TransientReason.DISK_FULL
+    return RefusedError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE,
+        "the disk of the node is full" if full else f"the node cannot work on its files now ({error.reason})",
+        code=Refusal.CODE_BUSY,
+        hint="Tell its operator; what arrived is kept.",
+        retry_after_ms=_DISK_WAIT_MS,
+    )
 
 
 async def _abort(context: Context, refused: RefusedError) -> NoReturn:
