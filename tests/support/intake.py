@@ -20,8 +20,8 @@ from mergenode.adapters.peers.intake_service import IntakeService
 from mergenode.adapters.peers.intake_work import IntakeRules
 from mergenode.adapters.peers.local_model import LocalModel, describe_model
 from mergenode.adapters.peers.outcomes import Outcome, Outcomes
-from mergenode.adapters.peers.put_stream import PutTimes
 from mergenode.adapters.peers.pushing import Pushing, PushOrder, PushReport, PushTimes
+from mergenode.adapters.peers.put_stream import PutTimes
 from mergenode.adapters.peers.upload_admission import UploadLimits
 from mergenode.adapters.peers.uploads import IntakeSide, Uploads
 from mergenode.ports.clock import Clock

@@ -17,7 +17,7 @@ from mergenode.adapters.durable import disk_errors, replace_file, sync_directory
 from mergenode.types import Digest
 
 RECORD = "mergenode.push.json"
-_SCHEMA = "mergenode.push/1"
+_SCHEMA = "mergenode.push-record/1"
 _MOST_ANSWERS = 10_000
 
 

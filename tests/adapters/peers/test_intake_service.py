@@ -40,7 +40,9 @@ def test_a_full_checkpoint_arrives_as_it_is(intake: Intake, state: Path, tuned: 
     assert candidate.attested and candidate.content == content_digest(tuned)
 
 
-def test_sharded_and_bare_checkpoints_are_the_same_content(intake: Intake, state: Path, tuned: Path, tmp_path: Path) -> None:
+def test_sharded_and_bare_checkpoints_are_the_same_content(
+    intake: Intake, state: Path, tuned: Path, tmp_path: Path
+) -> None:
     tensors = load_model(tuned)
     assert intake.push(write_sharded(tmp_path / "sharded", tensors)).outcome == "accepted"
     assert intake.push(write_file(tmp_path / "bare.safetensors", tensors), name="other").outcome == "accepted"
@@ -57,7 +59,9 @@ def test_an_adapter_keeps_its_settings(intake: Intake, state: Path, adapter: Pat
 def test_weight_base_and_profile_are_in_the_marker(intake: Intake, state: Path, tuned: Path, base: Path) -> None:
     from mergenode.adapters.peers.pushing import PushOrder
 
-    order = PushOrder(name="tuned", lineage="mergenode", weight=0.5, profile={"*.mlp.*": 0.0}, base=content_digest(base))
+    order = PushOrder(
+        name="tuned", lineage="mergenode", weight=0.5, profile={"*.mlp.*": 0.0}, base=content_digest(base)
+    )
     intake.push(tuned, order=order)
     marker = read_marker(pushed(state)[0])
     assert marker is not None
@@ -113,7 +117,9 @@ def test_the_same_content_of_another_pusher_is_a_duplicate(intake: Intake, state
     assert intake.push(tuned, name="yours", pusher="team-b").outcome == "duplicate"
 
 
-def test_what_is_in_the_merge_already_is_a_duplicate(intake: Intake, state: Path, tuned: Path, outcomes: FakeOutcomes) -> None:
+def test_what_is_in_the_merge_already_is_a_duplicate(
+    intake: Intake, state: Path, tuned: Path, outcomes: FakeOutcomes
+) -> None:
     outcomes.contents[content_digest(tuned)] = Outcome(Fate.FOLDED, message="in the merge as other", share_kept=0.5)
     report = intake.push(tuned)
     assert (report.outcome, report.folded, report.share_kept) == ("duplicate", True, 0.5)
