@@ -59,7 +59,7 @@ def admit(terms: Terms, budget: Budget, limits: UploadLimits) -> float:
         if size > most:
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"the {what} have {size} bytes, one upload may have {most}",
+                f"{size} bytes of {what}, one upload may have {most}",
                 code=Refusal.CODE_TOO_LARGE,
                 hint="Push the adapter instead of the full checkpoint, or ask for a larger peers.intake.max_upload.",
             )

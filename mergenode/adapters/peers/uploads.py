@@ -205,6 +205,9 @@ class Uploads:
             else:
                 self._uploads[name] = upload
         self._allowances.tidy()
+        for name in os.listdir(self._pushes):
+            if name.startswith("."):
+                remove_tree(self._pushes / name)  # it was being removed
         for record in self._records.with_files():
             _remove_leftovers(self._pushes / record.entry)
             self._remove_if_gone(record)
