@@ -41,7 +41,7 @@ def check_schema(folder: Path, base: BaseModel, limits: Limits) -> None:
             return
         raise RefusedError(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"{error.reason}: {error.message}".replace(f"{folder.name}/", ""),
+            f"{error.reason}: {error.message}".replace(f"{folder.name}/", "").replace(f"{folder.name}: ", ""),
             code=Refusal.CODE_BAD_SCHEMA,
             hint=error.hint,
         ) from error

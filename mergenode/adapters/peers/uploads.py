@@ -70,6 +70,8 @@ class Uploads:
         self._root = side.state / INTAKE
         self._pushes = pushes_directory(side.state)
         self._uploads: dict[str, Upload] = {}
+        self._unsynced = False
+        """A push is in its place, but that may not be durable."""
         with disk_errors(self._root):
             self._records = PushRecords(self._pushes, self._root / _ANSWERS)
             self._allowances = Allowances(self._root / _ACCOUNTS, side.clock.unix)
@@ -88,6 +90,9 @@ class Uploads:
             self._check_key(terms)
             upload_id = terms.id.hex()
             upload = self._uploads.get(upload_id)
+            if upload is not None and _sizes(upload.terms) != _sizes(terms):
+                self._declared_otherwise(upload)
+                upload = None
             if upload is not None and upload.terms != terms:
                 upload.store_terms(terms)
             if upload is None and self._records.get(upload_id) is None:
@@ -138,6 +143,7 @@ class Uploads:
         """
         found = self.of(owner, upload_id)
         if isinstance(found, PushRecord):
+            self._sync_pushes()
             return found
         with found.used():
             blocks = found.blocks()
@@ -196,7 +202,7 @@ class Uploads:
     def _recover(self) -> None:
         for name in sorted(os.listdir(self._root)):
             folder = self._root / name
-            if name in (_ACCOUNTS, _ANSWERS):
+            if name in (_ACCOUNTS, _ANSWERS) or not folder.is_dir():
                 continue
             try:
                 upload = Upload.read(folder, self.side.clock.unix())
@@ -206,7 +212,7 @@ class Uploads:
                 self._uploads[name] = upload
         self._allowances.tidy()
         for name in os.listdir(self._pushes):
-            if name.startswith("."):
+            if name.startswith(".") and (self._pushes / name).is_dir():
                 remove_tree(self._pushes / name)  # it was being removed
         for record in self._records.with_files():
             _remove_leftovers(self._pushes / record.entry)
@@ -220,6 +226,19 @@ class Uploads:
         ids |= {other.id} if other is not None else set()
         if ids - {terms.id.hex()}:
             raise invalid("the idempotency key was used for another model", "Take a new key for new weights.")
+
+    def _sync_pushes(self) -> None:
+        """Make good what failed after a rename."""
+        with self._lock, disk_errors(self._pushes):
+            if self._unsynced:
+                sync_directory(self._pushes)
+                self._unsynced = False
+
+    def _declared_otherwise(self, upload: Upload) -> None:
+        """Other sizes for the same root: one of the two is wrong, and room was checked for the first."""
+        if upload.prepared or upload.in_use:
+            raise invalid("other sizes than those of the manifest with that root")
+        self._drop(upload)
 
     def _budget(self, owner: str, quota: int | None) -> Budget:
         theirs = [upload for upload in self._uploads.values() if upload.terms.owner == owner]
@@ -277,9 +296,14 @@ class Uploads:
                 profile=dict(marker.profile),
             )  # fmt: skip
             replace_file(upload.folder / RECORD, record.packed())
-            rename_directory(upload.folder, target)  # the commit point: files, marker and record appear together
-            self._uploads.pop(record.id)
-            self._records.kept(record)
+            self._unsynced = True
+            try:
+                rename_directory(upload.folder, target)  # the commit point: files, marker, record appear together
+                self._unsynced = False
+            finally:
+                if not upload.folder.exists():  # renamed, even if the sync after it failed
+                    self._uploads.pop(record.id)
+                    self._records.kept(record)
             _remove_leftovers(target)
         self.side.poke()
 
@@ -317,6 +341,10 @@ class Uploads:
 
 def _key(upload: Upload) -> tuple[str, str]:
     return (upload.terms.owner, upload.terms.key)
+
+
+def _sizes(terms: Terms) -> tuple[int, int]:
+    return (terms.manifest_bytes, terms.weight_bytes)
 
 
 def _remove_leftovers(folder: Path) -> None:

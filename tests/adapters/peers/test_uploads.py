@@ -371,6 +371,51 @@ def test_other_settings_of_an_adapter_are_another_content(uploads: Uploads, adap
     assert set(entries(uploads)) == names and len(names) == 2
 
 
+def test_sizes_cannot_be_changed_after_room_was_checked(uploads: Uploads, tuned: Path) -> None:
+    uploads = Uploads(replace(uploads.side, limits=replace(GENEROUS, max_upload=1000)))
+    with describe_model(tuned) as model:
+        terms, files = terms_for(model)
+        small = replace(terms, weight_bytes=10)
+        assert uploads.begin(small, files) == (terms.id, 0.0)
+        with pytest.raises(RefusedError, match="one upload may have 1000"):
+            uploads.begin(terms, files)
+        uploads = Uploads(replace(uploads.side, limits=GENEROUS))
+        send(uploads, model, most=1)
+        with pytest.raises(RefusedError, match="other sizes"):
+            uploads.begin(small, files)
+        assert push(uploads, model).entry
+
+
+def test_a_sync_that_fails_after_the_rename_is_made_good(uploads: Uploads, tuned: Path, monkeypatch) -> None:
+    from mergenode.adapters import durable
+
+    real, failures = durable.sync_directory, [OSError(5, "Input/output error")]
+
+    def failing(path: Path | str) -> None:
+        if Path(path) == pushes_directory(uploads.side.state) and failures:
+            raise failures.pop()
+        real(path)
+
+    monkeypatch.setattr(durable, "sync_directory", failing)
+    with describe_model(tuned) as model:
+        upload_id, _ = send(uploads, model)
+        with pytest.raises(TransientError):
+            uploads.commit("team-a", upload_id, go_on)
+        record = uploads.commit("team-a", upload_id, go_on)
+        assert entries(uploads) == [record.entry] and push(uploads, model) == record
+
+
+def test_stray_files_do_no_harm(uploads: Uploads, tuned: Path) -> None:
+    for name in ("notes.txt", ".hidden"):
+        (uploads.side.state / "intake" / name).write_text("x")
+    (uploads.side.state / "intake" / "junk").mkdir()
+    (pushes_directory(uploads.side.state) / "notes.txt").write_text("x")
+    again = reopened(uploads)
+    assert not (uploads.side.state / "intake" / "junk").exists()
+    with describe_model(tuned) as model:
+        assert push(again, model).entry
+
+
 def test_new_terms_count_until_the_commit(uploads: Uploads, tuned: Path) -> None:
     from mergenode.adapters.registries.marker import read_marker
 
