@@ -42,7 +42,7 @@ def commit(checkpoint: Path, weight: float, factors: tuple[str, ...], base: Path
         raise UsageError(f"{checkpoint}: no such checkpoint", hint="name a checkpoint directory or a .safetensors file")
     if base is not None and not base.exists():
         raise UsageError(f"{base}: no such checkpoint", hint="name the base with --base, or leave it out")
-    profile = _profile(factors)
+    profile = profile_of(factors)
     from mergenode.adapters.checkpoints.digest import content_digest
     from mergenode.adapters.checkpoints.regular_file import trusted_root
     from mergenode.adapters.registries.marker import write_marker
@@ -58,7 +58,7 @@ def commit(checkpoint: Path, weight: float, factors: tuple[str, ...], base: Path
     click.echo(f"{marker}: {content}")
 
 
-def _profile(factors: tuple[str, ...]) -> dict[str, float]:
+def profile_of(factors: tuple[str, ...]) -> dict[str, float]:
     """``PATTERN=FACTOR`` as a mapping. Raises UsageError."""
     profile: dict[str, float] = {}
     for text in factors:

@@ -13,6 +13,7 @@ COMMANDS = {
     "merge": "Merge checkpoints once, in the given order.",
     "combine": "Make one state of the states of two nodes.",
     "commit": "Mark a checkpoint as complete, with its digests.",
+    "push": "Hand a checkpoint to a node over the network.",
     "sidecar": "Write what its data says beside a checkpoint.",
     "ingest": "Ask a node to take a checkpoint now.",
     "advise": "Which merge method to take.",

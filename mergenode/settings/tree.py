@@ -28,8 +28,8 @@ from mergenode.settings.sections import (
 )
 from mergenode.settings.task import TaskSettings
 
-RESERVED_REGISTRY = "ingest"
-"""The registry name of what `mergenode ingest` hands in."""
+RESERVED_REGISTRIES = {"ingest": "`mergenode ingest`", "push": "`mergenode push`"}
+"""Registry names that are taken, and by whom."""
 
 
 class Settings(Section):
@@ -80,8 +80,10 @@ def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
     names = [registry.name for registry in registries]
     for position, name in enumerate(names):
         where = ("registries", position)
-        if name == RESERVED_REGISTRY:
-            raise conflict(f"the registry name {name!r} is taken by `mergenode ingest`; set another name", where)
+        if name in RESERVED_REGISTRIES:
+            raise conflict(
+                f"the registry name {name!r} is taken by {RESERVED_REGISTRIES[name]}; set another name", where
+            )
         if name in names[:position]:
             raise conflict(f"the registry name {name!r} occurs twice; set another name for one of them", where)
 

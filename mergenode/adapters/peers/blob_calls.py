@@ -30,7 +30,6 @@ _NEVER_AGAIN = (
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.OUT_OF_RANGE,
 )
-_MOST_ALTERNATIVES = 64
 
 
 class UnusableModel(RejectedError):
@@ -165,5 +164,5 @@ def _failure(source: Source, error: grpc.RpcError, stalled: bool) -> CallFailed:
         final=code in _NEVER_AGAIN,
         stalled=stalled or code is grpc.StatusCode.DEADLINE_EXCEEDED,
         retry_after=retry_after,
-        alternatives=tuple(refusal.alternatives[:_MOST_ALTERNATIVES]) if refusal is not None else (),
+        alternatives=tuple(each.bytes for each in refusal.alternatives) if refusal is not None else (),
     )

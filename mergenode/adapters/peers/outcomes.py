@@ -1,0 +1,107 @@
+"""What became of a push, as the ledger tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from mergenode.adapters.registries.pushes import REGISTRY
+from mergenode.errors import RejectReason
+from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Rejected, Retracted
+from mergenode.ports.ledger_store import LedgerReader
+from mergenode.types import Digest
+
+_KINDS = ("folded", "rejected", "duplicate", "retracted")
+_LOOKED_BACK = 8
+
+
+class Fate(StrEnum):
+    """How a contribution ended."""
+
+    FOLDED = "folded"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    RETRACTED = "retracted"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``share_kept``: in [0, 1], None where the method does not define it. ``reason``: a code of docs/outcomes.md.
+
+    ``in_merge``: of a duplicate, whether its content is in the merge or waits as somebody else's.
+    """
+
+    fate: Fate
+    reason: str = ""
+    message: str = ""
+    hint: str = ""
+    share_kept: float | None = None
+    in_merge: bool = False
+
+
+class Outcomes(Protocol):
+    """Asked from several threads. Every answer may raise TransientError when the ledger cannot be read now."""
+
+    def position(self) -> int:
+        """Sequence number of the newest fact; 0 without any."""
+        ...
+
+    def of_push(self, entry: str, after: int) -> Outcome | None:
+        """What became of an entry of the registry of pushes, by facts beyond ``after``; None: it waits."""
+        ...
+
+    def of_content(self, content: Digest) -> Outcome | None:
+        """FOLDED when this content is in the merge, RETRACTED when it was taken out, else None."""
+        ...
+
+
+class LedgerOutcomes:
+    """Outcomes from the ledger of the node."""
+
+    def __init__(self, reader: LedgerReader) -> None:
+        self._reader = reader
+
+    def position(self) -> int:
+        newest = self._reader.facts(newest=1)
+        return newest[-1][0] if newest else 0
+
+    def of_push(self, entry: str, after: int) -> Outcome | None:
+        for sequence, fact in reversed(self._reader.facts(kinds=_KINDS, name=entry, newest=_LOOKED_BACK)):
+            if sequence > after and isinstance(fact, ContributionFact) and fact.registry == REGISTRY:
+                return _outcome(fact)
+        return None
+
+    def of_content(self, content: Digest) -> Outcome | None:
+        member = self._reader.by_content(content)
+        if member is not None:
+            shared = _share_kept(member) if isinstance(member, Folded) else None
+            return Outcome(Fate.FOLDED, message=f"in the merge as {member.name}", share_kept=shared)
+        retraction = self._reader.retraction(content)
+        return None if retraction is None else _outcome(retraction)
+
+
+def _outcome(fact: ContributionFact) -> Outcome | None:
+    match fact:
+        case Folded():
+            return Outcome(Fate.FOLDED, share_kept=_share_kept(fact))
+        case Duplicate():
+            return Outcome(Fate.DUPLICATE, message=f"in the merge as {fact.same_as}")
+        case Rejected():
+            return Outcome(Fate.REJECTED, fact.reason, fact.message, fact.hint)
+        case Retracted():
+            why = f": {fact.why}" if fact.why else ""
+            message = f"it was taken out of the merge as {fact.name} on {fact.time}{why}"
+            hint = "Nothing is to be done, unless that was a mistake: its operator can take it in again."
+            return Outcome(Fate.RETRACTED, RejectReason.RETRACTED.value, message, hint)
+    return None
+
+
+def _share_kept(fact: Folded) -> float | None:
+    """Of the whole contribution."""
+    for group in fact.groups:
+        if group.get("group") == "*":
+            share = group.get("share_kept")
+            return None if share is None else float(share)
+    return None
