@@ -45,8 +45,8 @@ def node_server(folder: Path, shelf_folder: Path, *files: str) -> None:
     import grpc
 
     from mergenode.adapters.engines.local.allocator import tune_allocator
-    from mergenode.adapters.peers.blob_service import BlobService
-    from mergenode.adapters.peers.shelf import Shelf
+    from mergenode.adapters.peers.weights.blob_service import BlobService
+    from mergenode.adapters.peers.weights.shelf import Shelf
 
     tune_allocator()  # as in a node
     shelf = Shelf(shelf_folder, time.monotonic)
@@ -71,9 +71,9 @@ def node_client(folder: Path, shelf_folder: Path, address: str, root: str, *held
     import grpc
 
     from mergenode.adapters.engines.local.allocator import tune_allocator
-    from mergenode.adapters.peers.fetching import BULK_OPTIONS, Fetcher, Order
-    from mergenode.adapters.peers.shelf import Shelf
-    from mergenode.adapters.peers.sources import Source
+    from mergenode.adapters.peers.weights.fetching import BULK_OPTIONS, Fetcher, Order
+    from mergenode.adapters.peers.weights.shelf import Shelf
+    from mergenode.adapters.peers.weights.sources import Source
     from mergenode.wire.blocks import Root
 
     tune_allocator()

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mergenode.adapters.checkpoints.base import BaseModel
-from mergenode.adapters.peers.held import HeldModel
-from mergenode.adapters.peers.intake_service import Context, IntakeService, Pusher
-from mergenode.adapters.peers.intake_work import IntakeRules
-from mergenode.adapters.peers.outcomes import LedgerOutcomes
-from mergenode.adapters.peers.upload_admission import UploadLimits
-from mergenode.adapters.peers.uploads import IntakeSide, Uploads
+from mergenode.adapters.peers.intake.held import HeldModel
+from mergenode.adapters.peers.intake.intake_service import Context, IntakeService, Pusher
+from mergenode.adapters.peers.intake.intake_work import IntakeRules
+from mergenode.adapters.peers.intake.outcomes import LedgerOutcomes
+from mergenode.adapters.peers.intake.upload_admission import UploadLimits
+from mergenode.adapters.peers.intake.uploads import IntakeSide, Uploads
 from mergenode.adapters.registries.pushes import PushesRegistry
 from mergenode.bootstrap.parts import limits_of
 from mergenode.ports.clock import Clock
@@ -45,7 +45,7 @@ def open_intake(
         base: ``Parts.base``.
         reader: of the ledger of this state, open as long as the intake is.
         poke: ``Lifecycle.poke``: a push that is complete is looked at at once.
-        caller_of: who is behind a call; ``adapters.peers.callers.caller_of`` behind the gate of the server.
+        caller_of: who is behind a call; ``adapters.peers.access.callers.caller_of`` behind the gate of the server.
         tell: one line for the log.
     """
     rules, limits = settings.peers.intake, limits_of(settings)

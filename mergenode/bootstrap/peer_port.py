@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from mergenode.adapters.peers.addresses import host_of
-from mergenode.adapters.peers.authorising import Authoriser
-from mergenode.adapters.peers.callers import Callers, Role
-from mergenode.adapters.peers.credentials import Tls, TlsFiles
-from mergenode.adapters.peers.draining import Draining
-from mergenode.adapters.peers.server import PeerServer, Port, Register
-from mergenode.adapters.peers.tokens import TokenVerifier
+from mergenode.adapters.peers.access.authorising import Authoriser
+from mergenode.adapters.peers.access.callers import Callers, Role
+from mergenode.adapters.peers.access.credentials import Tls, TlsFiles
+from mergenode.adapters.peers.access.tokens import TokenVerifier
+from mergenode.adapters.peers.port.addresses import host_of
+from mergenode.adapters.peers.port.draining import Draining
+from mergenode.adapters.peers.port.server import PeerServer, Port, Register
 from mergenode.settings.peers import PeersSettings
 
 Told = Callable[[str], None]

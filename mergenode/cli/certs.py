@@ -14,7 +14,7 @@ from mergenode.errors import UsageError
 from mergenode.sizes import parse_size
 
 if TYPE_CHECKING:
-    from mergenode.adapters.peers.certificate_facts import CertificateFacts
+    from mergenode.adapters.peers.access.certificate_facts import CertificateFacts
 
 _DIR = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _NAME = click.argument("name")
@@ -57,7 +57,7 @@ def init(folder: Path, days: int, force: bool) -> None:
     Example:
       mergenode certs init ./certs
     """
-    from mergenode.adapters.peers.trial_folder import AUTHORITY, TOKENS, TrialFolder
+    from mergenode.adapters.peers.access.trial_folder import AUTHORITY, TOKENS, TrialFolder
 
     TrialFolder(folder).initialise(days, force=force)
     click.echo(f"authority in {folder / AUTHORITY}; keys that check tokens in {folder / TOKENS}")
@@ -126,7 +126,7 @@ def token(folder: Path, name: str, lineages: tuple[str, ...], quota: str | None,
     Example:
       mergenode certs token ./certs team-x --lineage mergenode --quota 10GiB --days 7 > team-x.token
     """
-    from mergenode.adapters.peers.trial_folder import TrialFolder
+    from mergenode.adapters.peers.access.trial_folder import TrialFolder
 
     try:
         most = None if quota is None else parse_size(quota)
@@ -146,7 +146,7 @@ def show(ctx: click.Context, file: Path, as_json: bool) -> None:
     Example:
       mergenode certs show ./certs/node-a/tls.crt
     """
-    from mergenode.adapters.peers.certificate_facts import facts_in
+    from mergenode.adapters.peers.access.certificate_facts import facts_in
 
     found = facts_in(file)
     if as_json:
@@ -160,7 +160,7 @@ def show(ctx: click.Context, file: Path, as_json: bool) -> None:
 
 
 def _issue(folder: Path, role: str, name: str, hosts: tuple[str, ...], days: int, force: bool) -> None:
-    from mergenode.adapters.peers.trial_folder import TrialFolder
+    from mergenode.adapters.peers.access.trial_folder import TrialFolder
 
     made = TrialFolder(folder).issue(role, name, hosts, days, force=force)
     click.echo(f"{made}: tls.crt, tls.key and ca.crt for {role} {name}, valid for {days} days")

@@ -18,8 +18,8 @@ from mergenode.errors import UsageError
 from mergenode.ports.observer import Progress
 
 if TYPE_CHECKING:
-    from mergenode.adapters.peers.push_channel import PushCredentials
-    from mergenode.adapters.peers.pushing import PushOrder, PushReport
+    from mergenode.adapters.peers.pushing.push_channel import PushCredentials
+    from mergenode.adapters.peers.pushing.pushing import PushOrder, PushReport
 
 SCHEMA = "mergenode.push/1"
 
@@ -66,7 +66,7 @@ def push(
     message, hint, upload, root, bytes_total, bytes_sent, blocks, blocks_sent, notes.
     """
     _check(model, base, weight)
-    from mergenode.adapters.peers.push_channel import PushCredentials, push_address
+    from mergenode.adapters.peers.pushing.push_channel import PushCredentials, push_address
 
     credentials = PushCredentials(
         certificate=connection["tls_cert"], key=connection["tls_key"], authority=connection["tls_ca"],
@@ -92,7 +92,7 @@ def _order(
 ) -> PushOrder:
     from mergenode.adapters.checkpoints.digest import content_digest
     from mergenode.adapters.checkpoints.regular_file import trusted_root
-    from mergenode.adapters.peers.pushing import PushOrder
+    from mergenode.adapters.peers.pushing.pushing import PushOrder
 
     digest = None
     if base is not None:
@@ -108,9 +108,9 @@ def _pushed(
     path: Path, order: PushOrder, address: str, credentials: PushCredentials, wait: bool, bars: TerminalProgress
 ) -> tuple[PushReport, tuple[str, ...]]:
     from mergenode.adapters.clock import SystemClock
-    from mergenode.adapters.peers.local_model import describe_model
-    from mergenode.adapters.peers.push_channel import channels_to, is_loopback, token_metadata
-    from mergenode.adapters.peers.pushing import Pushing
+    from mergenode.adapters.peers.pushing.local_model import describe_model
+    from mergenode.adapters.peers.pushing.push_channel import channels_to, is_loopback, token_metadata
+    from mergenode.adapters.peers.pushing.pushing import Pushing
 
     channels, metadata = channels_to(address, credentials), token_metadata(credentials)
 

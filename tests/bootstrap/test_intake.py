@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.observers.fan_out import FanOut
-from mergenode.adapters.peers.local_model import describe_model
+from mergenode.adapters.peers.pushing.local_model import describe_model
 from mergenode.adapters.registries.pushes import REGISTRY
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader

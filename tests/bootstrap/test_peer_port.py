@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from mergenode.adapters.peers.channels import open_channel
+from mergenode.adapters.peers.port.channels import open_channel
 from mergenode.bootstrap.peer_port import peer_port
 from mergenode.errors import FatalError
 from mergenode.settings.peers import PeersSettings

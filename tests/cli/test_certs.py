@@ -80,7 +80,7 @@ def test_what_is_wrong_is_said(run, folder: Path, arguments: tuple[str, ...], sa
 
 
 def test_an_expired_certificate_is_shown_and_exits_one(run, folder: Path) -> None:
-    from mergenode.adapters.peers.trial_folder import TrialFolder
+    from mergenode.adapters.peers.access.trial_folder import TrialFolder
 
     place = TrialFolder(folder).issue("peer", "old", ("a",), -1)
     shown = run("certs", "show", place / "tls.crt")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mergenode.adapters.peers.outcomes import Fate, Outcome
+from mergenode.adapters.peers.intake.outcomes import Fate, Outcome
 from mergenode.adapters.registries.marker import read_marker
 from mergenode.adapters.registries.pushes import pushes_directory
 from tests.support.checkpoints import base_tensors, finetuned, write_file, write_single

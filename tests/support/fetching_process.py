@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from mergenode.adapters.peers.fetching import Fetcher, FetchSettings, Order
-from mergenode.adapters.peers.shelf import Shelf, ShelfLimits
-from mergenode.adapters.peers.sources import Patience, Source
-from mergenode.adapters.peers.transfer_observer import TransferProgress
+from mergenode.adapters.peers.weights.fetching import Fetcher, FetchSettings, Order
+from mergenode.adapters.peers.weights.shelf import Shelf, ShelfLimits
+from mergenode.adapters.peers.weights.sources import Patience, Source
+from mergenode.adapters.peers.weights.transfer_observer import TransferProgress
 from mergenode.errors import MergenodeError
 from mergenode.wire.blocks import Root
 from tests.support.peer_servers import insecure_channel

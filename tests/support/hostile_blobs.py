@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from mergenode.adapters.peers.blob_service import SERVICE
+from mergenode.adapters.peers.weights.blob_service import SERVICE
 from mergenode.wire.chunks import CHUNK_BYTES, chunks_of, frame_chunk
 from mergenode.wire.encoding import Encoded, Encoding
 from mergenode.wire.manifest import Manifest

@@ -15,15 +15,15 @@ from grpc import aio
 
 from mergenode.adapters.checkpoints.base import describe_base
 from mergenode.adapters.clock import SystemClock
-from mergenode.adapters.peers.held import HeldModel
-from mergenode.adapters.peers.intake_service import IntakeService
-from mergenode.adapters.peers.intake_work import IntakeRules
-from mergenode.adapters.peers.local_model import LocalModel, describe_model
-from mergenode.adapters.peers.outcomes import Outcome, Outcomes
-from mergenode.adapters.peers.pushing import Pushing, PushOrder, PushReport, PushTimes
-from mergenode.adapters.peers.put_stream import PutTimes
-from mergenode.adapters.peers.upload_admission import UploadLimits
-from mergenode.adapters.peers.uploads import IntakeSide, Uploads
+from mergenode.adapters.peers.intake.held import HeldModel
+from mergenode.adapters.peers.intake.intake_service import IntakeService
+from mergenode.adapters.peers.intake.intake_work import IntakeRules
+from mergenode.adapters.peers.intake.outcomes import Outcome, Outcomes
+from mergenode.adapters.peers.intake.put_stream import PutTimes
+from mergenode.adapters.peers.intake.upload_admission import UploadLimits
+from mergenode.adapters.peers.intake.uploads import IntakeSide, Uploads
+from mergenode.adapters.peers.pushing.local_model import LocalModel, describe_model
+from mergenode.adapters.peers.pushing.pushing import Pushing, PushOrder, PushReport, PushTimes
 from mergenode.ports.clock import Clock
 from mergenode.types import Digest
 

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from mergenode.adapters.peers.upload_blocks import UploadBlocks
+from mergenode.adapters.peers.intake.upload_blocks import UploadBlocks
 from tests.support.intake import Intake, open_uploads
 
 

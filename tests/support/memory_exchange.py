@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import UUID
 
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
-from mergenode.adapters.peers.one_file import write_one_file
+from mergenode.adapters.peers.weights.one_file import write_one_file
 from mergenode.errors import TransientError, TransientReason
 from mergenode.ports.exchange import Arrived, Offer
 from mergenode.wire.blocks import Root

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
-from mergenode.adapters.peers.sources import Source
+from mergenode.adapters.peers.weights.sources import Source
 from mergenode.ports.exchange import Offer
 from mergenode.wire.blocks import Root
 from mergenode.wire.heads import Head

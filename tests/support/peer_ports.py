@@ -13,13 +13,13 @@ import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
-from mergenode.adapters.peers.authorising import Authoriser
-from mergenode.adapters.peers.callers import Callers, Role
-from mergenode.adapters.peers.credentials import Tls, TlsFiles
-from mergenode.adapters.peers.draining import Draining
-from mergenode.adapters.peers.server import PeerServer, Port, Register
-from mergenode.adapters.peers.tokens import TokenVerifier
-from mergenode.adapters.peers.trial_folder import TrialFolder
+from mergenode.adapters.peers.access.authorising import Authoriser
+from mergenode.adapters.peers.access.callers import Callers, Role
+from mergenode.adapters.peers.access.credentials import Tls, TlsFiles
+from mergenode.adapters.peers.access.tokens import TokenVerifier
+from mergenode.adapters.peers.access.trial_folder import TrialFolder
+from mergenode.adapters.peers.port.draining import Draining
+from mergenode.adapters.peers.port.server import PeerServer, Port, Register
 from mergenode.wire.v1 import admin_pb2, blobs_pb2, intake_pb2, peer_pb2
 
 PATTERNS = {role: (f"spiffe://mergenode/{role.value}/*",) for role in Role}

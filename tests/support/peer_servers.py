@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from mergenode.adapters.peers.fetching import BULK_OPTIONS
+from mergenode.adapters.peers.weights.fetching import BULK_OPTIONS
 
 
 class Service(Protocol):

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from mergenode.adapters.peers.blob_service import BlobService
-from mergenode.adapters.peers.shelf import Shelf
+from mergenode.adapters.peers.weights.blob_service import BlobService
+from mergenode.adapters.peers.weights.shelf import Shelf
 from tests.support.peer_servers import ThreadedServer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mergenode.adapters.peers.transfer_observer import TransferProgress
+from mergenode.adapters.peers.weights.transfer_observer import TransferProgress
 from mergenode.wire.blocks import Root
 from mergenode.wire.encoding import Encoding
 

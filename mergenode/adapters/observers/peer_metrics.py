@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mergenode.adapters.observers.bounded_labels import OTHER, FirstLabels
-from mergenode.adapters.peers.snapshot import PeersSnapshot
+from mergenode.adapters.peers.membership.snapshot import PeersSnapshot
 from mergenode.wire.sightings import KnownPeer, PeerState
 
 MOST_PEERS = 64

@@ -1,0 +1,1 @@
+"""Who calls, and what that one may do: keys, certificates, tokens, roles."""

@@ -1,0 +1,1 @@
+"""What teams push to this node."""

@@ -1,0 +1,1 @@
+"""Who is there: heartbeats, signed heads, bans."""

@@ -1,0 +1,141 @@
+"""The calls to all neighbours: one task for each address, so that none waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from mergenode.adapters.peers.membership.link import ChannelOf, Link, LinkParts
+from mergenode.adapters.peers.membership.membership import Membership
+from mergenode.adapters.peers.membership.resolving import DNS, Resolve, ResolvedName, resolve
+from mergenode.ports.administration import Neighbour
+from mergenode.wire.membership import MOST_NEIGHBOURS
+from mergenode.wire.views import is_address
+
+TICK_SECONDS = 1.0
+
+
+class Heartbeats:
+    """Keeps the links to the neighbours of the settings, to those behind names, and to who calls this node.
+
+    Runs in the event loop of the server: ``await run()`` until it is cancelled. Neighbours that do not answer, answer
+    for ever or lie cost their own link time, and nothing else.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        channel_of: ChannelOf,
+        *,
+        resolve: Resolve = resolve,
+        draw: Callable[[], float] = random.random,
+        tick_seconds: float = TICK_SECONDS,
+        resolve_seconds: float = 30.0,
+    ) -> None:
+        self._membership, self._channel_of, self._resolve, self._draw = membership, channel_of, resolve, draw
+        self._tick, self._resolve_seconds = tick_seconds, resolve_seconds
+        self._links: dict[Neighbour, tuple[Link, asyncio.Task[None]]] = {}
+        self._names: dict[str, tuple[ResolvedName, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until cancelled; then every call is ended."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._membership.listen(self._poked)
+        with ThreadPoolExecutor(1, "mergenode-heads") as disk:
+            parts = LinkParts(self._membership, self._channel_of, disk, self._draw)
+            try:
+                while True:
+                    self._changed.clear()
+                    self._follow(parts)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._tick):
+                            await self._changed.wait()
+                    self._membership.tick()
+            finally:
+                tasks = [task for _, task in (*self._links.values(), *self._names.values())]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End ``run`` and wait until its channels are closed. Idempotent; on the same loop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _poked(self) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    def _follow(self, parts: LinkParts) -> None:
+        """Start and end tasks so that they are those of the topology, and wake links whose node is there again."""
+        entries = self._membership.topology.neighbours
+        self._follow_names({each.address for each in entries if each.address.startswith(DNS)})
+        chosen = self._chosen(entries)
+        back = [each for each in self._callers(chosen) if each not in chosen]
+        targets = [each for each in (*chosen, *back) if is_address(each.address)][:MOST_NEIGHBOURS]
+        for neighbour in [each for each in self._links if each not in targets]:
+            self._links.pop(neighbour)[1].cancel()
+            self._membership.hung_up(neighbour.address)
+        for neighbour in targets:
+            running = self._links.get(neighbour)
+            if running is None or self._ended(running[1]):
+                link = Link(neighbour, parts, back=neighbour in back)
+                self._links[neighbour] = link, asyncio.create_task(link.run())
+        self._wake()
+
+    def _follow_names(self, entries: set[str]) -> None:
+        for entry in [each for each in self._names if each not in entries]:
+            self._names.pop(entry)[1].cancel()
+        for entry in entries - self._names.keys():
+            name = ResolvedName(entry, self._resolve, self._membership.say)
+            self._names[entry] = name, asyncio.create_task(name.run(self._changed.set, self._resolve_seconds))
+
+    def _ended(self, task: asyncio.Task[None]) -> bool:
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            self._membership.say("error", f"calls to a neighbour ended with a defect: {task.exception()!r}")
+        return task.done()
+
+    def _chosen(self, entries: tuple[Neighbour, ...]) -> list[Neighbour]:
+        """The entries, and what names stand for."""
+        fixed = [each for each in entries if not each.address.startswith(DNS)]
+        found = [Neighbour(address) for name, _ in self._names.values() for address in name.addresses]
+        return list(dict.fromkeys((*fixed, *found)))
+
+    def _callers(self, chosen: list[Neighbour]) -> list[Neighbour]:
+        """Who calls and is not reached by itself, unless the topology was set by hand."""
+        if self._membership.topology.generation:
+            return []
+        links = [link for neighbour, (link, _) in self._links.items() if neighbour in chosen]
+        reached = {link.node_id for link in links if link.parked is None}
+        addresses = {each.address for each in chosen}
+        callers = self._membership.callers()
+        return [
+            Neighbour(each.address) for each in callers if each.address not in addresses and each.node_id not in reached
+        ]
+
+    def _wake(self) -> None:
+        """End pauses whose reason is gone: the node called, its ban ended, or its other address does not answer."""
+        links = {link.address: link for link, _ in self._links.values()}
+        calls = self._membership.callers()
+        banned = self._membership.bans.banned()
+        for link in links.values():
+            since = link.waits_since
+            if since is None or link.node_id in banned:
+                continue
+            if link.parked is None:
+                if any(each.at > since and link.is_of(each.node_id, each.address) for each in calls):
+                    link.wake()
+            elif link.parked.rival:
+                rival = links.get(link.parked.rival)
+                if rival is None or rival.waits_since is not None:
+                    link.wake()
+            elif link.parked.banned:
+                link.wake()

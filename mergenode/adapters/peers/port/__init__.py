@@ -1,0 +1,1 @@
+"""The gRPC port: server, channels, refusals, the calls of operators."""

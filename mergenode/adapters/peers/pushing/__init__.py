@@ -1,0 +1,1 @@
+"""The side of the team: pushing a model to a node."""

@@ -1,0 +1,1 @@
+"""How weights travel: the shelf, serving, fetching, the exchange that mixers see."""
