@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
 import numpy as np
@@ -161,7 +162,7 @@ def test_an_unknown_root_names_who_may_have_it(served: Served) -> None:
     for call in (served.fetch(root=bytes(32)), served.parts(root=bytes(32))):
         code, refusal = refused(call)
         assert code is grpc.StatusCode.NOT_FOUND and refusal is not None
-        assert refusal.code == Code.CODE_UNKNOWN_ROOT and list(refusal.alternatives) == [b"0123456789abcdef"]
+        assert refusal.code == Code.CODE_UNKNOWN_ROOT and refusal.alternatives == (UUID(bytes=b"0123456789abcdef"),)
 
 
 def test_a_manifest_offset_beyond_its_end_is_refused(served: Served) -> None:
@@ -176,8 +177,8 @@ def test_one_transfer_per_caller_and_four_in_all(served: Served, tmp_path: Path)
     for call in (served.fetch("node-0", root=other.root), served.fetch("node-9")):
         code, refusal = refused(call)
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and refusal is not None
-        assert (refusal.code, refusal.retry_after_ms) == (Code.CODE_BUSY, 1234)
-        assert list(refusal.alternatives) == [b"0123456789abcdef"]
+        assert (refusal.code, refusal.retry_after) == (Code.CODE_BUSY, 1.234)
+        assert refusal.alternatives == (UUID(bytes=b"0123456789abcdef"),)
     assert list(served.parts()), "control goes on while all places are taken by readers that stall"
     for call in running:
         assert list(call)
