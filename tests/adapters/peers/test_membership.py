@@ -63,6 +63,11 @@ def test_what_is_wanted_is_what_is_newer_listened_to_and_of_this_lineage(members
     assert [bool(membership.wanted([each])) for each in asked] == [False, True, False, True]
     assert membership.wanted([Position("others", TWO.node_id, 1, 1, 1)]) == []
     assert membership.wanted([Position(LINEAGE, FAR.node_id, 1, 1, 1)]) == [], "nobody knows that node"
+    refused(membership, keyed(TWO, schema_hash=b"x" * 32), TWO.node_id)
+    foreign = Position(LINEAGE, TWO.node_id, 1, 1, 1)
+    assert membership.wanted([foreign]) == [], "it was here and is of another model"
+    membership.heads.expect(SCHEMA, BASE, min_epoch=1)
+    assert membership.wanted([foreign]) and not membership.wanted([Position(LINEAGE, TWO.node_id, 9, 1, 0)])
     both = [Position(LINEAGE, each.node_id, 9, 1, 1) for each in (TWO, ONE, TWO)]
     assert membership.wanted(both) == sorted([ONE.node_id, TWO.node_id], key=lambda each: each.bytes)
 

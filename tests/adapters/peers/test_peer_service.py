@@ -218,7 +218,7 @@ def test_watches_end_by_themselves_and_their_number_is_bounded(tmp_path: Path) -
         assert await again.read() is not grpc.aio.EOF
         again.cancel()
 
-    run(tmp_path, story, PeerServiceLimits(watchers_per_caller=2, watch_seconds=1.0, calls=1e9))
+    run(tmp_path, story, PeerServiceLimits(watchers_per_caller=2, watch_seconds=3.0, calls=1e9))
 
 
 def test_who_calls_without_end_is_told_to_wait(tmp_path: Path) -> None:
