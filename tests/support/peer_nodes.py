@@ -15,11 +15,12 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mergenode.adapters.clock import SystemClock
-from mergenode.adapters.peers.membership.heartbeats import Heartbeats
-from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
-from mergenode.adapters.peers.membership.membership import Membership, Place
-from mergenode.adapters.peers.membership.peer_service import PeerService, PeerServiceLimits
-from mergenode.adapters.peers.membership.resolving import Resolve, resolve
+from mergenode.adapters.peers.heartbeats import Heartbeats
+from mergenode.adapters.peers.keyed_heads import KeyedHead
+from mergenode.adapters.peers.link import ChannelOf
+from mergenode.adapters.peers.membership import Membership, Place
+from mergenode.adapters.peers.peer_service import PeerService, PeerServiceLimits
+from mergenode.adapters.peers.resolving import Resolve, resolve
 from mergenode.wire.admission import sign_head
 from mergenode.wire.blocks import Root
 from mergenode.wire.heads import Head
@@ -105,6 +106,7 @@ async def start_node(
     rhythm: Rhythm = QUICK,
     resolve: Resolve = resolve,
     calls: bool = True,
+    channel_of: ChannelOf = channel,
     limits: PeerServiceLimits = OPEN,
 ) -> PeerNode:
     """A node that expects heads of ``BASE``; ``calls`` False: it only answers."""
@@ -117,6 +119,13 @@ async def start_node(
     place = Place(lineage=LINEAGE, neighbours=neighbours, rhythm=rhythm, capabilities=frozenset({"heads"}))
     membership = Membership(who, folder, SystemClock(), place, report)
     membership.heads.expect(SCHEMA, BASE)
+    count = membership.tally.refusal
+
+    def refused(code: str, node_id: UUID | None = None) -> None:
+        count(code, node_id)
+        loop.call_soon_threadsafe(changed.set)  # a refusal pokes nobody, or liars could keep mixers awake
+
+    membership.tally.refusal = refused  # type: ignore[method-assign]  # a tap
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     service = PeerService(membership, limits)
     service.register(server)
@@ -127,7 +136,7 @@ async def start_node(
     node = PeerNode(membership, address, said, server, service, changed)
     membership.listen(lambda: loop.call_soon_threadsafe(changed.set))
     if calls:
-        beats = Heartbeats(membership, channel, resolve=resolve, tick_seconds=0.05, resolve_seconds=0.05)
+        beats = Heartbeats(membership, channel_of, resolve=resolve, tick_seconds=0.05, resolve_seconds=0.05)
         node.task = asyncio.create_task(beats.run())
     return node
 

@@ -9,13 +9,14 @@ from uuid import UUID
 
 from blake3 import blake3
 
-from mergenode.adapters.peers.membership.bans import Bans
-from mergenode.adapters.peers.membership.head_store import HeadStore
-from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
-from mergenode.adapters.peers.membership.tally import Tally
-from mergenode.wire.admission import Admitted, HeadFault, Known, Refused
+from mergenode.adapters.peers.bans import Bans
+from mergenode.adapters.peers.head_store import HeadStore
+from mergenode.adapters.peers.keyed_heads import KeyedHead
+from mergenode.adapters.peers.tally import Tally
+from mergenode.wire.admission import Admitted, Expectation, HeadFault, Known, Refused
 
 _MOST_JUDGED = 2048
+_FOREIGN = (HeadFault.LINEAGE, HeadFault.SCHEMA, HeadFault.BASE, HeadFault.STALE)
 
 
 class Admitting:
@@ -35,6 +36,7 @@ class Admitting:
         self._listened, self._report = listened, report
         self._lock = threading.Lock()
         self._judged: OrderedDict[bytes, Refused] = OrderedDict()
+        self._foreign: OrderedDict[UUID, tuple[Expectation | None, tuple[int, int]]] = OrderedDict()
 
     def admit(self, keyed: KeyedHead, sender: UUID) -> Admitted | Known | Refused:
         """Judge a head that ``sender`` sent, whoever signed it.
@@ -53,11 +55,21 @@ class Admitting:
             self._refused(verdict, sender, seen)
         return verdict
 
+    def is_foreign(self, node_id: UUID, position: tuple[int, int]) -> bool:
+        """Whether this head was here and is of another model, exchange or time, by what is expected now."""
+        with self._lock:
+            return self._foreign.get(node_id) == (self._heads.expected, position)
+
     def _refused(self, verdict: Refused, sender: UUID, seen: bytes) -> None:
         about = verdict.head.node_id if verdict.head is not None else sender
         forged = verdict.fault in (HeadFault.SIGNATURE, HeadFault.MALFORMED)
         author = sender if forged else about if verdict.fault is HeadFault.CONFLICTING else None
         self._tally.refusal(verdict.fault, about if author is None else author)
+        if verdict.head is not None and verdict.fault in _FOREIGN:
+            with self._lock:
+                self._foreign[about] = self._heads.expected, verdict.head.position
+                while len(self._foreign) > _MOST_JUDGED:
+                    self._foreign.popitem(last=False)
         if author is None:
             return
         with self._lock:

@@ -127,7 +127,9 @@ class Link:
                 await self._beat(stub)
             finally:
                 watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
+                (ended,) = await asyncio.gather(watch, return_exceptions=True)
+                if isinstance(ended, Exception):
+                    self._own.say("error", f"{self.address}: watching ended with a defect: {ended!r}")
         finally:
             await channel.close()
 
@@ -236,8 +238,11 @@ class Link:
             try:
                 await self._follow(stub)
                 failures = 0
-            except (grpc.RpcError, MergenodeError, LinkError):
+            except (grpc.RpcError, MergenodeError):
                 failures += 1
+            except LinkError as error:
+                failures += 1
+                self._own.say("warning", f"{self.address}: {error}")
             await asyncio.sleep(self._own.rhythm.pause(min(failures, 10), self._parts.draw()))
 
     async def _follow(self, stub: PeerStub) -> None:

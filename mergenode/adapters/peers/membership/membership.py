@@ -264,9 +264,10 @@ class Membership:
         held, listened = self.heads.held, self._listened()
         found = set()
         for each in newest:
-            known = held.get(each.node_id)
-            newer = known is None or known.head.position < (each.incarnation, each.seq)
-            if newer and each.node_id in listened and each.lineage == expected.lineage:
+            known, position = held.get(each.node_id), (each.incarnation, each.seq)
+            newer = known is None or known.head.position < position
+            ours = each.lineage == expected.lineage and not self._admitting.is_foreign(each.node_id, position)
+            if newer and ours and each.node_id in listened and each.epoch >= expected.min_epoch:
                 found.add(each.node_id)
         return sorted(found, key=lambda node_id: node_id.bytes)
 

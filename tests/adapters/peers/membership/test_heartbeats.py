@@ -8,16 +8,29 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 
-from mergenode.adapters.peers.membership.operating import PeersOperator
-from mergenode.adapters.peers.membership.snapshot import take_snapshot
+from mergenode.adapters.peers import link
+from mergenode.adapters.peers.operating import PeersOperator
+from mergenode.adapters.peers.snapshot import take_snapshot
 from mergenode.ports.administration import Neighbour
 from mergenode.wire.heads import Head
 from mergenode.wire.rhythm import Rhythm
 from mergenode.wire.sightings import PeerState
 from mergenode.wire.v1 import objects_pb2, peer_pb2
-from tests.support.peer_nodes import BASE, SCHEMA, PeerNode, draft, identity, keyed, start_node, stopping
+from tests.support.peer_nodes import (
+    BASE,
+    PATIENCE,
+    SCHEMA,
+    PeerNode,
+    channel,
+    draft,
+    identity,
+    keyed,
+    start_node,
+    stopping,
+)
 
 A, B, C = (identity(number) for number in (1, 2, 3))
 
@@ -136,7 +149,7 @@ def test_names_are_asked_again_and_their_answers_followed(tmp_path: Path) -> Non
             await b.until(lambda: up(b, a))
             answer[:] = []
             await b.until(lambda: any("headless" in text for _, text in b.said))
-            assert up(b, a), "a name server that is away changes nothing"
+            await b.until(lambda: up(b, a))  # a name server that is away changes nothing
             answer[:] = [c.address]
             await b.until(lambda: up(b, c) and a.node_id not in b.membership.neighbours())
             assert set(asked) == {("headless", 50051)}
@@ -164,7 +177,7 @@ def test_frozen_half_open_and_absent_neighbours_delay_nobody(tmp_path: Path) -> 
             for epoch in range(1, 20):
                 head = a.membership.publish(draft(epoch=epoch))
                 await b.until(lambda head=head: heads(b).get(a.node_id) == head)
-            assert up(b, a)
+            await b.until(lambda: up(b, a))
             await b.until(lambda: b.membership.picture().links.get("127.0.0.1:1", "").startswith("unavailable"))
 
     run(story())
@@ -263,6 +276,75 @@ def test_a_liar_is_banned_and_stays_banned_after_a_restart(
     run(story())
 
 
+def test_replayed_and_conflicting_heads_are_refused_with_their_codes(tmp_path: Path) -> None:
+    async def story() -> None:
+        nodes: list[PeerNode] = []
+        async with stopping(nodes):
+            nodes.append(a := await start_node(tmp_path / "a", A, calls=False))
+            liar = Liar(a)
+            liar.claims()
+            liar.heads = [keyed(C, seq=5).message()]
+            nodes.append(b := await start_node(tmp_path / "b", B, [a.address]))
+            await b.until(lambda: heads(b).get(C.node_id))
+            lies = (("replayed", keyed(C, seq=4)), ("conflicting", keyed(C, seq=5, root=b"q" * 32)))
+            for code, lie in lies:
+                liar.heads = [lie.message()]
+                await b.until(lambda code=code: take_snapshot(b.membership).refusals[code])
+            assert b.membership.heads.held[C.node_id].keyed == keyed(C, seq=5)
+            assert len(list((tmp_path / "b" / "proofs").iterdir())) == 1
+            await b.until(lambda: up(b, a))
+
+    run(story())
+
+
+def test_heads_without_end_are_stopped_and_the_neighbour_stays(tmp_path: Path) -> None:
+    async def story() -> None:
+        nodes: list[PeerNode] = []
+        async with stopping(nodes):
+            nodes.append(a := await start_node(tmp_path / "a", A, calls=False))
+
+            async def flood(request: object, context: Any, caller: str) -> None:
+                while True:
+                    await context.write(keyed(A).message())
+
+            a.service._watch = flood  # type: ignore[method-assign]  # it floods
+            nodes.append(c := await start_node(tmp_path / "c", C))
+            nodes.append(b := await start_node(tmp_path / "b", B, [a.address, c.address]))
+            await b.until(lambda: any("heads without end" in text for _, text in b.said))
+            head = c.membership.publish(draft())
+            await b.until(lambda: heads(b).get(c.node_id) == head)
+            await b.until(lambda: up(b, a, c))
+
+    run(story())
+
+
+def test_channels_are_made_anew_so_that_certificates_can_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "SESSION_SECONDS", 0.2)
+
+    async def story() -> None:
+        nodes: list[PeerNode] = []
+        made: list[grpc.aio.Channel] = []
+        async with stopping(nodes):
+            nodes.append(a := await start_node(tmp_path / "a", A, calls=False))
+            enough = asyncio.Event()
+
+            def channel_of(address: str) -> grpc.aio.Channel:
+                made.append(channel(address))
+                if len(made) == 4:
+                    enough.set()
+                return made[-1]
+
+            nodes.append(b := await start_node(tmp_path / "b", B, [a.address], channel_of=channel_of))
+            async with asyncio.timeout(PATIENCE):
+                await enough.wait()
+            await b.until(lambda: up(b, a))
+            assert not b.membership.picture().links[a.address], "no call failed"
+
+    run(story())
+
+
 def test_a_page_that_never_ends_costs_only_its_sender(tmp_path: Path) -> None:
     async def story() -> None:
         nodes: list[PeerNode] = []
@@ -276,7 +358,7 @@ def test_a_page_that_never_ends_costs_only_its_sender(tmp_path: Path) -> None:
             await b.until(lambda: "do not ascend" in b.membership.picture().links.get(a.address, ""))
             head = c.membership.publish(draft())
             await b.until(lambda: heads(b).get(c.node_id) == head)
-            assert up(b, c)
+            await b.until(lambda: up(b, c))
 
     run(story())
 
@@ -307,7 +389,9 @@ def test_a_node_of_another_model_is_met_and_its_heads_are_refused(tmp_path: Path
             a.membership.publish(draft())
             nodes.append(b := await start_node(tmp_path / "b", B, [a.address]))
             await b.until(lambda: take_snapshot(b.membership).refusals["schema"])
-            assert up(b, a) and a.node_id not in heads(b) and a.node_id not in b.membership.bans.banned()
+            await b.until(lambda: up(b, a))
+            assert a.node_id not in heads(b) and a.node_id not in b.membership.bans.banned()
+            assert take_snapshot(b.membership).refusals["schema"] <= 2, "it is not asked for again and again"
             assert b.membership.heads.expected is not None and b.membership.heads.expected.schema_hash == SCHEMA
 
     run(story())
