@@ -11,7 +11,7 @@ import pytest
 
 from mergenode.adapters.http.app import create_app
 from mergenode.adapters.http.server import HttpServer
-from mergenode.adapters.peers.document import peers_document
+from mergenode.adapters.peers.membership.document import peers_document
 from mergenode.cli import peers as module
 from tests.support.peer_snapshot import ONE, TWO, snapshot
 from tests.support.status_node import Node

@@ -15,12 +15,12 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mergenode.adapters.clock import SystemClock
-from mergenode.adapters.peers.heartbeats import Heartbeats
-from mergenode.adapters.peers.keyed_heads import KeyedHead
-from mergenode.adapters.peers.link import ChannelOf
-from mergenode.adapters.peers.membership import Membership, Place
-from mergenode.adapters.peers.peer_service import PeerService, PeerServiceLimits
-from mergenode.adapters.peers.resolving import Resolve, resolve
+from mergenode.adapters.peers.membership.heartbeats import Heartbeats
+from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
+from mergenode.adapters.peers.membership.link import ChannelOf
+from mergenode.adapters.peers.membership.membership import Membership, Place
+from mergenode.adapters.peers.membership.peer_service import PeerService, PeerServiceLimits
+from mergenode.adapters.peers.membership.resolving import Resolve, resolve
 from mergenode.wire.admission import sign_head
 from mergenode.wire.blocks import Root
 from mergenode.wire.heads import Head

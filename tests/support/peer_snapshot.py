@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from mergenode.adapters.peers.snapshot import BanState, PeerRow, PeersSnapshot
-from mergenode.adapters.peers.tally import REFUSALS
-from mergenode.adapters.peers.topology import Topology
+from mergenode.adapters.peers.membership.snapshot import BanState, PeerRow, PeersSnapshot
+from mergenode.adapters.peers.membership.tally import REFUSALS
+from mergenode.adapters.peers.membership.topology import Topology
 from mergenode.ports.administration import Neighbour
 from mergenode.wire.blocks import Root
 from mergenode.wire.heads import Head

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mergenode.adapters.http.app import create_app
-from mergenode.adapters.peers.document import peers_document
+from mergenode.adapters.peers.membership.document import peers_document
 from tests.support.peer_snapshot import FAR, ONE, TWO, snapshot
 from tests.support.status_node import Node
 

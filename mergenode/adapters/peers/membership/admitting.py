@@ -9,10 +9,10 @@ from uuid import UUID
 
 from blake3 import blake3
 
-from mergenode.adapters.peers.bans import Bans
-from mergenode.adapters.peers.head_store import HeadStore
-from mergenode.adapters.peers.keyed_heads import KeyedHead
-from mergenode.adapters.peers.tally import Tally
+from mergenode.adapters.peers.membership.bans import Bans
+from mergenode.adapters.peers.membership.head_store import HeadStore
+from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
+from mergenode.adapters.peers.membership.tally import Tally
 from mergenode.wire.admission import Admitted, Expectation, HeadFault, Known, Refused
 
 _MOST_JUDGED = 2048

@@ -11,9 +11,9 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from mergenode.adapters.peers import link
-from mergenode.adapters.peers.operating import PeersOperator
-from mergenode.adapters.peers.snapshot import take_snapshot
+from mergenode.adapters.peers.membership import link
+from mergenode.adapters.peers.membership.operating import PeersOperator
+from mergenode.adapters.peers.membership.snapshot import take_snapshot
 from mergenode.ports.administration import Neighbour
 from mergenode.wire.heads import Head
 from mergenode.wire.rhythm import Rhythm

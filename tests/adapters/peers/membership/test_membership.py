@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from mergenode.adapters.peers.document import peers_document
-from mergenode.adapters.peers.membership import Membership, Place
-from mergenode.adapters.peers.operating import PeersOperator
-from mergenode.adapters.peers.snapshot import take_snapshot
+from mergenode.adapters.peers.membership.document import peers_document
+from mergenode.adapters.peers.membership.membership import Membership, Place
+from mergenode.adapters.peers.membership.operating import PeersOperator
+from mergenode.adapters.peers.membership.snapshot import take_snapshot
 from mergenode.ports.administration import Administration, Neighbour, TopologyChangedError
 from mergenode.ports.administration import PeerState as AdminState
 from mergenode.wire.admission import Admitted, HeadFault, Refused

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from mergenode.adapters.peers.peer_service import PeerServiceLimits
+from mergenode.adapters.peers.membership.peer_service import PeerServiceLimits
 from mergenode.wire.v1 import objects_pb2, peer_pb2
 from mergenode.wire.v1.peer_pb2_grpc import PeerStub
 from mergenode.wire.views import MESSAGE_BYTES
