@@ -18,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 import mergenode
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
+from mergenode.adapters.observers.transfers import TransferMetrics
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.ledger.records import Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
+from tests.adapters.observers.test_transfers import tell_everything
 from tests.support.observed import TIME, UNIX, HandClock, content, duplicate, folded, group, published, rejected
 from tests.support.peer_snapshot import snapshot
 
@@ -205,6 +207,7 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry,
 def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     work_a_little(observer)
     PeerMetrics(registry, snapshot)
+    tell_everything(TransferMetrics(registry))
     assert documented() == exported(registry)
 
 

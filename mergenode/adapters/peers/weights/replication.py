@@ -41,12 +41,13 @@ class Replication:
         refused: Callable[[Want, UnusableModel], None],
         observer: TransferObserver,
         most: int = 2,
+        patience: Patience | None = None,
     ) -> None:
         """``wants``: what should be here now, the most important first. ``arrived`` and ``refused`` are called from
         the threads that fetch; a refused model is not tried again in this life."""
         self._shelf, self._fetcher, self._wants = shelf, fetcher, wants
         self._arrived, self._refused, self._observer, self._most = arrived, refused, observer, most
-        self._patience = Patience()
+        self._patience = patience or Patience()
         self._changed = threading.Condition()
         self._poked = self._ending = False
         self._active: dict[Root, threading.Thread] = {}
