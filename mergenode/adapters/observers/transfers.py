@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from mergenode.adapters.observers.bounded_labels import ClosedLabels, FirstLabels
 from mergenode.adapters.observers.instruments import SECONDS_BUCKETS
-from mergenode.adapters.peers.transfer_observer import TransferProgress
+from mergenode.adapters.peers.weights.transfer_observer import TransferProgress
 from mergenode.wire.blocks import Root
 from mergenode.wire.encoding import Encoding
 from mergenode.wire.v1 import objects_pb2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from mergenode.adapters.observers.transfers import MAX_PEERS, TransferMetrics
-from mergenode.adapters.peers.transfer_observer import TransferProgress
+from mergenode.adapters.peers.weights.transfer_observer import TransferProgress
 from mergenode.wire.blocks import Root
 from mergenode.wire.encoding import Encoding
 

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
-from mergenode.adapters.peers.blob_calls import UnusableModel
-from mergenode.adapters.peers.blob_service import BlobService
-from mergenode.adapters.peers.fetching import Fetcher, FetchSettings
-from mergenode.adapters.peers.replication import Replication, Want
-from mergenode.adapters.peers.shelf import Shelf, ShelfLimits
-from mergenode.adapters.peers.sources import Patience, Source
+from mergenode.adapters.peers.weights.blob_calls import UnusableModel
+from mergenode.adapters.peers.weights.blob_service import BlobService
+from mergenode.adapters.peers.weights.fetching import Fetcher, FetchSettings
+from mergenode.adapters.peers.weights.replication import Replication, Want
+from mergenode.adapters.peers.weights.shelf import Shelf, ShelfLimits
+from mergenode.adapters.peers.weights.sources import Patience, Source
 from mergenode.wire.blocks import Root
 from mergenode.wire.manifest import Manifest
 from tests.support.peer_servers import ThreadedServer, insecure_channel
