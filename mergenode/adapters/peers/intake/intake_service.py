@@ -128,7 +128,7 @@ class IntakeService:
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"{pusher.name} may not push to the lineage {request.lineage[:80]!r}",
                 code=Refusal.CODE_NOT_ALLOWED,
-                hint="Ask for a token with the scope push: and the name of the lineage.",
+                hint=f"Ask for a token with the scope push:{self._rules.lineage}.",
             )
         terms, files = terms_of(pusher.name, self._rules.lineage, request)
         upload_id, wait = await self._work.light(lambda: self._uploads.begin(terms, files, pusher.quota))

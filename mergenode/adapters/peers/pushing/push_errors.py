@@ -16,6 +16,16 @@ _AGAIN = frozenset({
     grpc.StatusCode.FAILED_PRECONDITION,
 })  # fmt: skip
 _HANDSHAKE = ("handshake", "certificate", "ssl", "tls")
+_UNREACHABLE = (
+    (("Connection refused",), "nothing listens there", "Check address and port, and that the node runs."),
+    (
+        ("Socket closed", "Connection reset", "EOF"),
+        "it hangs up before anything is said",
+        "A node with certificates wants TLS (--tls-ca) and to see yours (--tls-cert, --tls-key) or a token at its port "
+        "for tokens; a certificate that expired, or that another authority signed, it does not take.",
+    ),
+    (("DNS resolution", "resolver", "Name or service"), "that name is not known", "Check the address."),
+)
 _MESSAGES = {
     grpc.StatusCode.UNAUTHENTICATED: (
         "the node does not know who pushes",
@@ -34,11 +44,15 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed call that may be tried again. ``retry_after``: seconds that the node asked for, 0 when it did not."""
+    """A failed call that may be tried again. ``retry_after``: seconds that the node asked for, 0 when it did not.
+
+    ``answered``: the node itself said no.
+    """
 
     message: str
     hint: str = ""
     retry_after: float = 0.0
+    answered: bool = False
 
 
 def judge(error: grpc.RpcError, address: str) -> Failure:
@@ -55,6 +69,10 @@ def judge(error: grpc.RpcError, address: str) -> Failure:
     if status in _MESSAGES:
         message, hint = _MESSAGES[status]
         raise FatalError(f"{address}: {message}" + (f": {said}" if said else ""), hint=hint) from error
+    if status is grpc.StatusCode.UNAVAILABLE:
+        for signs, message, hint in _UNREACHABLE:
+            if any(sign in said for sign in signs):
+                return Failure(f"{address}: {message}", hint)
     if status in _AGAIN:
         return Failure(f"{address}: {said or status.name}")
     raise FatalError(f"{address}: {said or status.name}") from error
@@ -65,7 +83,7 @@ def _refused(refusal: Refused, status: grpc.StatusCode, address: str, error: grp
     again = again or refusal.code in (Refusal.CODE_BUSY, Refusal.CODE_DRAINING)
     if not again:
         raise FatalError(f"{address}: {refusal.message}", hint=refusal.hint) from error
-    return Failure(f"{address}: {refusal.message}", refusal.hint, refusal.retry_after)
+    return Failure(f"{address}: {refusal.message}", refusal.hint, refusal.retry_after, answered=True)
 
 
 def _parts(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, Refused | None]:

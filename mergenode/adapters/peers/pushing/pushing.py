@@ -31,6 +31,8 @@ _PART_BYTES = 1 << 20
 _CONTROL_SECONDS = 30.0
 _MODEL_SECONDS = 600.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_LONGEST_WAIT_UNREACHED = 4.0
+"""Whoever mistyped an address is told soon."""
 _MOST_DOUBLINGS = 6
 _BLOCKS_PER_STREAM = 128
 _TRIED_BLOCKS = 16
@@ -150,6 +152,7 @@ class Pushing:
                 return attempt(channel)
             except grpc.RpcError as error:
                 failure = judge(error, self._address)
+                self._seen.reached = self._seen.reached or failure.answered
             except _NotNow as busy:
                 failure = busy.failure
             finally:
@@ -165,7 +168,8 @@ class Pushing:
                 f"{failure.message} ({what} for {waited:.0f} s)",
                 hint=failure.hint or "Check the address and that the node runs; push again to go on where it stopped.",
             )
-        longest: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(seen.failures, _MOST_DOUBLINGS))
+        most = _LONGEST_WAIT if seen.reached else _LONGEST_WAIT_UNREACHED
+        longest: float = min(most, _FIRST_WAIT * 2.0 ** min(seen.failures, _MOST_DOUBLINGS))
         seen.failures += 1
         delay = max(failure.retry_after, longest * self._jitter())
         self._tell(f"{failure.message}; trying again in {delay:.1f} s")
