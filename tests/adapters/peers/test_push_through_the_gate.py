@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from mergenode.adapters.peers.intake_service import IntakeService
-from mergenode.adapters.peers.intake_work import IntakeRules
-from mergenode.adapters.peers.pushing import PushTimes
+from mergenode.adapters.peers.intake.intake_service import IntakeService
+from mergenode.adapters.peers.intake.intake_work import IntakeRules
+from mergenode.adapters.peers.pushing.pushing import PushTimes
 from mergenode.cli.root import cli
 from tests.support.intake import open_uploads
 
-callers = pytest.importorskip("mergenode.adapters.peers.callers", reason="the port of nodes is not part of this tree")
+callers = pytest.importorskip("mergenode.adapters.peers.access.callers", reason="the port of nodes is not part of this tree")
 ports = pytest.importorskip("tests.support.peer_ports", reason="the port of nodes is not part of this tree")
 
 
@@ -29,7 +29,7 @@ def port(trial: Any, state: Path, base: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def push(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    monkeypatch.setattr("mergenode.adapters.peers.pushing.PushTimes", lambda: PushTimes(reach=0.0))
+    monkeypatch.setattr("mergenode.adapters.peers.pushing.pushing.PushTimes", lambda: PushTimes(reach=0.0))
     return lambda *args: CliRunner().invoke(cli, ["push", *map(str, args)], env={"COLUMNS": "200"})
 
 
