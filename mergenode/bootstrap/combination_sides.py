@@ -73,6 +73,8 @@ def _contents(reader: LedgerReader, origin: str, time: str) -> tuple[tuple[Admit
         if isinstance(fact, Folded | Admitted):
             outside.pop(fact.content, None)
             inside[fact.content] = admitted_from(fact, origin, time)
+        elif isinstance(fact, Yielded):
+            inside.pop(fact.content)
         elif isinstance(fact, Retracted):
             outside[fact.content] = (inside.pop(fact.content), replace(fact, time=time))
     return tuple(inside.values()), tuple(outside.values())
