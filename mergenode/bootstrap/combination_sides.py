@@ -10,7 +10,7 @@ from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.parts import LEDGER
 from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
 from mergenode.ledger.combination import Side, Withdrawn, admitted_from
-from mergenode.ledger.records import Admitted, Folded, Retracted
+from mergenode.ledger.records import Admitted, Folded, Retracted, Yielded
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.types import Digest, Head
 

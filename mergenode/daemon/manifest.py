@@ -24,14 +24,14 @@ _ON_ONE_LINE = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 def version_manifest(
     *, origin: Initialised, head: Head, version: int, dtype: str | None, scale: Mapping[str, Any],
-    tensors: Mapping[str, Digest], contributions: Sequence[Member], parts: Sequence[Mapping[str, Any]] = (),
+    tensors: Mapping[str, Digest], contributions: Sequence[Member], parts: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest of a version. ``contributions``: the newest, oldest first. ``dtype``: None keeps the base's.
 
     ``scale``: see ``ports.engine.ScaleReport``. ``parts``: of a union, what it is the sum of; then contributions are in
     canonical order, the first of them, and ``model`` tells whether two nodes publish the same.
     """
-    union = {"parts": [dict(part) for part in parts], "model": model_digest(tensors)} if parts else {}
+    union = {} if parts is None else {"parts": [dict(part) for part in parts], "model": model_digest(tensors)}
     newest = contributions[-1] if contributions else None
     return {
         "schema": SCHEMA,
@@ -47,7 +47,7 @@ def version_manifest(
         "lineage": head.lineage,
         "statistics": head.statistics,
         "contributions": [
-            contribution_entry(folded, in_union=bool(parts)) for folded in contributions[-LISTED_CONTRIBUTIONS:]
+            contribution_entry(member, in_union=bool(parts)) for member in contributions[-LISTED_CONTRIBUTIONS:]
         ],
         "groups": [dict(group) for group in newest.groups] if isinstance(newest, Folded) else [],
         "tensors": dict(tensors),

@@ -1,4 +1,4 @@
-"""What the loop knows about the exchange with other nodes: a collaborator that is asked and told, and one that is alone."""
+"""What the loop knows about the exchange with other nodes: a collaborator that it asks and tells."""
 
 from __future__ import annotations
 

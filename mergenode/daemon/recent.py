@@ -23,8 +23,8 @@ class Listed(Protocol):
         """The contributions that the manifest of a ledger at ``head`` lists, in its order."""
         ...
 
-    def parts(self, ledger: LedgerReader) -> Sequence[Mapping[str, Any]]:
-        """Of a union: the parts it is the sum of. Empty for the merge of one node."""
+    def parts(self, ledger: LedgerReader) -> Sequence[Mapping[str, Any]] | None:
+        """Of a union: the parts it is the sum of. None for the merge of one node."""
         ...
 
 
@@ -49,8 +49,8 @@ class RecentMembers:
         self._known = head
         return tuple(self._members)
 
-    def parts(self, ledger: LedgerReader) -> Sequence[Mapping[str, Any]]:
-        return ()
+    def parts(self, ledger: LedgerReader) -> Sequence[Mapping[str, Any]] | None:
+        return None
 
 
 def _listed(fact: Member) -> Member:

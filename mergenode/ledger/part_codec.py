@@ -10,7 +10,7 @@ from uuid import UUID
 
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.ledger.canonical import canonical, parse
-from mergenode.ledger.union import Entry, Node, Part, Position, Ruling
+from mergenode.ledger.union import Entry, Node, Part, Ruling
 from mergenode.types import Digest, Kind
 
 FORMAT = "mergenode.part/1"
@@ -44,7 +44,7 @@ def encode_part(part: Part) -> bytes:
         "format": FORMAT, "node": part.node, "base": part.base, "method": part.method, "options": part.options,
         "generation": part.generation, "last": part.last, "statistics": part.statistics, "lineage": part.lineage,
         "totals": part.totals, "contributions": rows, "standby": sorted(part.standby), "fixed": sorted(part.fixed),
-        "rulings": rulings, "forgotten": [[node, *part.forgotten[node]] for node in sorted(part.forgotten)],
+        "rulings": rulings, "forgotten": [[node, part.forgotten[node]] for node in sorted(part.forgotten)],
     }).encode("ascii")  # fmt: skip
     sizes = (
         (len(rows), MOST_CONTRIBUTIONS, "contributions"), (len(part.standby), MOST_CONTRIBUTIONS, "waiting contents"),
@@ -136,9 +136,9 @@ def _ruling(row: Any) -> Ruling:
     return Ruling(_digest(content, "content"), number, _text(said, "time"), _node(node), _text(why, "reason"))
 
 
-def _forgotten(row: Any) -> tuple[Node, Position]:
-    node, incarnation, seq = _list(row, 3, "a forgotten node")
-    return _node(node), (_whole(incarnation, "incarnation"), _whole(seq, "seq"))
+def _forgotten(row: Any) -> tuple[Node, int]:
+    node, incarnation = _list(row, 2, "a forgotten node")
+    return _node(node), _whole(incarnation, "incarnation")
 
 
 def _cut(text: str) -> str:

@@ -241,12 +241,11 @@ class Ruled(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten(Fact):
-    """The parts of this node up to this position count no more. ``why``: what the operator said."""
+    """What this node offered in its first ``incarnation`` starts counts no more. ``why``: what the operator said."""
 
     kind: ClassVar[str] = "forgotten"
     node: str
     incarnation: int
-    seq: int
     why: str = ""
 
 

@@ -8,7 +8,8 @@
 - ``published`` advances the version by one, publishes the committed generation, and each generation once.
 - ``pruned`` names versions that are still available, never the newest.
 
-Everything else (``discovered``, ``rejected``, ``duplicate``, what nodes say to each other) may follow anything but the start.
+Everything else (``discovered``, ``rejected``, ``duplicate``, what nodes say to each other) may follow anything but the
+start.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ Position = tuple[int, int]
 NOWHERE: Position = (-1, -1)
 """Before every position."""
 
+NEVER = -1
+"""Before every incarnation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -87,17 +90,20 @@ class Part:
     standby: frozenset[Digest] = frozenset()
     fixed: frozenset[Digest] = frozenset()
     rulings: Mapping[Digest, Ruling] = field(default_factory=dict)
-    forgotten: Mapping[Node, Position] = field(default_factory=dict)
+    forgotten: Mapping[Node, int] = field(default_factory=dict)
     norm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """Everything that a node knows: the newest part of each node, rulings by content, forgotten nodes."""
+    """Everything that a node knows: the newest part of each node, rulings by content, forgotten nodes.
+
+    A node is forgotten with all it offered up to an incarnation: whatever of that is still on its way counts no more.
+    """
 
     parts: Mapping[Node, Part] = field(default_factory=dict)
     rulings: Mapping[Digest, Ruling] = field(default_factory=dict)
-    forgotten: Mapping[Node, Position] = field(default_factory=dict)
+    forgotten: Mapping[Node, int] = field(default_factory=dict)
 
     def is_out(self, content: Digest) -> bool:
         ruling = self.rulings.get(content)
@@ -110,19 +116,18 @@ class Union:
 
 def of_part(part: Part) -> Union:
     """What one part says."""
-    known = {part.node: part} if part.position > part.forgotten.get(part.node, NOWHERE) else {}
-    return Union(known, part.rulings, part.forgotten)
+    return Union({part.node: part}, part.rulings, part.forgotten)
 
 
 def joined(left: Union, right: Union) -> Union:
-    """Both together: per node the newest part, per content the highest ruling, per node the latest forgetting."""
+    """Both together: per node the newest part and the last incarnation forgotten, per content the highest ruling."""
     forgotten = _greatest(left.forgotten, right.forgotten)
     parts = dict(left.parts)
     for node, part in right.parts.items():
         known = parts.get(node)
         if known is None or (known.position, known.root) < (part.position, part.root):
             parts[node] = part
-    kept = {node: part for node, part in parts.items() if part.position > forgotten.get(node, NOWHERE)}
+    kept = {node: part for node, part in parts.items() if part.position[0] > forgotten.get(node, NEVER)}
     return Union(kept, _greatest(left.rulings, right.rulings), forgotten)
 
 

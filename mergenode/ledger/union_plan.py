@@ -34,7 +34,7 @@ class Hear:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Take these out of the own merge: the ones because they were retracted, or the others because they count elsewhere.
+    """Take these out of the own merge: because they were retracted, or because they count elsewhere.
 
     Never both at once: each has facts of its own.
     """

@@ -19,8 +19,8 @@ class Policy:
 
     A publish is due after ``publish_every_contributions`` folds, or, when ``publish_every_seconds`` is set,
     that long after the last one if anything was folded since (the first version at once). ``poll_seconds`` is
-    the longest wait. ``publishes`` False: this merge is not what is published, a union with others is. ``once_patience_seconds`` bounds how long ``once`` waits without progress for what may
-    still become ready.
+    the longest wait. ``once_patience_seconds`` bounds how long ``once`` waits without progress for what may
+    still become ready. ``publishes`` False: this merge is not what is published, a union with others is.
     """
 
     publish_every_contributions: int = 1
