@@ -11,7 +11,7 @@ from mergenode.adapters.engines.local.restate import LocalRestater
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.bootstrap.parts import engine_of
 from mergenode.errors import MergenodeError
-from mergenode.ledger.records import Admitted, Fact, Folded, Member, Restated, Retracted
+from mergenode.ledger.records import Admitted, Fact, Folded, Left, Member, Restated
 from mergenode.ledger.restatement import SUBTRACTED, Replay, Subtract, as_candidate
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer
@@ -64,7 +64,7 @@ class _Again:
             case Folded():
                 problem = self._fold(fact)
                 self.members[fact.content] = fact
-            case Retracted():
+            case Left():
                 self.leaving.append(self.members.pop(fact.content))
             case Restated():
                 problem = self._restate(fact)

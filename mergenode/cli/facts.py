@@ -11,16 +11,22 @@ from mergenode.ledger.codec import encode
 from mergenode.ledger.records import (
     Admitted,
     ContributionFact,
+    Deferred,
     Discovered,
     Duplicate,
     Fact,
     Folded,
+    Forgotten,
+    Heard,
     Initialised,
     Pruned,
     Published,
     Rejected,
     Restated,
     Retracted,
+    Ruled,
+    United,
+    Yielded,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +71,10 @@ def subject(fact: Fact) -> str:
     match fact:
         case ContributionFact():
             return f"{fact.registry}/{fact.name}"
+        case Ruled():
+            return str(fact.content[:19])
+        case Forgotten():
+            return fact.node
         case Published():
             return f"v{fact.version:06d}"
         case Pruned():
@@ -74,7 +84,7 @@ def subject(fact: Fact) -> str:
 
 def sentence(fact: Fact) -> str:
     """A fact in a few words, without its subject."""
-    text = fact.kind
+    text = _between_nodes(fact) or fact.kind
     match fact:
         case Initialised():
             text = f"method {fact.method}, base {fact.base[:19]}"
@@ -95,7 +105,25 @@ def sentence(fact: Fact) -> str:
             text = fact.why or "taken out of the merge"
         case Admitted():
             text = f"from {fact.location}, folded by ledger {fact.origin[:12]}"
-        case Restated():
+        case Restated() if not isinstance(fact, United):
             back = "" if fact.rollback_to is None else f"back to v{fact.rollback_to:06d}: "
             text = f"{back}{fact.count} contributions left, {fact.how}, {fact.seconds:.1f} s"
+    return text
+
+
+def _between_nodes(fact: Fact) -> str:
+    """The sentence of a fact about other nodes; empty for all others."""
+    text = ""
+    match fact:
+        case Yielded() | Deferred():
+            text = f"counts by node {fact.keeper}"
+        case Heard():
+            text = f"{fact.count} contributions, generation {fact.generation}"
+        case Ruled():
+            what = "out of the union" if fact.number % 2 else "may be in the union again"
+            text = f"{what}, says node {fact.node}" + (f": {fact.why}" if fact.why else "")
+        case Forgotten():
+            text = fact.why or "its part counts no more"
+        case United():
+            text = f"{fact.count} contributions of {len(fact.parts)} nodes, {fact.seconds:.1f} s"
     return text

@@ -10,11 +10,22 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
+from mergenode.daemon.elsewhere import NOWHERE, Elsewhere
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
-from mergenode.daemon.recent import RecentMembers
+from mergenode.daemon.recent import Listed, RecentMembers
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
-from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Initialised, Pruned, Published, Rejected
+from mergenode.ledger.records import (
+    ContributionFact,
+    Deferred,
+    Duplicate,
+    Fact,
+    Folded,
+    Initialised,
+    Pruned,
+    Published,
+    Rejected,
+)
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Earlier, Engine
 from mergenode.ports.generations import Generations
@@ -30,7 +41,10 @@ DIVERGED = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The ports that one contribution passes, and the limits it is judged by. ``retractable``: of the method."""
+    """The ports that one contribution passes, and the limits it is judged by. ``retractable``: of the method.
+
+    ``recent``: what manifests list. ``elsewhere``: what other nodes count and rule.
+    """
 
     engine: Engine
     ledger: LedgerStore
@@ -43,7 +57,8 @@ class Line:
     max_relative_norm: float = 0.95
     publish_dtype: str | None = None
     keep: int = 5
-    recent: RecentMembers = field(default_factory=RecentMembers)
+    recent: Listed = field(default_factory=RecentMembers)
+    elsewhere: Elsewhere = NOWHERE
 
 
 def contribute(line: Line, candidate: Candidate) -> ContributionFact:
@@ -59,6 +74,8 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     try:
         judge_promise(candidate, origin_of(line).base)
         judge_retraction(line, candidate, candidate.content)
+        if (deferred := _deferred(line, candidate, candidate.content)) is not None:
+            return _record(line, deferred, *_readmitted(line, candidate, deferred.content))
         result = line.engine.fold(candidate, head, line.observer)
         same = line.ledger.by_content(result.content)
         if same is None:
@@ -68,6 +85,8 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
         return _record(line, _rejected(line, candidate, error))
     if same is not None:
         return _record(line, _duplicate(line, candidate, result, same.name))
+    if (deferred := _deferred(line, candidate, result.content)) is not None:
+        return _record(line, deferred, *_readmitted(line, candidate, result.content))
     return _commit(line, candidate, head, result, line.clock.monotonic() - started)
 
 
@@ -85,13 +104,22 @@ def judge_promise(candidate: Candidate, base: Digest) -> None:
 
 
 def judge_retraction(line: Line, candidate: Candidate, content: Digest | None) -> None:
-    """Refuse what was taken out of the merge, unless the operator asks for it now. Raises RejectedError."""
-    retracted = None if content is None or candidate.forced else line.ledger.retraction(content)
-    if retracted is not None:
-        why = f" ({retracted.why})" if retracted.why else ""
+    """Refuse what was taken out of the merge, unless the operator asks for it now. Raises RejectedError.
+
+    Where several nodes have one merge, what they ruled counts more than what this one once did.
+    """
+    if content is None or candidate.forced:
+        return
+    ruling = line.elsewhere.ruling(content)
+    where = ""
+    if ruling is not None and ruling.out:
+        where, why = f"by node {ruling.node} on {ruling.said}", ruling.why
+    elif ruling is None and (retracted := line.ledger.retraction(content)) is not None:
+        where, why = f"as {retracted.name!r} on {retracted.time}", retracted.why
+    if where:
         raise RejectedError(
             RejectReason.RETRACTED,
-            f"{candidate.name}: its content was retracted as {retracted.name!r} on {retracted.time}{why}",
+            f"{candidate.name}: its content was retracted {where}" + (f" ({why})" if why else ""),
             hint="Nothing is to be done, unless that was a mistake: `mergenode ingest PATH` takes it in again.",
         )
 
@@ -178,10 +206,35 @@ def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, se
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.
     line.generations.install(fact.generation)
-    line.ledger.append(fact)
-    line.observer.fact(fact)
+    facts = (*_readmitted(line, candidate, fact.content), fact)
+    line.ledger.append(*facts)
+    for each in facts:
+        line.observer.fact(each)
+    line.elsewhere.recorded(facts)
     tidy(line, lambda: line.generations.retire(fact.generation))
     return fact
+
+
+def _readmitted(line: Line, candidate: Candidate, content: Digest) -> tuple[Fact, ...]:
+    return line.elsewhere.readmission(content, line.clock.now()) if candidate.forced else ()
+
+
+def _deferred(line: Line, candidate: Candidate, content: Digest | None) -> Deferred | None:
+    """The fact that this content waits, because another node counts it; None when nobody does."""
+    keeper = None if content is None else line.elsewhere.keeper(content)
+    if content is None or keeper is None:
+        return None
+    return Deferred(
+        time=line.clock.now(),
+        registry=candidate.registry,
+        name=candidate.name,
+        revision=candidate.revision,
+        content=content,
+        keeper=keeper,
+        location=candidate.location,
+        weight=candidate.weight,
+        profile=dict(candidate.profile),
+    )
 
 
 def publish(line: Line, generation: int, version: int) -> Published:
@@ -229,6 +282,7 @@ def make_visible(line: Line, head: Head, version: int, recorded: Mapping[str, An
         scale=exported.scale.entry(),
         tensors=exported.tensors,
         contributions=line.recent.of(line.ledger, head),
+        parts=line.recent.parts(line.ledger),
     )
     line.publisher.publish(version, manifest, version_json(manifest), model_card(manifest))
 
@@ -266,11 +320,14 @@ def record_gone(line: Line) -> tuple[int, ...]:
     return gone
 
 
-def _record(line: Line, fact: ContributionFact) -> ContributionFact:
+def _record(line: Line, fact: ContributionFact, *more: Fact) -> ContributionFact:
     # Nobody would take these shards up again: removed before the fact, no kill leaves them behind.
     tidy(line, line.generations.discard)
-    line.ledger.append(fact)
-    line.observer.fact(fact)
+    facts = (*more, fact)
+    line.ledger.append(*facts)
+    for each in facts:
+        line.observer.fact(each)
+    line.elsewhere.recorded(facts)
     return fact
 
 

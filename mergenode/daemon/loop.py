@@ -12,11 +12,11 @@ from typing import assert_never
 
 from mergenode.daemon.contribute import Line, contribute, publish
 from mergenode.daemon.lifecycle import Lifecycle
+from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
-from mergenode.daemon.patience import NODE, PUBLISH, Patience, Slot
-from mergenode.daemon.restate import restate
+from mergenode.daemon.patience import MIX, NODE, PUBLISH, Patience, Slot
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Restate, Stop, Wait
+from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Restate, Stop, Wait
 from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import next_action, pending, settled_requests
 from mergenode.ledger.records import Discovered, Duplicate, Rejected
@@ -44,8 +44,10 @@ class Loop:
     lifecycle: Lifecycle
     jitter: Callable[[], float]
     once: bool = False
+    mixing: Mixing | None = None
     seen: Observation = field(init=False)
     patience: Patience = field(init=False)
+    _mixing: Mixing = field(init=False)
     _asked: tuple[Change, ...] = ()
     _looked_at: float | None = None
     _look_seconds: float = 0.0
@@ -55,6 +57,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.seen = Observation(registries=self.registries, ledger=self.line.ledger, observer=self.line.observer)
         self.patience = Patience(clock=self.line.clock, jitter=self.jitter)
+        self._mixing = self.mixing if self.mixing is not None else Alone(self.line)
 
     def run(self) -> Stop:
         """Until a Stop is planned. Raises FatalError when the operator has to act."""
@@ -89,6 +92,8 @@ class Loop:
             seconds_since_publish=self._seconds_since_publish(),
             idle_seconds=self._waited,
             changes=self._asked,
+            mixing=self._mixing.wanted(once=self.once),
+            mix_wait_seconds=self.patience.left(MIX),
             draining=self.lifecycle.draining,
             once=self.once,
         )
@@ -99,6 +104,7 @@ class Loop:
         if self._looked_at is not None and now - self._looked_at < rest:
             return
         self._asked = tuple(self.changes.pending())
+        self._mixing.observe()
         self.seen.look()
         self._looked_at, self._look_seconds = now, self.line.clock.monotonic() - now
         self.patience.keep_only(self.seen.listed_keys())
@@ -117,7 +123,7 @@ class Loop:
             if name not in self.seen.unreachable:
                 mine = sum(1 for candidate in waiting if candidate.registry == name)
                 self.line.observer.listed(name, listing, mine)
-        if not (waiting or self._asked):
+        if not (waiting or self._asked or view.mixing is not None):
             self._forget_interrupted_work()
         self._measure()
 
@@ -173,6 +179,8 @@ class Loop:
                 self._attempt(candidate.key, candidate.name, lambda: self._contribute(candidate))
             case Restate(change):
                 self._attempt(NODE, "change of the merge", lambda: self._restate(change))
+            case Mix(step):
+                self._attempt(MIX, "exchange with other nodes", lambda: self._mix(step))
             case Publish(generation, version):
                 self._attempt(PUBLISH, f"v{version:06d}", lambda: self._publish(generation, version))
             case Wait(seconds, _why):
@@ -204,7 +212,7 @@ class Loop:
 
     def _restate(self, change: Change) -> None:
         try:
-            restate(self.line, change)
+            self._mixing.change(change)
         except RejectedError as error:
             self.line.observer.message("error", f"the merge was not changed: {error.message}", hint=error.hint)
             self.changes.refused(change, error.message, error.hint)
@@ -212,6 +220,11 @@ class Loop:
             self.changes.done(change)
         self.seen.forget()  # what left may be asked for again, and other requests may wait
         self._looked_at = None
+
+    def _mix(self, step: object) -> None:
+        if self._mixing.act(step):
+            self.seen.forget()
+            self._looked_at = None
 
     def _publish(self, generation: int, version: int) -> None:
         publish(self.line, generation, version)
@@ -228,7 +241,7 @@ class Loop:
         try:
             work()
         except TransientError as error:
-            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot != PUBLISH
+            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot not in (PUBLISH, MIX)
             self._back_off(NODE if of_the_node else slot, subject, error.reason.value, error.message)
             self._doubt()
         except Stopped as stopped:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergenode.ledger.records import Folded, Initialised, Member
+from mergenode.ledger.chain import model_digest
+from mergenode.ledger.records import Admitted, Folded, Initialised, Member
 from mergenode.types import Digest, Head
 
 SCHEMA = "mergenode.version/1"
@@ -23,12 +24,14 @@ _ON_ONE_LINE = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 def version_manifest(
     *, origin: Initialised, head: Head, version: int, dtype: str | None, scale: Mapping[str, Any],
-    tensors: Mapping[str, Digest], contributions: Sequence[Member],
+    tensors: Mapping[str, Digest], contributions: Sequence[Member], parts: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest of a version. ``contributions``: the newest, oldest first. ``dtype``: None keeps the base's.
 
-    ``scale``: see ``ports.engine.ScaleReport``.
+    ``scale``: see ``ports.engine.ScaleReport``. ``parts``: of a union, what it is the sum of; then contributions are in
+    canonical order, the first of them, and ``model`` tells whether two nodes publish the same.
     """
+    union = {} if parts is None else {"parts": [dict(part) for part in parts], "model": model_digest(tensors)}
     newest = contributions[-1] if contributions else None
     return {
         "schema": SCHEMA,
@@ -43,9 +46,12 @@ def version_manifest(
         "totals": dict(head.totals),
         "lineage": head.lineage,
         "statistics": head.statistics,
-        "contributions": [contribution_entry(folded) for folded in contributions[-LISTED_CONTRIBUTIONS:]],
+        "contributions": [
+            contribution_entry(member, in_union=bool(parts)) for member in contributions[-LISTED_CONTRIBUTIONS:]
+        ],
         "groups": [dict(group) for group in newest.groups] if isinstance(newest, Folded) else [],
         "tensors": dict(tensors),
+        **union,
     }
 
 
@@ -66,7 +72,7 @@ def _lines(value: Any) -> str:
     return flat(value)
 
 
-def contribution_entry(member: Member) -> dict[str, Any]:
+def contribution_entry(member: Member, *, in_union: bool = False) -> dict[str, Any]:
     """One contribution as a manifest lists it; what another node folded has no generation here."""
     whole = member.groups[0] if isinstance(member, Folded) and member.groups else {}
     entry = {
@@ -80,6 +86,8 @@ def contribution_entry(member: Member) -> dict[str, Any]:
         "share_kept": whole.get("share_kept"),
         "cosine": whole.get("cosine"),
     }
+    if in_union and isinstance(member, Admitted):
+        entry["origin"] = member.origin
     return {**entry, "profile": dict(member.profile)} if member.profile else entry
 
 

@@ -12,9 +12,10 @@ from mergenode.ports.clock import Clock
 NODE = "node"
 """Everything that this node writes."""
 PUBLISH = "publish"
+MIX = "mix"
 
 Slot = Key | str
-"""What backs off: one revision, publishing, or the whole node."""
+"""What backs off: one revision, publishing, the exchange with other nodes, or the whole node."""
 
 
 @dataclass(slots=True)

@@ -6,12 +6,26 @@ Reading a thousand facts again for every version costs more than publishing a sm
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from mergenode.daemon.manifest import LISTED_CONTRIBUTIONS
 from mergenode.ledger.records import Folded, Member
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.types import Head
+
+
+class Listed(Protocol):
+    """What the manifest of a version says about contributions."""
+
+    def of(self, ledger: LedgerReader, head: Head) -> tuple[Member, ...]:
+        """The contributions that the manifest of a ledger at ``head`` lists, in its order."""
+        ...
+
+    def parts(self, ledger: LedgerReader) -> Sequence[Mapping[str, Any]] | None:
+        """Of a union: the parts it is the sum of. None for the merge of one node."""
+        ...
 
 
 @dataclass(slots=True)
@@ -34,6 +48,9 @@ class RecentMembers:
         self._members.extend([*map(_listed, found[:-1]), *found[-1:]])
         self._known = head
         return tuple(self._members)
+
+    def parts(self, ledger: LedgerReader) -> Sequence[Mapping[str, Any]] | None:
+        return None
 
 
 def _listed(fact: Member) -> Member:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from mergenode.daemon.contribute import Line, origin_of, tidy
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.ledger.changes import Change
-from mergenode.ledger.records import Member, Published, Restated, Retracted
+from mergenode.ledger.records import Fact, Left, Member, Published, Restated, Retracted
 from mergenode.ledger.restatement import (
     REPLAYED,
     SUBTRACTED,
@@ -24,9 +24,16 @@ from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.restater import Restatement
 from mergenode.types import Candidate, Head
 
+Departure = Callable[[Member, str], Left]
+"""The fact by which a member leaves, at this time."""
 
-def restate(line: Line, change: Change) -> Restated | None:
+
+def restate(
+    line: Line, change: Change, *, departure: Departure | None = None, before: Sequence[Fact] = ()
+) -> Restated | None:
     """Carry out a change of the merge; None when nothing is left to do (it was carried out before a kill).
+
+    ``departure``: None makes ``retracted`` facts. ``before``: facts that go into the same append, before these.
 
     Durability: the returned fact is in the ledger, with one ``retracted`` for each contribution that left. Idempotence:
     killed half way, the next call goes on from finished work.
@@ -52,7 +59,20 @@ def restate(line: Line, change: Change) -> Restated | None:
         # Nobody goes on from there: removed before the answer, no kill leaves half a replay behind.
         tidy(line, line.restater.clear)
         raise
-    return _commit(line, change, head, (way, result, leaving), line.clock.monotonic() - started)
+    now = line.clock.now()
+    leave = departure if departure is not None else _retraction(change.why)
+    left = [leave(member, now) for member in leaving]
+    return _commit(line, change, head, (way, result, [*before, *left]), line.clock.monotonic() - started)
+
+
+def _retraction(why: str) -> Departure:
+    def leave(member: Member, now: str) -> Left:
+        return Retracted(
+            time=now, registry=member.registry, name=member.name, revision=member.revision, content=member.content,
+            why=why,
+        )  # fmt: skip
+
+    return leave
 
 
 def leaving_members(ledger: LedgerReader, change: Change) -> list[Member]:
@@ -125,21 +145,13 @@ def _impossible(way: Impossible) -> RejectedError:
 
 
 def _commit(
-    line: Line, change: Change, head: Head, done: tuple[Subtract | Replay, Restatement, list[Member]], seconds: float
+    line: Line, change: Change, head: Head, done: tuple[Subtract | Replay, Restatement, list[Fact]], seconds: float
 ) -> Restated:
-    way, result, leaving = done
-    now = line.clock.now()
-    retracted = [
-        Retracted(
-            time=now, registry=member.registry, name=member.name, revision=member.revision, content=member.content,
-            why=change.why,
-        )
-        for member in leaving
-    ]  # fmt: skip
+    way, result, facts = done
     fact = Restated(
-        time=now,
+        time=line.clock.now(),
         generation=head.generation + 1,
-        count=head.count - len(leaving),
+        count=head.count - sum(isinstance(each, Left) for each in facts),
         totals=result.totals,
         statistics=result.statistics,
         lineage=lineage_after(way, origin_of(line)),
@@ -152,9 +164,10 @@ def _commit(
     )
     # The files first, then the facts that name them: see ``contribute``.
     line.generations.install(fact.generation)
-    line.ledger.append(*retracted, fact)
-    for each in (*retracted, fact):
+    line.ledger.append(*facts, fact)
+    for each in (*facts, fact):
         line.observer.fact(each)
+    line.elsewhere.recorded([*facts, fact])
     tidy(line, lambda: line.generations.retire(fact.generation))
     tidy(line, line.restater.clear)
     return fact

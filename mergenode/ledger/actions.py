@@ -46,6 +46,13 @@ class Restate:
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """Do what the exchange with other nodes asks for next; ``step`` is the mixer's own affair."""
+
+    step: object
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Make the committed ``generation`` visible as ``version``."""
 
@@ -69,4 +76,4 @@ class Stop:
     complete: bool = True
 
 
-Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Publish | Wait | Stop
+Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Mix | Publish | Wait | Stop

@@ -14,7 +14,7 @@ from mergenode.errors import FatalError
 from mergenode.ledger.canonical import canonical, parse
 from mergenode.ledger.chain import GENESIS, Entry, link
 from mergenode.ledger.codec import decode
-from mergenode.ledger.records import Admitted, Fact, Folded, Pruned, Published, Retracted
+from mergenode.ledger.records import Admitted, Fact, Folded, Left, Pruned, Published
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -86,7 +86,7 @@ class Audit:
             case Folded() | Admitted():
                 if fact.content not in self._names:
                     self._names[fact.content], self._members[fact.content] = fact.name, sequence
-            case Retracted():
+            case Left():
                 self._names.pop(fact.content, None)
                 self._members.pop(fact.content, None)
             case Published():

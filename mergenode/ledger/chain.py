@@ -90,3 +90,15 @@ def lineage_combined(lineages: Iterable[Digest | None]) -> Digest:
     """Identity of the sum of merges, whatever their order."""
     step = {"combined": sorted(lineage or "" for lineage in lineages)}
     return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())
+
+
+def lineage_united(parts: Iterable[tuple[str, Digest | None, Digest | None]]) -> Digest:
+    """Identity of a union: equal wherever the same parts were added up. ``parts``: node, lineage, statistics."""
+    step = {"united": sorted([node, lineage or "", statistics or ""] for node, lineage, statistics in parts)}
+    return Digest("blake2b:" + blake2b(canonical(step).encode("ascii"), digest_size=32, person=_LINEAGE).hexdigest())
+
+
+def model_digest(tensors: Mapping[str, Digest]) -> Digest:
+    """Identity of published weights: equal exactly where every tensor's bytes are."""
+    text = canonical({"model": dict(tensors)}).encode("ascii")
+    return Digest("blake2b:" + blake2b(text, digest_size=32, person=_LINEAGE).hexdigest())

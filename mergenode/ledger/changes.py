@@ -12,6 +12,8 @@ from mergenode.types import Digest
 class Change:
     """One request: these ``contents`` are to leave, or everything that entered after version ``rollback_to``.
 
+    ``forget``: the id of another node whose part is to count no more.
+
     ``places``: where the files of a content are now, when they are no longer where they were folded from.
     """
 
@@ -20,3 +22,4 @@ class Change:
     rollback_to: int | None = None
     why: str = ""
     places: Mapping[Digest, str] = field(default_factory=dict)
+    forget: str | None = None

@@ -9,11 +9,12 @@ progress: when the action it names has succeeded, the next view leads on. The or
 2. the node's own disk refuses to write: wait for it, all of it.
 3. record what was seen: ``discovered`` and ``rejected`` facts cost one append and fix the order of arrival.
 4. change the merge as the operator asked: what is to leave shall not be published once more.
-5. publish what is committed and due, *before* folding more; after a change at once. While publishing backs off,
+5. do what the exchange with other nodes asks for, unless it backs off.
+6. publish what is committed and due, *before* folding more; after a change at once. While publishing backs off,
    folding waits: which generation becomes which version then depends on the contributions alone, never on when a
    disk was full, so two nodes (or one that was disturbed) publish the same versions.
-6. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other.
-7. nothing to do: wait, or with ``once`` publish the remainder and stop.
+7. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other.
+8. nothing to do: wait, or with ``once`` publish the remainder and stop.
 
 A failure that is not the candidate's fault (disk full while folding) belongs into ``node_wait_seconds``, not
 into ``waiting``: then the candidates behind it do not overtake it, and the merge keeps the order of arrival.
@@ -23,10 +24,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Restate, Stop, Wait
-from mergenode.ledger.records import Discovered, Duplicate, Folded, Rejected, Retracted
+from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Restate, Stop, Wait
+from mergenode.ledger.records import Deferred, Discovered, Duplicate, Folded, Left, Rejected
 from mergenode.ledger.view import Key, View
-from mergenode.types import Candidate, Head, Refused, Unsettled
+from mergenode.types import Candidate, Refused, Unsettled
 
 SHORTEST_WAIT_SECONDS = 0.05
 """A wait is never shorter, so that an estimate of zero seconds cannot make the loop spin."""
@@ -35,10 +36,10 @@ SHORTEST_WAIT_SECONDS = 0.05
 def next_action(view: View) -> Action:
     """The one thing to do now; see the module's order. Pure, total, idempotent; never raises."""
     if view.draining:
-        return Stop("asked to stop", complete=not (pending(view) or view.changes or _unpublished(view.head)))
+        return Stop("asked to stop", complete=not (pending(view) or view.changes or _unpublished(view)))
     if view.node_wait_seconds > 0:
         return _pause(view, view.node_wait_seconds, "the state directory cannot be written")
-    return _record(view) or _restate(view) or _publish_due(view) or _take_next(view) or _rest(view)
+    return _record(view) or _restate(view) or _mix(view) or _publish_due(view) or _take_next(view) or _rest(view)
 
 
 def pending(view: View) -> tuple[Candidate, ...]:
@@ -72,7 +73,7 @@ def _is_wanted(candidate: Candidate, view: View) -> bool:
     match view.outcomes.get(candidate.key):
         case None | Discovered():
             return True
-        case Rejected() | Retracted():
+        case Rejected() | Left() | Deferred():
             return candidate.forced
         case _:
             return False
@@ -100,13 +101,17 @@ def _restate(view: View) -> Action | None:
     return Restate(view.changes[0]) if view.changes else None
 
 
-def _unpublished(head: Head) -> int:
-    """Generations committed since the newest published one."""
-    return head.generation - head.published_generation
+def _mix(view: View) -> Action | None:
+    return Mix(view.mixing) if view.mixing is not None and view.mix_wait_seconds <= 0 else None
+
+
+def _unpublished(view: View) -> int:
+    """Generations committed since the newest published one; none where this merge is not what is published."""
+    return view.head.generation - view.head.published_generation if view.policy.publishes else 0
 
 
 def _publish_due(view: View) -> Action | None:
-    unpublished = _unpublished(view.head)
+    unpublished = _unpublished(view)
     return _publish(view) if unpublished > 0 and _is_due(unpublished, view) else None
 
 
@@ -120,7 +125,7 @@ def _is_due(unpublished: int, view: View) -> bool:
 def _seconds_until_due(view: View) -> float | None:
     """Until the publish that time alone brings about; None when only more contributions can."""
     every = view.policy.publish_every_seconds
-    if every is None or _unpublished(view.head) <= 0:
+    if every is None or _unpublished(view) <= 0:
         return None
     return 0.0 if view.seconds_since_publish is None else every - view.seconds_since_publish
 
@@ -149,7 +154,7 @@ def _rest(view: View) -> Action:
         return _wait(view, soonest)
     if soonest is not None and _is_worth_waiting(view, soonest):
         return _wait(view, soonest)
-    if _unpublished(view.head) > 0:
+    if _unpublished(view) > 0:
         return _publish(view)
     left = _left_over(view)
     return Stop(f"done, except for {left}" if left else "nothing is pending", complete=not left)
@@ -175,6 +180,8 @@ def _soonest(view: View) -> float | None:
     times += [entry.seconds_left for entry in _unsettled(view) if entry.seconds_left is not None]
     if view.unreachable:
         times.append(view.policy.poll_seconds)
+    if view.mixing is not None:
+        times.append(view.mix_wait_seconds)
     return min(times, default=None)
 
 
@@ -196,4 +203,6 @@ def _left_over(view: View) -> str:
         parts.append(f"{unsettled} that are not complete yet")
     if view.unreachable:
         parts.append(f"unreachable registries: {', '.join(sorted(view.unreachable))}")
+    if view.mixing is not None:
+        parts.append("work for other nodes that backs off")
     return ", ".join(parts)

@@ -121,15 +121,41 @@ class Pruned(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retracted(ContributionFact):
-    """Taken out of the merge; not taken in again unless the operator asks. Followed by ``restated`` in the same append.
+class Left(ContributionFact):
+    """Taken out of the merge. Followed by ``restated`` in the same append."""
 
-    ``why``: what the operator said.
-    """
+    content: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retracted(Left):
+    """Taken out, and not taken in again unless the operator asks. ``why``: what the operator said."""
 
     kind: ClassVar[str] = "retracted"
-    content: Digest
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yielded(Left):
+    """Taken out because node ``keeper`` counts the same content; folded again when nobody does. See ``union``."""
+
+    kind: ClassVar[str] = "yielded"
+    keeper: str
+    location: str
+    weight: float
+    profile: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred(ContributionFact):
+    """Not folded, because node ``keeper`` counts the same content; folded when nobody does. See ``union``."""
+
+    kind: ClassVar[str] = "deferred"
+    content: Digest
+    keeper: str
+    location: str
+    weight: float
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,13 +197,69 @@ class Restated(Fact):
     bytes_written: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class United(Restated):
+    """The commit point of a union: ``generation`` is durable and is the sum of these parts, in this order.
+
+    ``parts``: node, statistics, lineage and count of each.
+    """
+
+    kind: ClassVar[str] = "united"
+    parts: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard(ContributionFact):
+    """The part of another node is here, checked. ``name`` is the node's id, ``revision`` the root of its weights.
+
+    ``incarnation`` and ``seq``: of its head. ``generation``, ``statistics``, ``lineage`` and ``count``: of its merge.
+    """
+
+    kind: ClassVar[str] = "heard"
+    incarnation: int
+    seq: int
+    generation: int
+    count: int
+    statistics: Digest | None
+    lineage: Digest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruled(Fact):
+    """Whether a content may be in the union: the ruling with the highest number counts, odd ones say no.
+
+    ``node``: whose operator ruled, ``said``: when, ``why``: what he said. ``time`` is when this node learnt it.
+    """
+
+    kind: ClassVar[str] = "ruled"
+    content: Digest
+    number: int
+    node: str
+    said: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten(Fact):
+    """What this node offered in its first ``incarnation`` starts counts no more. ``why``: what the operator said."""
+
+    kind: ClassVar[str] = "forgotten"
+    node: str
+    incarnation: int
+    why: str = ""
+
+
 Member = Folded | Admitted
 """The fact by which a contribution entered the merge."""
+
+Standby = Yielded | Deferred
+"""The fact by which a contribution waits while another node counts it."""
 
 KINDS: Mapping[str, type[Fact]] = {
     fact.kind: fact
     for fact in (
         Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned, Retracted, Admitted, Restated,
+        Yielded, Deferred, United, Heard, Ruled, Forgotten,
     )
 }  # fmt: skip
 """Every kind of fact by its name on disk."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from mergenode.ledger.chain import lineage, lineage_without
 from mergenode.ledger.head import head_after
-from mergenode.ledger.records import Admitted, Fact, Folded, Initialised, Member, Restated, Retracted
+from mergenode.ledger.records import Admitted, Fact, Folded, Initialised, Left, Member, Restated
 from mergenode.types import Candidate, Digest, Head
 
 SUBTRACTED, REPLAYED, COMBINED = "subtracted", "replayed", "combined"
@@ -78,7 +78,7 @@ def moments(facts: Iterable[tuple[int, Fact]], generations: Collection[int]) -> 
     for sequence, fact in facts:
         if isinstance(fact, Folded | Admitted):
             inside[fact.content] = sequence
-        elif isinstance(fact, Retracted):
+        elif isinstance(fact, Left):
             inside.pop(fact.content, None)
         if isinstance(fact, Folded | Restated) and fact.generation in generations:
             found[fact.generation] = Moment(head_after(fact, None), tuple(inside.values()))

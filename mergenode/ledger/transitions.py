@@ -2,12 +2,14 @@
 
 - ``initialised`` is the first fact, and there is only one.
 - ``folded`` advances the generation by one and the count by one, and never folds a content that is in the merge.
-- ``retracted`` takes out a content that is in the merge, ``admitted`` takes in one that is not; both are followed by
-  more of their kind and then by ``restated``, which advances the generation by one, all in one append.
+- ``retracted`` and ``yielded`` take out a content that is in the merge, ``admitted`` takes in one that is not; they are
+  followed by more of their kind and then by ``restated``, which advances the generation by one, all in one append.
+- ``united`` is such a ``restated`` that may also follow when no content came or went: the same sum, rounded otherwise.
 - ``published`` advances the version by one, publishes the committed generation, and each generation once.
 - ``pruned`` names versions that are still available, never the newest.
 
-Everything else (``discovered``, ``rejected``, ``duplicate``) may follow anything but the start.
+Everything else (``discovered``, ``rejected``, ``duplicate``, what nodes say to each other) may follow anything but the
+start.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from mergenode.ledger.records import Admitted, Fact, Folded, Initialised, Pruned, Published, Restated, Retracted
+from mergenode.ledger.records import Admitted, Fact, Folded, Initialised, Left, Pruned, Published, Restated, United
 from mergenode.types import Digest
 
 
@@ -52,7 +54,7 @@ def advance(position: Position, fact: Fact) -> Position:
             changes = {"initialised": True}
         case Folded(generation=generation, count=count):
             changes = {"generation": generation, "count": count}
-        case Retracted() | Admitted():
+        case Left() | Admitted():
             step = 1 if isinstance(fact, Admitted) else -1
             changes = {"count": position.count + step, "restating": True}
         case Restated(generation=generation, count=count):
@@ -68,14 +70,14 @@ def objections(position: Position, fact: Fact, history: History) -> tuple[str, .
         return ("initialised a second time",) if position.initialised else ()
     if not position.initialised:
         return (f"a {fact.kind} fact before the ledger was initialised",)
-    if position.restating and not isinstance(fact, Retracted | Admitted | Restated):
+    if position.restating and not isinstance(fact, Left | Admitted | Restated):
         return (f"a {fact.kind} fact where the changed members were to be restated",)
     return tuple(_against(position, fact, history))
 
 
 def _against(position: Position, fact: Fact, history: History) -> Iterator[str]:
     match fact:
-        case Retracted() | Admitted():
+        case Left() | Admitted():
             yield from _against_member(fact, history)
         case Restated():
             yield from _against_restated(position, fact)
@@ -96,16 +98,16 @@ def _against_folded(position: Position, fact: Folded, history: History) -> Itera
         yield f"content {fact.content} folded although it is in the merge as {name!r}"
 
 
-def _against_member(fact: Retracted | Admitted, history: History) -> Iterator[str]:
+def _against_member(fact: Left | Admitted, history: History) -> Iterator[str]:
     name = history.folded_as(fact.content)
     if isinstance(fact, Admitted) and name is not None:
         yield f"content {fact.content} admitted although it is in the merge as {name!r}"
-    if isinstance(fact, Retracted) and name is None:
-        yield f"content {fact.content} retracted although it is not in the merge"
+    if isinstance(fact, Left) and name is None:
+        yield f"content {fact.content} {fact.kind} although it is not in the merge"
 
 
 def _against_restated(position: Position, fact: Restated) -> Iterator[str]:
-    if not position.restating:
+    if not (position.restating or isinstance(fact, United)):
         yield "restated although no member changed"
     if fact.generation != position.generation + 1:
         yield f"generation {fact.generation} restated after generation {position.generation}"

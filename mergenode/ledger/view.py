@@ -20,7 +20,7 @@ class Policy:
     A publish is due after ``publish_every_contributions`` folds, or, when ``publish_every_seconds`` is set,
     that long after the last one if anything was folded since (the first version at once). ``poll_seconds`` is
     the longest wait. ``once_patience_seconds`` bounds how long ``once`` waits without progress for what may
-    still become ready.
+    still become ready. ``publishes`` False: this merge is not what is published, a union with others is.
     """
 
     publish_every_contributions: int = 1
@@ -28,6 +28,7 @@ class Policy:
     keep: int = 5
     poll_seconds: float = 10.0
     once_patience_seconds: float = 60.0
+    publishes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,8 @@ class View:
     ``node_wait_seconds``: the same for publishing and for every write of this node. Zero or absent: now.
     ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: waited since the last
     action other than ``Wait`` succeeded. ``changes``: what the operator wants to be changed about the merge, oldest
-    first. ``draining``: asked to stop. ``once``: stop when all is done.
+    first. ``mixing``: what the exchange with other nodes asks for next, ``mix_wait_seconds``: until that may be tried
+    again. ``draining``: asked to stop. ``once``: stop when all is done.
     """
 
     head: Head
@@ -57,5 +59,7 @@ class View:
     seconds_since_publish: float | None = None
     idle_seconds: float = 0.0
     changes: tuple[Change, ...] = ()
+    mixing: object | None = None
+    mix_wait_seconds: float = 0.0
     draining: bool = False
     once: bool = False

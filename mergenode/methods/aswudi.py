@@ -64,4 +64,5 @@ def aswudi(
         retract=form.retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=form.layouts,
     )

@@ -17,6 +17,7 @@ from mergenode.methods.accumulator import (
     withdraw_counts,
 )
 from mergenode.methods.contract import Method, Statistics
+from mergenode.methods.layouts import accumulator_layouts
 from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import Scaling, checked_profile
 from mergenode.types import TensorSpec
@@ -54,4 +55,5 @@ def average(*, profile: Mapping[str, float] | None = None) -> Method:
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=accumulator_layouts,
     )

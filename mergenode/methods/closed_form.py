@@ -31,6 +31,7 @@ from mergenode.maths.spectral_filter import FilterRule, filtered_solution, solut
 from mergenode.methods.accumulator import SCRATCH_BYTES, combine_sums, fold_sum, retract_sum, running_sum
 from mergenode.methods.contract import Folded, Incoming, Statistics
 from mergenode.methods.isotropic import flatten_spectrum
+from mergenode.methods.layouts import Layout, Stored, accumulator_layouts
 from mergenode.methods.linear_maps import checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import Scaling
@@ -74,6 +75,13 @@ class ClosedForm:
         wanted = widths if self.sides == "both" else ("input_gram",)
         most = min(self.width_limit, MOST_TIMES_LONGER * min(spec.shape))
         return tuple(name for name in wanted if widths[name] <= most)
+
+    def layouts(self, spec: TensorSpec) -> tuple[Layout, ...]:
+        kept = self.grams(spec)
+        grams = {name: Stored(packed_shape(_width(spec, name))) for name in kept}
+        moments = {**grams, "cubic": Stored(spec.shape)} if kept else {}
+        plain = accumulator_layouts(spec)
+        return (*plain, *({**layout, **moments} for layout in plain)) if kept else plain
 
     def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
         moments = self._moments(spec, statistics, incoming.delta, 1)

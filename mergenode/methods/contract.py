@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mergenode.methods.layouts import Layout
 from mergenode.types import TensorSpec
 
 Statistics = Mapping[str, Tensor]
@@ -131,6 +132,8 @@ class Method:
     idempotent: bool = False
     """True when ``combine`` counts a contribution once that is in both, with the same weight (a maximum, not a sum)."""
     pool: Callable[[Mapping[str, float], Mapping[str, float]], Mapping[str, float]] | None = None
+    layouts: Callable[[TensorSpec], tuple[Layout, ...]] = lambda spec: ()
+    """What the statistics of this tensor may look like, besides empty. Given by every method that combines."""
 
     @property
     def combinable(self) -> bool:

@@ -22,6 +22,7 @@ from mergenode.maths.norms import exact_total, shown_inner, wide_buffer, wide_sq
 from mergenode.maths.random_mask import BLOCK, random_mask
 from mergenode.methods.accumulator import advance_counts, combine_sums, export_scaled, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import Stored
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
 
@@ -65,6 +66,7 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         retract=lambda spec, statistics, base, incoming: _add(spec, statistics, incoming, share, -1),
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=lambda spec: ({"sum": Stored(spec.shape)},),
     )
 
 

@@ -26,6 +26,7 @@ from mergenode.errors import UsageError
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, wide_buffer, wide_square
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import Layout, Stored
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
 
@@ -98,7 +99,13 @@ def fisher(
         retract=retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=_layouts,
     )
+
+
+def _layouts(spec: TensorSpec) -> tuple[Layout, ...]:
+    weights = {"weights": Stored(spec.shape, least=0.0)}
+    return ({**weights, "first": Stored(spec.shape)}, {**weights, "weighted": Stored(spec.shape)})
 
 
 def weighted_mean(statistics: Statistics, base: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from mergenode.methods.accumulator import (
 )
 from mergenode.methods.contract import Method, Statistics
 from mergenode.methods.isotropic import flatten_spectrum
+from mergenode.methods.layouts import accumulator_layouts
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -85,4 +86,5 @@ def iso(
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=accumulator_layouts,
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import Stored
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import TensorSpec
 
@@ -57,6 +58,7 @@ def magmax(*, scale: float | str = OWN, profile: Mapping[str, float] | None = No
         withdraw=withdraw_counts,
         idempotent=True,
         pool=pool_counts,
+        layouts=lambda spec: ({"selected": Stored(spec.shape)},),
     )
 
 

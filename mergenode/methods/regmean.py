@@ -37,6 +37,7 @@ from mergenode.methods.accumulator import (
     withdraw_counts,
 )
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import Layout, Stored, accumulator_layouts
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import OWN, Scaling, checked_scaling
@@ -98,6 +99,7 @@ def regmean(
         retract=chosen.retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=chosen.layouts,
     )
 
 
@@ -119,6 +121,12 @@ class _RegMean:
 
     def is_solved(self, spec: TensorSpec) -> bool:
         return is_linear_map(spec, self.include, self.exclude) and spec.shape[1] <= self.width_limit
+
+    def layouts(self, spec: TensorSpec) -> tuple[Layout, ...]:
+        if not self.is_solved(spec):
+            return accumulator_layouts(spec)
+        gram = {"gram": Stored((spec.shape[1], spec.shape[1]))}
+        return ({**gram, "first": Stored(spec.shape)}, {**gram, "product": Stored(spec.shape)})
 
     def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
         if not self.is_solved(spec):

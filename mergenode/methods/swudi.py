@@ -74,4 +74,5 @@ def swudi(
         retract=form.retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=form.layouts,
     )

@@ -18,6 +18,7 @@ from mergenode.methods.accumulator import (
     withdraw_counts,
 )
 from mergenode.methods.contract import Method, Statistics
+from mergenode.methods.layouts import accumulator_layouts
 from mergenode.methods.scaling import checked_scaling
 from mergenode.types import TensorSpec
 
@@ -59,4 +60,5 @@ def task_arithmetic(*, scale: float | str = PUBLISHED_SCALE, profile: Mapping[st
         retract=lambda spec, statistics, base, incoming: retract_sum(statistics, base, incoming),
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=accumulator_layouts,
     )

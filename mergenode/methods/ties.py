@@ -24,6 +24,7 @@ from mergenode.maths.magnitude import kth_largest_magnitude
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import Layout, Stored
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.types import DType, TensorSpec
 
@@ -73,7 +74,13 @@ def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str
         retract=lambda spec, statistics, base, incoming: _vote(spec, statistics, incoming, share, -1),
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=_layouts,
     )
+
+
+def _layouts(spec: TensorSpec) -> tuple[Layout, ...]:
+    masses = {"sum": Stored(spec.shape), "positive": Stored(spec.shape, least=0.0)}
+    return ({**masses, **{name: Stored(spec.shape, votes=True) for name in COUNTS}},)
 
 
 def elected_mean(statistics: Statistics) -> Tensor:

@@ -20,6 +20,7 @@ from mergenode.maths.polar import polar_bytes, polar_factor
 from mergenode.maths.rank import numerical_rank, participating_rank
 from mergenode.maths.subspaces import leading_subspaces
 from mergenode.methods.contract import Statistics
+from mergenode.methods.layouts import Layout, Stored
 from mergenode.types import DType, TensorSpec
 
 
@@ -117,6 +118,12 @@ def decorrelated(shape: tuple[int, ...], statistics: Statistics) -> Tensor:
         return left.new_zeros(shape)
     weighted = polar_factor(left).factor.mul_(values)
     return weighted @ polar_factor(right).factor.mT
+
+
+def triplet_layouts(spec: TensorSpec) -> tuple[Layout, ...]:
+    m, n = spec.shape
+    vectors = {"left": Stored((m, None)), "right": Stored((n, None))}
+    return ({**vectors, "triplets": Stored((2, None), least=0.0), "count": Stored((1,), least=1.0)},)
 
 
 def triplet_bytes(spec: TensorSpec, shares: Shares) -> int:

@@ -26,6 +26,7 @@ from mergenode.errors import FatalError, UsageError
 from mergenode.maths.norms import squared_norm, sum_of_magnitudes
 from mergenode.methods.accumulator import SCRATCH_BYTES, advance_counts, combine_sums, fold_sum, pool_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import accumulator_layouts
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import OWN, checked_scaling
@@ -38,6 +39,7 @@ from mergenode.methods.triplets import (
     pooled,
     sums_of_product,
     triplet_bytes,
+    triplet_layouts,
 )
 from mergenode.types import DType, TensorSpec
 
@@ -110,6 +112,7 @@ def tsvm(
         export_elementwise=False,
         combine=combine,
         pool=pool_counts,
+        layouts=lambda spec: triplet_layouts(spec) if decomposed(spec) else accumulator_layouts(spec),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from mergenode.maths.change_ranks import Pieces, changes, relative_ranks
 from mergenode.maths.norms import CHUNK, exact_total, inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.layouts import Layout, Stored
 from mergenode.methods.linear_maps import DEFAULT_EXCLUDE, checked_patterns, is_linear_map
 from mergenode.methods.scaling import OWN, Scaling, checked_scaling
 from mergenode.types import DType, TensorSpec
@@ -89,6 +90,7 @@ def widen(
         retract=chosen.retract,
         withdraw=withdraw_counts,
         pool=pool_counts,
+        layouts=chosen.layouts,
     )
 
 
@@ -109,6 +111,13 @@ class _Widen:
 
     def pieces(self, spec: TensorSpec) -> Pieces:
         return _cut(spec, by_rows=len(spec.shape) == 2 and not is_linear_map(spec, self.include, self.exclude))
+
+    def layouts(self, spec: TensorSpec) -> tuple[Layout, ...]:
+        pieces = self.pieces(spec)
+        kinds = _kinds(pieces)
+        sums = {name: Stored(spec.shape) for name in (*kinds, "above")}
+        softmax = Stored((len(kinds), pieces.number), least=_NOBODY)
+        return ({"first": Stored(spec.shape)}, {**sums, "softmax": softmax})
 
     def fold(self, spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
         return _add(self.pieces(spec), statistics, base, incoming, (1, self.threshold, self.calibration))

@@ -11,6 +11,7 @@ import torch
 from mergenode.maths.norms import CHUNK, squared_norm
 from mergenode.methods import METHODS, build_method
 from mergenode.methods.contract import Incoming, Method, Statistics
+from mergenode.methods.layouts import fitting
 from mergenode.types import DType, TensorSpec
 from tests.support.method_runs import Merge, incoming, merge_all, random_models, spec_of, weight, widened
 
@@ -332,3 +333,42 @@ def test_without_use_for_totals_the_export_is_a_function_of_the_statistics(metho
         if not method.uses_totals(spec):
             published = [method.export(spec, statistics, widened(tensor), totals) for totals in (merge.totals, other)]
             assert torch.equal(*published)
+
+
+def test_its_statistics_have_a_layout_that_it_declares(method: Method) -> None:
+    """Whatever folds, retractions and combinations lead to; values are not below what is declared."""
+    if not method.combinable:
+        assert method.layouts(TensorSpec("w", DType.F32, (4, 4))) == ()
+        return
+    base, tuned = random_models(4)
+    one, other = merge_all(method, base, tuned[:2]), merge_all(method, base, tuned[2:])
+    adapters = Merge(method, base)
+    adapters.fold(tuned[0], dense=False)
+    states = [one, other, merge_all(method, base, tuned[:1]), merge_all(method, base, [base]), adapters]
+    for name, tensor in base.items():
+        spec = spec_of(name, tensor)
+        found = [state.statistics[name] for state in states]
+        assert method.combine is not None
+        found.append(method.combine(spec, found[0], found[1], widened(tensor)))
+        if method.retract is not None:
+            found.append(method.retract(spec, found[0], widened(tensor), incoming(tensor, tuned[0][name])).statistics)
+        for statistics in found:
+            assert_declared(method, spec, statistics)
+
+
+def assert_declared(method: Method, spec: TensorSpec, statistics: Statistics) -> None:
+    if not statistics:
+        return
+    shapes = {key: tuple(value.shape) for key, value in statistics.items()}
+    layout = fitting(method.layouts(spec), shapes, spec)
+    assert layout is not None, f"{spec.name}: {shapes}"
+    for key, stored in layout.items():
+        assert (statistics[key].dtype is torch.int16) == stored.votes
+        least = 0 if stored.votes else stored.least
+        assert least is None or not statistics[key].numel() or float(statistics[key].min()) >= least
+
+
+def test_what_no_merge_has_fits_no_layout(method: Method) -> None:
+    spec = TensorSpec("block.0.up.weight", DType.F32, (40, 16))
+    for shapes in ({}, {"first": (40, 15)}, {"first": (40, 16), "sum": (40, 16)}, {"evil": (40, 16)}):
+        assert fitting(method.layouts(spec), shapes, spec) is None

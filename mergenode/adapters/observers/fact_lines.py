@@ -6,16 +6,22 @@ from functools import singledispatch
 
 from mergenode.ledger.records import (
     Admitted,
+    Deferred,
     Discovered,
     Duplicate,
     Fact,
     Folded,
+    Forgotten,
+    Heard,
     Initialised,
     Pruned,
     Published,
     Rejected,
     Restated,
     Retracted,
+    Ruled,
+    United,
+    Yielded,
 )
 
 Line = tuple[str, str, dict[str, object]]
@@ -96,6 +102,43 @@ def _(fact: Restated) -> Line:
         text = f"rolled back to version {fact.rollback_to}: {text}"
     fields = {"generation": fact.generation, "lineage": fact.lineage, "seconds": fact.seconds}
     return "info", text, dict(fields)
+
+
+@describe.register
+def _(fact: United) -> Line:
+    text = f"the union of {len(fact.parts)} nodes holds {fact.count} contributions now"
+    return "info", text, {"generation": fact.generation, "lineage": fact.lineage, "seconds": fact.seconds}
+
+
+@describe.register
+def _(fact: Heard) -> Line:
+    text = f"heard of node {fact.name}: {fact.count} contributions"
+    return "info", text, {"node": fact.name, "incarnation": fact.incarnation, "seq": fact.seq, "count": fact.count}
+
+
+@describe.register
+def _(fact: Ruled) -> Line:
+    what = "is taken out of the union" if fact.number % 2 else "may be in the union again"
+    text = f"content {fact.content[:19]} {what}, says node {fact.node}" + (f": {fact.why}" if fact.why else "")
+    return "warning" if fact.number % 2 else "info", text, {"content": fact.content, "node": fact.node}
+
+
+@describe.register
+def _(fact: Forgotten) -> Line:
+    text = f"node {fact.node} is forgotten" + (f": {fact.why}" if fact.why else "")
+    return "warning", text, {"node": fact.node, "incarnation": fact.incarnation}
+
+
+@describe.register
+def _(fact: Yielded) -> Line:
+    text = f"{fact.name!r} counts by node {fact.keeper}, it left this node's merge"
+    return "info", text, {"registry": fact.registry, "name": fact.name, "content": fact.content, "node": fact.keeper}
+
+
+@describe.register
+def _(fact: Deferred) -> Line:
+    text = f"{fact.name!r} counts by node {fact.keeper} already"
+    return "info", text, {"registry": fact.registry, "name": fact.name, "content": fact.content, "node": fact.keeper}
 
 
 @describe.register

@@ -17,7 +17,7 @@ from mergenode.adapters.observers.instruments import (
     WorkInstruments,
 )
 from mergenode.errors import RejectReason, TransientReason
-from mergenode.ledger.records import Duplicate, Fact, Folded, Published, Rejected, Restated, Retracted
+from mergenode.ledger.records import Duplicate, Fact, Folded, Published, Rejected, Restated, Retracted, United
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
@@ -85,6 +85,8 @@ class PrometheusObserver:
                 self._settled(fact.registry, "duplicate")
             case Retracted():
                 self._settled(fact.registry, "retracted")
+            case United():
+                pass  # the gauges of the merge are those of the own one
             case Restated():
                 self._set_restated(fact)
             case Published():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from mergenode.types import Digest
 CHANGES = "changes"
 _REQUEST, _REFUSAL = ".json", ".refused"
 _MOST_BYTES = 1 << 20
-_KEYS = frozenset({"contents", "rollback_to", "why", "places"})
+_KEYS = frozenset({"contents", "rollback_to", "why", "places", "forget"})
+_LATER = frozenset({"forget"})
+"""Keys that requests of an earlier mergenode do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,12 @@ class FolderChangeRequests:
             "rollback_to": change.rollback_to,
             "why": change.why,
             "places": dict(change.places),
+            "forget": change.forget,
         }
         with disk_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             replace_file(self.directory / f"{identity}{_REQUEST}", json.dumps(document).encode() + b"\n")
-        return Change(identity, change.contents, change.rollback_to, change.why, change.places)
+        return replace(change, id=identity)
 
     def pending(self) -> Sequence[Change]:
         with disk_errors(self.directory):
@@ -106,15 +109,17 @@ def _read(path: Path) -> Change:
 
 
 def _change(identity: str, document: Any) -> Change:
-    if not isinstance(document, Mapping) or document.keys() != _KEYS:
+    if not isinstance(document, Mapping) or not _KEYS >= document.keys() >= _KEYS - _LATER:
         raise ValueError(f"not an object with {', '.join(sorted(_KEYS))}")
     contents, back, why, places = (document[key] for key in ("contents", "rollback_to", "why", "places"))
     texts = isinstance(contents, list) and all(isinstance(content, str) for content in contents)
     number = back is None or (isinstance(back, int) and not isinstance(back, bool))
     mapped = isinstance(places, Mapping) and all(isinstance(place, str) for place in places.values())
-    if not (texts and number and mapped and isinstance(why, str)):
+    forget = document.get("forget")
+    node = forget is None or isinstance(forget, str)
+    if not (texts and number and mapped and node and isinstance(why, str)):
         raise ValueError("a value has the wrong type")
     return Change(
         identity, tuple(Digest(content) for content in contents), back, why,
-        {Digest(content): place for content, place in places.items()},
+        {Digest(content): place for content, place in places.items()}, forget,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from mergenode.errors import FatalError
-from mergenode.ledger.records import Admitted, ContributionFact, Duplicate, Fact, Folded, Rejected, Retracted
+from mergenode.ledger.records import Admitted, ContributionFact, Deferred, Duplicate, Fact, Folded, Left, Rejected
 
 APPLICATION_ID = 0x6D67_6E64
 """``mgnd``, in the header of the file: tells a ledger from any other SQLite file."""
@@ -55,7 +55,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """One tuple of statements per schema version, oldest first; ``PRAGMA user_version`` counts those applied."""
 
 Column = str | bytes | None
-_WITH_CONTENT = (Folded, Duplicate, Rejected, Retracted, Admitted)
+_WITH_CONTENT = (Folded, Duplicate, Rejected, Left, Admitted, Deferred)
 
 
 def columns(fact: Fact) -> tuple[Column, Column, Column, Column]:

@@ -14,7 +14,7 @@ from mergenode.adapters.store.sqlite_reader import SqliteReader
 from mergenode.errors import FatalError
 from mergenode.ledger.chain import GENESIS, link
 from mergenode.ledger.codec import encode
-from mergenode.ledger.records import Admitted, Fact, Folded, Pruned, Published, Retracted
+from mergenode.ledger.records import Admitted, Fact, Folded, Left, Pruned, Published
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -97,7 +97,7 @@ class SqliteLedger(SqliteReader):
         )
         if isinstance(fact, Folded | Admitted):
             self._connection.execute("INSERT INTO members VALUES (?, ?)", (stored_text(fact.content), sequence))
-        if isinstance(fact, Retracted):
+        if isinstance(fact, Left):
             self._connection.execute("DELETE FROM members WHERE content = ?", (stored_text(fact.content),))
         if isinstance(fact, Published):
             self._connection.execute("INSERT INTO versions VALUES (?, ?, 0)", (fact.version, sequence))

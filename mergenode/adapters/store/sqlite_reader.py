@@ -152,7 +152,7 @@ class SqliteReader:
 
     def history(self) -> Iterator[tuple[int, Fact]]:
         """Every fact that changed the merge, oldest first, a page at a time without a lock."""
-        return self._streamed("kind IN ('folded', 'admitted', 'retracted', 'restated')", 0)
+        return self._streamed("kind IN ('folded', 'admitted', 'retracted', 'yielded', 'restated', 'united')", 0)
 
     def _streamed(self, which: str, after: int) -> Iterator[tuple[int, Fact]]:
         while True:
@@ -231,8 +231,8 @@ class SqliteReader:
         return decode(rows[0][1], rows[0][0]) if rows else None
 
     def _head(self) -> Head:
-        """The newest fact about the merge is a fold or a restatement, whichever came later."""
-        rows = sorted(row for kind in ("folded", "restated") for row in self._range(kind, None, 1))
+        """The newest fact about the merge is a fold, a restatement or a union, whichever came last."""
+        rows = sorted(row for kind in ("folded", "restated", "united") for row in self._range(kind, None, 1))
         newest = decode(rows[-1][1], rows[-1][0]) if rows else None
         published = self._newest("published")
         return head_after(

@@ -12,7 +12,8 @@ from typing import Any
 from mergenode.adapters.durable import copy_directory, link_directory, remove_tree, rename_directory, replace_file
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.check import check_generation
-from mergenode.adapters.engines.local.combine_pass import CheckedStatistics, CombinePass
+from mergenode.adapters.engines.local.checked_statistics import CheckedStatistics
+from mergenode.adapters.engines.local.combine_pass import CombinePass
 from mergenode.adapters.engines.local.engine import LocalEngine, run_observed
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.report import all_tensors
@@ -26,7 +27,7 @@ from mergenode.types import Candidate, Head
 _SOURCES = 8
 """Contributions that leave in one pass: bounds open files and buffers, however many there are."""
 
-_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 """Another file system, another owner, too many links, a file system without."""
 
 
@@ -149,7 +150,7 @@ def linked(source: Path, target: Path) -> bool:
     try:
         link_directory(source, target)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         remove_tree(target)
         return False
