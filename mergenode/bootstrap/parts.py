@@ -204,15 +204,19 @@ def build_parts(
     )
 
 
-def start(parts: Parts) -> None:
-    """First facts and recovery: a moment before the loop, with the lock held."""
-    origin = Initialised(
+def origin_of_parts(parts: Parts) -> Initialised:
+    """The first fact of a new ledger."""
+    return Initialised(
         time=parts.line.clock.now(),
         ledger_id=secrets.token_hex(16),
         base=parts.base.digest,
         method=parts.method.name,
         options=dict(parts.method.options),
     )
-    initialise(parts.line, origin)
+
+
+def start(parts: Parts) -> None:
+    """First facts and recovery: a moment before the loop, with the lock held."""
+    initialise(parts.line, origin_of_parts(parts))
     recover(parts.line)
     parts.engine.check_memory()
