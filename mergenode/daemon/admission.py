@@ -11,7 +11,7 @@ from mergenode.daemon.circle import Circle, is_task_failure
 from mergenode.errors import TransientError
 from mergenode.ledger.round_state import Refusal, RoundState, Taken
 from mergenode.mixers.defence import DISTANCES, Geometry, clip_factors, recipe, reference
-from mergenode.mixers.rounds import JUMP, Offered, shares
+from mergenode.mixers.rounds import Offered, shares, was_away
 
 GROWN = 10.0
 """Norm of a neighbour's model relative to the own one from which on it is refused: no training explains it."""
@@ -25,7 +25,8 @@ def admit(circle: Circle, state: RoundState) -> RoundState:
 
     Idempotence: the same chosen heads give the same recipe. What is refused is told to the exchange.
     """
-    weights = shares(circle.rules, state.epoch, state.degree, _heads(state.taken), circle.neighbourhood.shares())
+    heads = _heads(state.taken)
+    weights = shares(circle.rules, state.epoch, known_degree(state), heads, circle.neighbourhood.shares())
     wanted = [replace(each, weight=weights.get(UUID(each.node), 0.0)) for each in state.taken]
     wanted, refused = _readable(circle, state, [each for each in wanted if each.weight > 0])
     wanted, unmatched = _matched(circle, state, wanted)
@@ -36,7 +37,7 @@ def admit(circle: Circle, state: RoundState) -> RoundState:
         circle.store.path(state.trained), circle.store.path(state.start), _files(circle, wanted)
     )
     usual = reference(geometry.distances, state.distances, geometry.update)
-    away = any(each.epoch > state.epoch + JUMP for each in wanted)
+    away = bool(was_away(state.epoch, known_degree(state), _heads(state.taken)))
     if not away:
         near = [
             place for place, far in enumerate(geometry.distances) if far <= circle.policy.limit * usual or not usual
@@ -44,6 +45,11 @@ def admit(circle: Circle, state: RoundState) -> RoundState:
         refused += _too_far(wanted, geometry, near, usual)
         wanted, geometry = [wanted[place] for place in near], geometry.only(near)
     return _settled(circle, _planned(circle, state, wanted, geometry, usual, away), refused)
+
+
+def known_degree(state: RoundState) -> int:
+    """The number of neighbours: as declared, or as many as have turned up since."""
+    return max(state.degree, len(state.taken) + len(state.refused) + len(state.missing) + len(state.stale))
 
 
 def _planned(

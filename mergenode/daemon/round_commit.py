@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
+from mergenode.daemon.admission import known_degree
 from mergenode.daemon.circle import Circle
 from mergenode.daemon.contribute import origin_of, prune, tidy
 from mergenode.daemon.manifest import SCHEMA, version_json
@@ -34,7 +35,7 @@ def commit(circle: Circle, state: RoundState) -> RoundState:
     done = circle.policy.rounds is not None and state.number + 1 >= circle.policy.rounds
     return RoundState(
         number=state.number + 1,
-        epoch=next_epoch(circle.rules, state.epoch, heads),
+        epoch=next_epoch(circle.rules, state.epoch, known_degree(state), heads),
         phase=Phase.OFFER if done else Phase.TRAIN,  # the last model is offered as it is
         start=state.mixed,
         trained=state.mixed if done else "",

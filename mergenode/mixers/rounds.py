@@ -141,10 +141,10 @@ def shares(
 
     Metropolis-Hastings ``1 / (1 + max(degree_i, degree_j))`` with the degrees that both ends declared, or ``fixed``,
     the shares of a named topology. A late head's is multiplied by ``discount`` per epoch, so is that of one which is
-    ahead by more than ``staleness`` epochs up to ``JUMP``. Where half of the heads or more are ahead by more than
-    ``JUMP``, this node was away: those heads share everything equally, and nothing of its own model stays.
+    ahead by more than ``staleness`` epochs up to ``JUMP``. Where half of the ``degree`` neighbours or more are ahead by
+    more than ``JUMP``, this node was away: their heads share everything equally, and nothing of its own model stays.
     """
-    away = _ahead_of_most(epoch, chosen)
+    away = was_away(epoch, degree, chosen)
     if away:
         return {head.node: 1.0 / len(away) for head in sorted(away, key=lambda head: head.node)}
     own = max(degree, len(chosen))
@@ -164,19 +164,21 @@ def _apart(rules: RoundRules, epoch: int, head: Offered) -> int:
     return ahead if rules.staleness < ahead <= JUMP else 0
 
 
-def _ahead_of_most(epoch: int, chosen: Collection[Offered]) -> list[Offered]:
+def was_away(epoch: int, degree: int, chosen: Collection[Offered]) -> list[Offered]:
+    """The heads that a node which was away takes over; empty: it was not. Those who say so have to be half of all
+    neighbours, not of those who answered: a liar is often the only one who does."""
     ahead = [head for head in chosen if head.epoch > epoch + JUMP]
-    return ahead if ahead and 2 * len(ahead) >= len(chosen) else []
+    return ahead if ahead and 2 * len(ahead) >= degree else []
 
 
-def next_epoch(rules: RoundRules, epoch: int, chosen: Collection[Offered]) -> int:
+def next_epoch(rules: RoundRules, epoch: int, degree: int, chosen: Collection[Offered]) -> int:
     """The epoch of the next round: one further, or after those that are ahead by more than ``staleness``.
 
-    What half of the heads say is followed at once. What fewer say, but more than ``liars``, moves this node by at most
-    ``JUMP`` epochs a round: a neighbour that invents an epoch does not take others far.
+    What half of the ``degree`` neighbours say is followed at once. What fewer say, but more than ``liars``, moves this
+    node by at most ``JUMP`` epochs a round: a neighbour that invents an epoch does not take others far.
     """
     epochs = sorted((head.epoch for head in chosen), reverse=True)
-    half = epochs[ceil(len(epochs) / 2) - 1] if epochs else epoch
+    half = epochs[ceil(degree / 2) - 1] if 0 < ceil(degree / 2) <= len(epochs) else epoch
     some = epochs[rules.liars] if len(epochs) > rules.liars else epoch
     reached = max(half, min(some, epoch + JUMP - 1))
     return (reached if reached > epoch + rules.staleness else epoch) + 1

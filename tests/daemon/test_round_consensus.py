@@ -1,4 +1,4 @@
-"""What the theory of averaging promises, seen on whole nodes: the mean, its drift under losses, the rate of consensus."""
+"""What the theory of averaging promises, seen on whole nodes: the mean, its drift under losses, the rate."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from mergenode.daemon.contribute import Line
 from mergenode.daemon.round import FIRST, begin
 from mergenode.daemon.rounds import Rounds
 from mergenode.errors import TransientError, TransientReason
-from mergenode.ledger.records import Mixed
+from mergenode.ledger.records import Fact, Mixed
 from mergenode.ledger.round_state import Phase, RoundState, parse_state, state_text
 from mergenode.mixers.defence import Geometry, Recipe, mixed_block
 from mergenode.mixers.rounds import RoundRules
@@ -86,24 +86,28 @@ class MemoryStore:
     files: Files
     folder: Path
     trouble: Trouble = field(default_factory=Trouble)
-    text: str | None = None
+    saved: RoundState | None = None
+    names: set[str] = field(default_factory=set)
 
     def load(self) -> RoundState | None:
-        return None if self.text is None else parse_state(self.text, "memory")
+        """By way of text, as a new process would read it."""
+        return None if self.saved is None else parse_state(state_text(self.saved), "memory")
 
     def save(self, state: RoundState) -> None:
         self.trouble("save")
-        self.text = state_text(state)
+        self.saved = state
         self.trouble("save done")
 
     def path(self, name: str) -> Path:
         return self.folder / name
 
     def staging(self, name: str) -> Path:
+        self.names.add(f".new-{name}")
         return self.folder / f".new-{name}"
 
     def install(self, name: str) -> None:
         self.trouble("install")
+        self.names.add(name)
         self.files[self.path(name)] = self.files.pop(self.staging(name))
         self.trouble("install done")
 
@@ -113,9 +117,9 @@ class MemoryStore:
 
     def tidy(self, names: Sequence[str]) -> None:
         self.trouble("tidy")
-        kept = {self.path(name) for name in names}
-        for path in [path for path in self.files if path.parent == self.folder and path not in kept]:
-            del self.files[path]
+        for name in self.names - set(names):
+            self.files.pop(self.path(name), None)
+        self.names &= set(names)
 
 
 Step = Callable[[Tensor, int], Tensor]
@@ -143,7 +147,9 @@ class MemoryTrainer:
         self.files[target] = self.step(self.files[model], round)
         return Trained({"norm": float(self.files[target].norm())})
 
-    def align(self, own: Path, others: Mapping[str, Path], targets: Mapping[str, Path], matching: str) -> dict[str, str]:
+    def align(
+        self, own: Path, others: Mapping[str, Path], targets: Mapping[str, Path], matching: str
+    ) -> dict[str, str]:
         raise AssertionError("nothing is matched here")
 
     def recalibrate(self, model: Path, target: Path) -> int:
@@ -154,6 +160,27 @@ class MemoryTrainer:
 
     def evaluate(self, checkpoint_dir: Path) -> Mapping[str, float]:
         return {"closeness": -float(self.files[checkpoint_dir].norm())}
+
+
+class RoundLedger(FakeLedger):
+    """The chain is recomputed and every rule asked only where ``strict``: schedules append thousands of facts."""
+
+    strict = True
+
+    def append(self, *facts: Fact) -> int:
+        if self.strict:
+            return super().append(*facts)
+        self.trouble("append")
+        self._recorded += [(len(self._recorded) + 1, fact) for fact in facts]
+        self.trouble("append done")
+        return len(self._recorded)
+
+    def facts(
+        self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
+    ) -> Sequence[tuple[int, Fact]]:
+        if newest == 1 and self._recorded and self._recorded[-1][1].kind in kinds:
+            return self._recorded[-1:]
+        return super().facts(kinds=kinds, name=name, newest=newest)
 
 
 class RoundPublisher(FakePublisher):
@@ -184,7 +211,7 @@ class Peer:
         self.id: UUID = node_id(self.number)
         self.store = MemoryStore(self.files, Path(f"/n{self.number}"), self.trouble)
         self.disk = FakeDisk()
-        self.ledger = FakeLedger(self.trouble)
+        self.ledger = RoundLedger(self.trouble)
         self.ledger.append(initialised())
         self.witness = Witness()
         self.trainer.trouble = self.trouble
