@@ -50,7 +50,7 @@ class WaitSettings(Section):
         0.5,
         "Factor of a model's share for every epoch that it is late.",
         unit="factor, 0 to 1",
-        why="half as new counts half",
+        why="what is half as new counts half",
         ge=0,
         le=1,
     )
@@ -89,7 +89,7 @@ class DefenceSettings(Section):
         0.2,
         "trimmed_mean: share of the neighbours that is left out at each end, at least one.",
         unit="share, above 0 and below 0.5",
-        why="one liar in five",
+        why="it stands one liar in five",
         gt=0,
         lt=0.5,
     )
@@ -122,7 +122,7 @@ class MixerSettings(Section):
         None,
         "Rounds after which the node trains and mixes no more, and goes on serving its model; null: for ever.",
         unit="rounds",
-        why="data keeps coming",
+        why="new data keeps coming in",
         ge=1,
     )
     topology: Literal["neighbours", "ring", "full", "torus", "exponential", "custom"] = setting(

@@ -128,7 +128,7 @@ def test_equal_models_stay(seed: int, count: int, robust: str) -> None:
 
 def test_what_is_worse() -> None:
     assert worse({"loss": 1.0}, {"loss": 1.2}, 0.1, loss=True) and not worse(
-        {"loss": 1.0}, {"loss": 1.1}, 0.1, loss=True
+        {"loss": 1.0}, {"loss": 1.09}, 0.1, loss=True
     )
     assert worse({"a": 0.8, "b": 0.6}, {"a": 0.5, "b": 0.5}, 0.1, loss=False)
     assert not worse({"a": 0.8}, {"a": 0.9}, 0.0, loss=False) and worse(

@@ -117,7 +117,7 @@ def test_nobody_waits_past_the_bound(
     up = {node: data.draw(st.booleans()) for node in sorted(nodes)}
     decision = collect(rules, standing(heads, up, epoch=30, waited=waited, uptime=uptime, offsets=offsets))
     if isinstance(decision, Wait):
-        assert 0 < decision.seconds and waited + decision.seconds <= rules.longest + 1e-9
+        assert decision.seconds > 0 and waited + decision.seconds <= rules.longest + 1e-9
     else:
         assert [head.node for head in decision.chosen] == sorted(head.node for head in decision.chosen)
         assert all(head.epoch >= 30 - rules.staleness for head in decision.chosen)
