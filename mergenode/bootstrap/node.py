@@ -90,9 +90,8 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     observer = FanOut([LogObserver(clock), metrics, live])
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
-        newest = [
-            found for kind in ("folded", "restated", "published") for found in ledger.facts(kinds=[kind], newest=1)
-        ]
+        kinds = ("folded", "restated", "mixed", "published")
+        newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
         metrics.restore(fact for _, fact in sorted(newest, key=lambda found: found[0]))
         with _serving(settings, metrics_registry, live, observer):
             try:

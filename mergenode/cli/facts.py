@@ -19,6 +19,7 @@ from mergenode.ledger.records import (
     Forgotten,
     Heard,
     Initialised,
+    Mixed,
     Pruned,
     Published,
     Rejected,
@@ -77,6 +78,8 @@ def subject(fact: Fact) -> str:
             return fact.node
         case Published():
             return f"v{fact.version:06d}"
+        case Mixed():
+            return f"round {fact.number}"
         case Pruned():
             return ", ".join(f"v{version:06d}" for version in fact.versions)
     return ""
@@ -98,7 +101,8 @@ def sentence(fact: Fact) -> str:
             text = f"contribution {fact.count}, {fact.contribution_kind}, relative norm {fact.relative_norm:.4g}"
             text += f", kept {percent_text(share_kept(fact))}, {fact.seconds:.1f} s"
         case Published():
-            text = f"generation {fact.generation} at {fact.path}, {fact.seconds:.1f} s"
+            what = f"generation {fact.generation}" if fact.round is None else f"round {fact.round}"
+            text = f"{what} at {fact.path}, {fact.seconds:.1f} s"
         case Pruned():
             text = "files removed by retention"
         case Retracted():
@@ -108,6 +112,8 @@ def sentence(fact: Fact) -> str:
         case Restated() if not isinstance(fact, United):
             back = "" if fact.rollback_to is None else f"back to v{fact.rollback_to:06d}: "
             text = f"{back}{fact.count} contributions left, {fact.how}, {fact.seconds:.1f} s"
+        case Mixed():
+            text = _mixed_sentence(fact)
     return text
 
 
@@ -127,3 +133,14 @@ def _between_nodes(fact: Fact) -> str:
         case United():
             text = f"{fact.count} contributions of {len(fact.parts)} nodes, {fact.seconds:.1f} s"
     return text
+
+
+def _mixed_sentence(fact: Mixed) -> str:
+    """A round in one line: who went in with which share, and what went wrong."""
+    others = ", ".join(f"{parent['node'][:8]} {percent_text(parent['weight'])}" for parent in fact.parents)
+    text = f"epoch {fact.epoch}, own {percent_text(fact.own_weight)}" + (f", {others}" if others else ", nobody else")
+    if fact.refused:
+        text += ", refused " + ", ".join(f"{entry['node'][:8]} ({entry['code']})" for entry in fact.refused)
+    text += ", kept its own: the mix was worse" if fact.kept_own else ""
+    text += ", training failed" if fact.training_failed else ""
+    return text + f", {sum(fact.seconds.values()):.1f} s"

@@ -74,7 +74,7 @@ def _lies_unrecorded(line: Line, head: Head) -> bool:
 
 def _make_again(line: Line, head: Head, newest: Published) -> None:
     """The newest version's files are gone. While its statistics are the current ones, the same bytes come again."""
-    if newest.generation != head.generation:
+    if newest.round is not None or newest.generation != head.generation:
         text = f"recovery: the files of version {newest.version} are gone; version {newest.version + 1} is due"
         line.observer.message("warning", text)
         return

@@ -110,6 +110,8 @@ class Published(Fact):
     seconds: float = 0.0
     scale: Mapping[str, Any] = field(default_factory=dict)
     """The scale entry of its manifest; empty in facts from before there was one."""
+    round: int | None = None
+    """The number of the round whose model it is; None: it is that of the running merge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +251,37 @@ class Forgotten(Fact):
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed(Fact):
+    """The commit point of a round: the model of this node is ``content`` now, mixed of its own and its neighbours'.
+
+    ``number`` counts the node's rounds without gaps, ``epoch`` is the neighbours' count. ``root``: of the model that it
+    offered. ``own_weight``: its share. ``parents``: node, root, epoch, weight, distance, cosine, clipped of each model
+    that went in; ``refused``: node, root, code, message. ``ahead``: by how many epochs the farthest neighbour was.
+    ``spread``: root mean square distance of the models to their mean; ``update``: norm of the training. ``kept_own``:
+    the mix was worse and was dropped. ``metrics``: of the training; ``scores``: before and after mixing.
+    """
+
+    kind: ClassVar[str] = "mixed"
+    number: int
+    epoch: int
+    root: str
+    content: Digest
+    own_weight: float
+    parents: tuple[Mapping[str, Any], ...] = ()
+    refused: tuple[Mapping[str, Any], ...] = ()
+    missing: int = 0
+    stale: int = 0
+    ahead: int = 0
+    spread: float | None = None
+    update: float | None = None
+    kept_own: bool = False
+    training_failed: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
 Member = Folded | Admitted
 """The fact by which a contribution entered the merge."""
 
@@ -259,7 +292,7 @@ KINDS: Mapping[str, type[Fact]] = {
     fact.kind: fact
     for fact in (
         Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned, Retracted, Admitted, Restated,
-        Yielded, Deferred, United, Heard, Ruled, Forgotten,
+        Yielded, Deferred, United, Heard, Ruled, Forgotten, Mixed,
     )
 }  # fmt: skip
 """Every kind of fact by its name on disk."""

@@ -5,7 +5,8 @@
 - ``retracted`` and ``yielded`` take out a content that is in the merge, ``admitted`` takes in one that is not; they are
   followed by more of their kind and then by ``restated``, which advances the generation by one, all in one append.
 - ``united`` is such a ``restated`` that may also follow when no content came or went: the same sum, rounded otherwise.
-- ``published`` advances the version by one, publishes the committed generation, and each generation once.
+- ``mixed`` counts rounds one by one.
+- ``published`` advances the version by one, and publishes the committed generation, each once, or the newest round.
 - ``pruned`` names versions that are still available, never the newest.
 
 Everything else (``discovered``, ``rejected``, ``duplicate``, what nodes say to each other) may follow anything but the
@@ -18,13 +19,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from mergenode.ledger.records import Admitted, Fact, Folded, Initialised, Left, Pruned, Published, Restated, United
+from mergenode.ledger.records import (
+    Admitted,
+    Fact,
+    Folded,
+    Initialised,
+    Left,
+    Mixed,
+    Pruned,
+    Published,
+    Restated,
+    United,
+)
 from mergenode.types import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a ledger stands after its facts so far. ``restating``: members changed, ``restated`` is due."""
+    """Where a ledger stands after its facts so far. ``restating``: members changed, ``restated`` is due. ``round``:
+    number of the newest round, None before the first; ``published_round``: that of the newest version, None where it
+    has none."""
 
     initialised: bool = False
     generation: int = 0
@@ -32,6 +46,8 @@ class Position:
     published_generation: int = 0
     version: int = 0
     restating: bool = False
+    round: int | None = None
+    published_round: int | None = None
 
 
 class History(Protocol):
@@ -59,8 +75,10 @@ def advance(position: Position, fact: Fact) -> Position:
             changes = {"count": position.count + step, "restating": True}
         case Restated(generation=generation, count=count):
             changes = {"generation": generation, "count": count, "restating": False}
-        case Published(generation=generation, version=version):
-            changes = {"published_generation": generation, "version": version}
+        case Mixed(number=number):
+            changes = {"round": number}
+        case Published(generation=generation, version=version, round=number):
+            changes = {"published_generation": generation, "version": version, "published_round": number}
     return replace(position, **changes)
 
 
@@ -83,6 +101,8 @@ def _against(position: Position, fact: Fact, history: History) -> Iterator[str]:
             yield from _against_restated(position, fact)
         case Folded():
             yield from _against_folded(position, fact, history)
+        case Mixed():
+            yield from _against_mixed(position, fact)
         case Published():
             yield from _against_published(position, fact)
         case Pruned():
@@ -115,13 +135,31 @@ def _against_restated(position: Position, fact: Restated) -> Iterator[str]:
         yield f"{fact.count} contributions restated where {position.count} are in the merge"
 
 
+def _against_mixed(position: Position, fact: Mixed) -> Iterator[str]:
+    due = 0 if position.round is None else position.round + 1
+    if fact.number != due:
+        yield f"round {fact.number} mixed where round {due} was due"
+
+
 def _against_published(position: Position, fact: Published) -> Iterator[str]:
     if fact.version != position.version + 1:
         yield f"version {fact.version} published after version {position.version}"
+    if fact.round is not None:
+        yield from _against_published_round(position, fact, fact.round)
+        return
     if fact.generation != position.generation:
         yield f"generation {fact.generation} published while generation {position.generation} was committed"
     elif fact.generation <= position.published_generation:
         yield f"generation {fact.generation} published a second time"
+
+
+def _against_published_round(position: Position, fact: Published, number: int) -> Iterator[str]:
+    if fact.generation != position.published_generation:
+        yield f"generation {fact.generation} named by a round where {position.published_generation} was published"
+    if number != position.round:
+        yield f"round {number} published while the newest was {position.round}"
+    elif number == position.published_round:
+        yield f"round {number} published a second time"
 
 
 def _against_pruned(position: Position, fact: Pruned, history: History) -> Iterator[str]:

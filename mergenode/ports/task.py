@@ -13,10 +13,13 @@ from typing import Any, Protocol
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "build_model": ("all others need it",),
-    "calibration_batches": ("side-cars (`mergenode sidecar`): methods fisher and regmean",),
-    "loss": ("Fisher side-cars: method fisher",),
+    "calibration_batches": (
+        "side-cars (`mergenode sidecar`): methods fisher and regmean",
+        "mixer dimat: matching of activations, BatchNorm after mixing",
+    ),
+    "loss": ("Fisher side-cars: method fisher", "mixer dimat: the guard"),
     "train": ("training between exchanges with peers",),
-    "evaluate": ("scores of versions: `scale: evaluate`",),
+    "evaluate": ("scores of versions: `scale: evaluate`", "mixer dimat: scores of every round"),
 }
 """Every method that a plug-in may have, and what it is for."""
 
@@ -49,7 +52,10 @@ class Task(Protocol):
         ...
 
     def train(self, model: Any, round: int) -> Mapping[str, float]:
-        """Train the model in place, and return what is worth a number."""
+        """Train the model in place, and return what is worth a number. It comes in training mode.
+
+        ``round``: the epoch that the neighbours agree upon; it grows, and may skip numbers.
+        """
         ...
 
     def evaluate(self, model: Any) -> Mapping[str, float]:

@@ -201,18 +201,6 @@ class PeersSettings(Section):
         return None if self.listen is None else split_address(self.listen)
 
 
-class MixerSettings(Section):
-    """How the models of other nodes combine with this one's."""
-
-    name: str = setting(
-        "none",
-        "What is exchanged with other nodes: none | union | dimat.",
-        unit="name",
-        why="a node alone merges what its registries bring",
-        pattern="^(none|union|dimat)$",
-    )
-
-
 def is_loopback(address: str) -> bool:
     """Whether nobody outside this machine can reach ``host:port``. Of names only ``localhost`` is believed."""
     host, _ = split_address(address)

@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
 from mergenode.settings.methods import MethodSettings
-from mergenode.settings.peers import MixerSettings, PeersSettings
+from mergenode.settings.mixers import MixerSettings
+from mergenode.settings.peers import PeersSettings
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.quantities import ConfigPath
 from mergenode.settings.registries import RegistrySettings
@@ -68,6 +69,7 @@ class Settings(Section):
     def _apart(self) -> Self:
         _names_differ(self.registries)
         _places_apart(self)
+        _rounds_fit(self)
         return self
 
 
@@ -88,6 +90,29 @@ def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
             raise conflict(f"the registry name {name!r} occurs twice; set another name for one of them", where)
 
 
+def _rounds_fit(settings: Settings) -> None:
+    """What rounds of training and mixing cannot go together with."""
+    mixer = settings.mixer
+    if mixer.name != "dimat":
+        return
+    if settings.registries:
+        raise conflict(
+            "with mixer.name: dimat the model is trained and mixed, contributions of registries have no place in it; "
+            "set registries: [] here, and let another node merge them",
+            ("registries",),
+        )
+    if mixer.matching != "none" and settings.task.entrypoint is None:
+        raise conflict(
+            f"mixer.matching: {mixer.matching} needs the code of the model: set task.entrypoint (docs/dimat.md)",
+            ("mixer", "matching"),
+        )
+    if mixer.defence.guard is not None and settings.task.entrypoint is None:
+        raise conflict(
+            "mixer.defence.guard needs something to judge by: set task.entrypoint (docs/dimat.md)",
+            ("mixer", "defence", "guard"),
+        )
+
+
 def _places_apart(settings: Settings) -> None:
     """Refuse directories inside each other: the node would take its own output for a contribution."""
     ours: dict[Where, Path] = {
@@ -95,6 +120,8 @@ def _places_apart(settings: Settings) -> None:
         ("publish", "path"): settings.publish.path,
     }
     theirs: dict[Where, Path] = {("base",): settings.base}
+    if settings.mixer.start is not None:
+        theirs[("mixer", "start")] = settings.mixer.start
     theirs |= {("registries", position): registry.path for position, registry in enumerate(settings.registries)}
     for (where, place), (other_where, other) in [
         *product(theirs.items(), ours.items()),

@@ -70,6 +70,7 @@ EVERY_KIND = [
     facts.retracted(),
     facts.admitted(),
     facts.restated(2, 1),
+    facts.mixed(),
 ]
 
 

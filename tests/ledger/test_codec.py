@@ -27,6 +27,8 @@ FIELDS = {
     "int": st.integers(),
     "int | None": st.none() | st.integers(),
     "float": FINITE,
+    "float | None": st.none() | FINITE,
+    "bool": st.booleans(),
     "str": ANY_TEXT,
     "Digest": ANY_TEXT.map(Digest),
     "Digest | None": st.none() | ANY_TEXT.map(Digest),
@@ -59,7 +61,8 @@ def test_every_fact_comes_back(kind: str) -> None:
 def test_the_text_is_sorted_compact_and_names_its_kind() -> None:
     fact = Published(time="t", version=1, generation=2, digest=Digest("d"), path="é", seconds=0.1)
     assert encode(fact) == (
-        '{"digest":"d","generation":2,"kind":"published","path":"\\u00e9","scale":{},"seconds":0.1,"time":"t","version":1}'
+        '{"digest":"d","generation":2,"kind":"published","path":"\\u00e9","round":null,"scale":{},"seconds":0.1,'
+        '"time":"t","version":1}'
     )
 
 
@@ -127,7 +130,7 @@ def _changed(**changes: object) -> str:
 @pytest.mark.parametrize(
     ("body", "finding"),
     [
-        (_changed(kind="mixed"), "unknown kind 'mixed'"),
+        (_changed(kind="blended"), "unknown kind 'blended'"),
         (_changed(kind=...), "unknown kind None"),
         (_changed(kind=["discovered"]), "unknown kind"),
         (_changed(colour="red"), "unknown field 'colour'"),

@@ -10,6 +10,7 @@ from mergenode.ledger.records import (
     Duplicate,
     Folded,
     Initialised,
+    Mixed,
     Pruned,
     Published,
     Rejected,
@@ -98,6 +99,22 @@ def restated(generation: int, count: int, **changes: Any) -> Restated:
         "how": "subtracted",
     }
     return Restated(**{"time": TIME} | fields | changes)
+
+
+def mixed(number: int = 0, **changes: Any) -> Mixed:
+    """The ``number``-th round of a node."""
+    parent = {"node": "ab" * 16, "root": "cd" * 32, "epoch": number, "weight": 0.25, "distance": 1.5, "cosine": None}
+    fields = {
+        "number": number,
+        "epoch": number,
+        "root": "ef" * 32,
+        "content": digest(4000 + number),
+        "own_weight": 0.75,
+        "parents": (parent | {"clipped": 1.0},),
+        "refused": ({"node": "01" * 16, "root": "23" * 32, "code": "not_finite", "message": "NaN in a.weight"},),
+        "seconds": {"train": 1.5, "collect": 0.5},
+    }
+    return Mixed(**{"time": TIME} | fields | changes)
 
 
 def _contribution(number: int) -> dict[str, Any]:

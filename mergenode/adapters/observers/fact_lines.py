@@ -14,6 +14,7 @@ from mergenode.ledger.records import (
     Forgotten,
     Heard,
     Initialised,
+    Mixed,
     Pruned,
     Published,
     Rejected,
@@ -145,3 +146,17 @@ def _(fact: Deferred) -> Line:
 def _(fact: Admitted) -> Line:
     text = f"took in {fact.name!r} from the statistics of another node"
     return "info", text, {"registry": fact.registry, "name": fact.name, "origin": fact.origin, "content": fact.content}
+
+
+@describe.register
+def _(fact: Mixed) -> Line:
+    text = f"round {fact.number} (epoch {fact.epoch}): own model and {len(fact.parents)} others"
+    text += f", {len(fact.refused)} refused" if fact.refused else ""
+    text += "; the mix was worse than the own model, which stays" if fact.kept_own else ""
+    text += f"; training failed: {fact.training_failed}" if fact.training_failed else ""
+    fields: dict[str, object] = {
+        "number": fact.number, "epoch": fact.epoch, "own_weight": fact.own_weight, "missing": fact.missing,
+        "stale": fact.stale, "ahead": fact.ahead, "spread": fact.spread, "content": fact.content,
+        "seconds": sum(fact.seconds.values()), **{f"scores_{name}": value for name, value in fact.scores.items()},
+    }  # fmt: skip
+    return "warning" if fact.refused or fact.kept_own or fact.training_failed else "info", text, fields

@@ -16,8 +16,9 @@ from mergenode.adapters.observers.instruments import (
     MergeInstruments,
     WorkInstruments,
 )
+from mergenode.adapters.observers.round_instruments import RoundInstruments
 from mergenode.errors import RejectReason, TransientReason
-from mergenode.ledger.records import Duplicate, Fact, Folded, Published, Rejected, Restated, Retracted, United
+from mergenode.ledger.records import Duplicate, Fact, Folded, Mixed, Published, Rejected, Restated, Retracted, United
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
@@ -50,14 +51,15 @@ class PrometheusObserver:
         self._contribution = ContributionInstruments(registry)
         self._merge = MergeInstruments(registry)
         self._work = WorkInstruments(registry, mergenode.__version__)
+        self._rounds = RoundInstruments(registry)
         ProcessCollector(registry=registry)
         self._begin_series()
 
     def restore(self, facts: Iterable[Fact]) -> None:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
-        The last ``folded``, ``restated`` and ``published`` fact are enough. Counters and histograms tell of this
-        process only and stay at zero, as Prometheus expects. Idempotent.
+        The last ``folded``, ``restated``, ``mixed`` and ``published`` fact are enough. Counters and histograms tell of
+        this process only and stay at zero, as Prometheus expects. Idempotent.
         """
         for fact in facts:
             if isinstance(fact, Folded):
@@ -66,6 +68,8 @@ class PrometheusObserver:
                 self._set_restated(fact)
             elif isinstance(fact, Published):
                 self._set_version(fact)
+            elif isinstance(fact, Mixed):
+                self._rounds.show(fact)
 
     def fact(self, fact: Fact) -> None:
         match fact:
@@ -89,6 +93,8 @@ class PrometheusObserver:
                 pass  # the gauges of the merge are those of the own one
             case Restated():
                 self._set_restated(fact)
+            case Mixed():
+                self._rounds.mixed(fact)
             case Published():
                 self._set_version(fact)
                 self._work.publish_seconds.observe(fact.seconds)

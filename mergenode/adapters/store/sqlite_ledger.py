@@ -14,7 +14,7 @@ from mergenode.adapters.store.sqlite_reader import SqliteReader
 from mergenode.errors import FatalError
 from mergenode.ledger.chain import GENESIS, link
 from mergenode.ledger.codec import encode
-from mergenode.ledger.records import Admitted, Fact, Folded, Left, Pruned, Published
+from mergenode.ledger.records import Admitted, Fact, Folded, Left, Mixed, Pruned, Published
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -69,13 +69,15 @@ class SqliteLedger(SqliteReader):
         return (row[0], row[1]) if row else (0, GENESIS)
 
     def _position(self, tip: int) -> Position:
-        head = self._head()
+        head, mixed, published = self._head(), self._newest("mixed"), self._newest("published")
         return Position(
             initialised=tip > 0,
             generation=head.generation,
             count=head.count,
             published_generation=head.published_generation,
             version=head.version,
+            round=mixed.number if isinstance(mixed, Mixed) else None,
+            published_round=published.round if isinstance(published, Published) else None,
         )
 
     @property

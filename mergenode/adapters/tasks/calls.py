@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from mergenode.adapters.tasks.failure import Failure
 from mergenode.adapters.tasks.gradients import checked_loss, diagonal_fisher
 from mergenode.adapters.tasks.loading import find_task, load_weights, names_by_parameter
 from mergenode.adapters.tasks.moments import watch_inputs
+from mergenode.adapters.tasks.returned_numbers import numbers
+from mergenode.adapters.tasks.round_calls import ROUND_CALLS
 from mergenode.adapters.tasks.side_car_file import write_tensors
+from mergenode.mixers.symmetry import Symmetry
 from mergenode.ports.task import METHODS
 
-_MOST_SCORES = 1000
-_NAME_CHARACTERS = 200
 _TRIED_EXAMPLES = 2
 
 
@@ -32,6 +32,8 @@ class Calls:
         self._progress = progress
         self._task: Any = None
         self._model: nn.Module | None = None
+        self.symmetry: Symmetry | None = None
+        """Of the model, once it was needed."""
 
     def answer(self, request: Mapping[str, Any]) -> Any:
         """The result of a request, ready for JSON. Raises Failure, and whatever the plug-in raises."""
@@ -39,43 +41,45 @@ class Calls:
             self._task = find_task(self._entrypoint)
         call, place = request["call"], Path(request.get("checkpoint", ""))
         if call == "describe":
-            return sorted(method for method in METHODS if callable(getattr(self._task, method, None)))
+            return sorted(filter(self.offers, METHODS))
         if call == "evaluate":
             return self._evaluate(place)
         if call == "gram":
             return self._gram(place, Path(request["out"]), request["batches"])
         if call == "fisher":
             return self._fisher(place, Path(request["out"]), request["batches"])
+        if call in ROUND_CALLS:
+            return ROUND_CALLS[call](self, request)
         if call == "try":
             return self._try(request["method"], place)
         raise Failure("invalid", f"unknown request {call!r}")
 
     def _evaluate(self, checkpoint: Path) -> dict[str, float]:
-        evaluate = self._method("evaluate")
-        model, _ = self._filled(checkpoint)
+        evaluate = self.method("evaluate")
+        model, _ = self.filled(checkpoint)
         with torch.no_grad():
             return numbers(evaluate(model), "evaluate()")
 
     def _gram(self, checkpoint: Path, out: Path, most: int | None) -> dict[str, int]:
-        batches = self._method("calibration_batches")
-        model, wanted = self._filled(checkpoint)
-        run = self._run_through(model)
-        grams, rows, number = watch_inputs(model, wanted, self._counted(batches(), most), run)
+        batches = self.method("calibration_batches")
+        model, wanted = self.filled(checkpoint)
+        run = self.run_through(model)
+        grams, rows, number = watch_inputs(model, wanted, self.counted(batches(), most), run)
         write_tensors(out, grams, {"kind": "gram", "batches": str(number), "rows": str(rows)})
         return {"tensors": len(grams), "batches": number, "rows": rows}
 
     def _fisher(self, checkpoint: Path, out: Path, most: int | None) -> dict[str, int]:
-        batches, loss = self._method("calibration_batches"), self._method("loss")
-        model, wanted = self._filled(checkpoint)
-        examples = chain.from_iterable(map(examples_of, self._counted(batches(), most)))
+        batches, loss = self.method("calibration_batches"), self.method("loss")
+        model, wanted = self.filled(checkpoint)
+        examples = chain.from_iterable(map(examples_of, self.counted(batches(), most)))
         fishers, number = diagonal_fisher(model, wanted, examples, loss)
         write_tensors(out, fishers, {"kind": "fisher", "examples": str(number)})
         return {"tensors": len(fishers), "examples": number}
 
     def _try(self, name: str, checkpoint: Path) -> str:
         """Call one method once, on as little as it can be called on; what came of it, in words."""
-        method = self._method(name)
-        model, _ = self._filled(checkpoint)
+        method = self.method(name)
+        model, _ = self.filled(checkpoint)
         if name == "build_model":
             return f"{sum(p.numel() for p in model.parameters()):,} parameters, names and shapes of the base"
         if name == "evaluate":
@@ -83,42 +87,45 @@ class Calls:
                 return _spelt(numbers(method(model), "evaluate()"))
         if name == "train":
             return _spelt(numbers(method(model, 0), "train()"))
-        batch = next(first_batches(self._method("calibration_batches")(), 1), None)
+        batch = next(first_batches(self.method("calibration_batches")(), 1), None)
         if batch is None:
             raise Failure("invalid", "calibration_batches() yields nothing", "It has to yield at least one batch.")
         if name == "loss":
             losses = [float(checked_loss(method(model, one)).detach()) for one in examples_of(batch, _TRIED_EXAMPLES)]
             return _spelt({"loss": sum(losses) / len(losses)})
         with torch.no_grad():
-            self._run_through(model)(batch)
+            self.run_through(model)(batch)
         size = size_of(batch)
         return "a first batch" if size is None else f"a first batch of {size} examples"
 
-    def _run_through(self, model: nn.Module) -> Callable[[Any], object]:
+    def offers(self, name: str) -> bool:
+        return callable(getattr(self._task, name, None))
+
+    def run_through(self, model: nn.Module) -> Callable[[Any], object]:
         """Sends a batch through the model: by ``loss`` where there is one, as it knows what a batch is."""
         loss = getattr(self._task, "loss", None)
         return (lambda batch: loss(model, batch)) if callable(loss) else (lambda batch: hand_over(model, batch))
 
-    def _counted(self, given: object, most: int | None) -> Iterator[Any]:
+    def counted(self, given: object, most: int | None) -> Iterator[Any]:
         total = expected(given, most)
         for number, batch in enumerate(first_batches(given, most)):
             self._progress(number, total)
             yield batch
 
-    def _filled(self, checkpoint: Path) -> tuple[nn.Module, Mapping[int, str]]:
-        model = self._built()
+    def filled(self, checkpoint: Path) -> tuple[nn.Module, Mapping[int, str]]:
+        model = self.built()
         return model, names_by_parameter(model, load_weights(model, checkpoint))
 
-    def _built(self) -> nn.Module:
+    def built(self) -> nn.Module:
         if self._model is None:
-            model = self._method("build_model")()
+            model = self.method("build_model")()
             if not isinstance(model, nn.Module):
                 what = f"build_model() returned {type(model).__name__}"
                 raise Failure("invalid", what, "It has to return a torch.nn.Module.")
             self._model = model
         return self._model
 
-    def _method(self, name: str) -> Callable[..., Any]:
+    def method(self, name: str) -> Callable[..., Any]:
         method = getattr(self._task, name, None)
         if not callable(method):
             hint = f"Add {name}() to the class, or do without: {', '.join(METHODS[name])}."
@@ -126,29 +133,5 @@ class Calls:
         return method  # type: ignore[no-any-return]  # looked up by name: only the plug-in knows
 
 
-def numbers(returned: object, what: str) -> dict[str, float]:
-    """The finite numbers by name that a plug-in returned. Raises Failure: ``invalid``."""
-    if not isinstance(returned, Mapping) or not 0 < len(returned) <= _MOST_SCORES:
-        raise Failure("invalid", f"{what} returned {_shown(returned)}", "It has to return numbers by name.")
-    scores = {}
-    for name, value in returned.items():
-        if not isinstance(name, str) or not 0 < len(name) <= _NAME_CHARACTERS:
-            raise Failure("invalid", f"{what} named a number {_shown(name)}", "Names are texts.")
-        try:
-            scores[name] = float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            said = f"{what} returned {_shown(value)} for {name!r}"
-            raise Failure("invalid", said, "It has to be a number.") from error
-        if not isfinite(scores[name]):
-            raise Failure("invalid", f"{what} returned {scores[name]} for {name!r}", "Scores have to be finite.")
-    return scores
-
-
 def _spelt(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in list(scores.items())[:8])
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return f"a mapping of {len(value)} entries"
-    return f"{type(value).__name__} {value!r:.80}"

@@ -100,10 +100,13 @@ class TaskWorker:
         made: dict[str, int] = self._ask({"call": kind, **places, "batches": batches}, progress)
         return made
 
-    def _ask(self, request: Mapping[str, Any], progress: BatchProgress = _unheard) -> Any:
+    def _ask(
+        self, request: Mapping[str, Any], progress: BatchProgress = _unheard, *, seconds: float | None = None
+    ) -> Any:
+        """The result of a request, within ``seconds`` (None: ``timeout``)."""
         answered = False
         try:
-            answer = self._answer(request, progress)
+            answer = self._answer(request, progress, self._options.timeout if seconds is None else seconds)
             answered = "result" in answer
         finally:
             if not answered:
@@ -112,7 +115,7 @@ class TaskWorker:
             self._refuse(_named(request), answer)
         return answer["result"]
 
-    def _answer(self, request: Mapping[str, Any], progress: BatchProgress) -> dict[str, Any]:
+    def _answer(self, request: Mapping[str, Any], progress: BatchProgress, seconds: float) -> dict[str, Any]:
         if self._options.entrypoint is None:
             raise UsageError(
                 "there is no task plug-in",
@@ -121,10 +124,10 @@ class TaskWorker:
         if self._process is None:
             self._process = PluginProcess(self._options)
         try:
-            return self._process.ask(request, self._options.timeout, progress, self._stop)
+            return self._process.ask(request, seconds, progress, self._stop)
         except Silent:
             raise self._failed(
-                f"{_named(request)} took longer than {self._options.timeout:g} seconds",
+                f"{_named(request)} took longer than {seconds:g} seconds",
                 "Give it less data, or raise task.timeout (sidecar: --timeout).",
             ) from None
         except BrokenLine as error:

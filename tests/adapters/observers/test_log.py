@@ -18,6 +18,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
+from tests.support.facts import mixed
 from tests.support.observed import TIME, HandClock, content, duplicate, folded, initialised, published, rejected
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)
@@ -29,6 +30,7 @@ FACTS: list[Fact] = [
     folded(1, warnings=("adapter has no bias",)),
     published(1),
     Pruned(time=TIME, versions=(1, 2)),
+    mixed(1, refused=()),
     Retracted(time=TIME, registry="inbox", name="team-1", revision="r1", content=content(1), why="asked"),
     Admitted(
         time=TIME, registry="inbox", name="team-2", revision="r1", origin="b2", location="/other/team-2",

@@ -24,6 +24,7 @@ from mergenode.ledger.records import Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
 from tests.adapters.observers.test_transfers import tell_everything
+from tests.support.facts import mixed
 from tests.support.observed import TIME, UNIX, HandClock, content, duplicate, folded, group, published, rejected
 from tests.support.peer_snapshot import snapshot
 
@@ -56,6 +57,7 @@ def work_a_little(observer: PrometheusObserver) -> None:
     observer.fact(rejected())
     observer.fact(duplicate())
     observer.fact(published(2))
+    observer.fact(mixed(3, epoch=5, spread=0.5, update=0.25, ahead=2, missing=1))
     observer.sizes(statistics_bytes=10, published_bytes=20, disk_free_bytes=30)
     observer.progress(Progress("fold", "team-3", 1, 4, 25, 100))
 
@@ -95,6 +97,29 @@ def test_facts_become_values(registry: CollectorRegistry, observer: PrometheusOb
     assert value("mergenode_fold_progress_ratio") == 0.25
     assert value("mergenode_retries_total", {"reason": "disk_full"}) == 1
     assert value("mergenode_registry_errors_total", {"registry": "bucket"}) == 1
+
+
+def test_a_round_becomes_values(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
+    observer.fact(mixed(0, epoch=7, kept_own=True))
+    entries = [
+        {"node": f"{n:032x}", "epoch": 3, "weight": 0.1, "distance": 2.0, "clipped": 0.5} for n in (1 << 100, 2 << 100)
+    ]
+    observer.fact(mixed(1, epoch=4, parents=tuple(entries), training_failed="out of memory", stale=3, spread=0.5))
+    value = registry.get_sample_value
+    assert value("mergenode_round_epoch") == 4 and value("mergenode_rounds_total") == 2
+    assert value("mergenode_staleness_epochs") == 1 and value("mergenode_consensus_distance") == 0.5
+    assert value("mergenode_round_neighbours", {"outcome": "used"}) == 2
+    assert value("mergenode_round_neighbours", {"outcome": "stale"}) == 3
+    assert value("mergenode_merge_weight", {"peer": "00000010"}) == 0.1
+    assert value("mergenode_merge_weight", {"peer": "abababab"}) is None, "of the newest round only"
+    assert value("mergenode_update_clipped_total") == 2 and value("mergenode_mixes_dropped_total") == 1
+    assert value("mergenode_trainings_failed_total") == 1 and math.isnan(value("mergenode_update_size"))
+    again = CollectorRegistry()
+    restored = PrometheusObserver(again, ["inbox"], HandClock())
+    restored.restore([mixed(1, epoch=4)])
+    assert (
+        again.get_sample_value("mergenode_round_epoch") == 4 and again.get_sample_value("mergenode_rounds_total") == 0
+    )
 
 
 @pytest.mark.parametrize("end", [folded(3), rejected(), duplicate()])
