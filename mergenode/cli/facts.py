@@ -69,20 +69,21 @@ def share_kept(fact: Fact) -> float | None:
 
 def subject(fact: Fact) -> str:
     """What a fact is about: registry/name, versions, or nothing for the node itself."""
+    text = ""
     match fact:
         case ContributionFact():
-            return f"{fact.registry}/{fact.name}"
+            text = f"{fact.registry}/{fact.name}"
         case Ruled():
-            return str(fact.content[:19])
+            text = str(fact.content[:19])
         case Forgotten():
-            return fact.node
+            text = fact.node
         case Published():
-            return f"v{fact.version:06d}"
+            text = f"v{fact.version:06d}"
         case Mixed():
-            return f"round {fact.number}"
+            text = f"round {fact.number}"
         case Pruned():
-            return ", ".join(f"v{version:06d}" for version in fact.versions)
-    return ""
+            text = ", ".join(f"v{version:06d}" for version in fact.versions)
+    return text
 
 
 def sentence(fact: Fact) -> str:

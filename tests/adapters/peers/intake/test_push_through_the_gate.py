@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from mergenode.adapters.peers.access import callers
 from mergenode.adapters.peers.intake.intake_service import IntakeService
 from mergenode.adapters.peers.intake.intake_work import IntakeRules
 from mergenode.adapters.peers.pushing.pushing import PushTimes
 from mergenode.cli.root import cli
+from tests.support import peer_ports as ports
 from tests.support.intake import open_uploads
-
-callers = pytest.importorskip("mergenode.adapters.peers.access.callers", reason="the port of nodes is not part of this tree")
-ports = pytest.importorskip("tests.support.peer_ports", reason="the port of nodes is not part of this tree")
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import pytest
 
-from mergenode.adapters.peers.membership.membership import head_store
 from mergenode.adapters.peers.membership.head_store import MOST_HEADS, MOST_PROOFS, HeadStore, read_proof
 from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
+from mergenode.adapters.peers.membership.membership import head_store
 from mergenode.errors import FatalError, RejectedError, TransientError
 from mergenode.wire.admission import Admitted, HeadFault, Known, Refused, SignedHead
 from tests.support.peer_nodes import BASE, LINEAGE, SCHEMA, draft, identity, keyed
