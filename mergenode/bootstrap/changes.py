@@ -10,8 +10,8 @@ from pathlib import Path
 from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.generations import FolderGenerations
-from mergenode.bootstrap.node import policy_of
 from mergenode.bootstrap.parts import build_parts, open_state, start
+from mergenode.bootstrap.policy import policy_of
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.restate import leaving_members, way_to

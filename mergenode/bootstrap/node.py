@@ -15,17 +15,28 @@ from mergenode.adapters.http.server import HttpServer
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
+from mergenode.adapters.peers.access.callers import caller_of
 from mergenode.adapters.registries import open_registry
+from mergenode.adapters.registries.pushes import REGISTRY as PUSHES
+from mergenode.adapters.registries.pushes import PushesRegistry, pushes_directory
 from mergenode.adapters.registries.requests import RequestsRegistry, requests_directory
 from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
-from mergenode.bootstrap.parts import LEDGER, build_parts, limits_of, open_state, start
+from mergenode.bootstrap.exchanging import open_exchange
+from mergenode.bootstrap.intake import open_intake
+from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
+from mergenode.bootstrap.peers import Peers, join_peers, open_port
+from mergenode.bootstrap.policy import policy_of
+from mergenode.bootstrap.rounds import open_rounds
+from mergenode.bootstrap.union import open_union, policy_in_union
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
+from mergenode.daemon.rounds import Rounds
+from mergenode.daemon.union import UnionMixing
+from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
-from mergenode.ledger.view import Policy
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
 from mergenode.ports.ledger_store import LedgerStore
@@ -48,42 +59,98 @@ def registries_of(settings: Settings, clock: Clock) -> dict[str, Registry]:
         for entry in settings.registries
     }  # fmt: skip
     roots = {entry.name: entry.path for entry in settings.registries}
+    roots[PUSHES] = pushes_directory(settings.node.state)
     opened[REQUESTS] = RequestsRegistry(settings.node.state, roots=roots, clock=clock, limits=limits)
     return opened
 
 
+def names_of(settings: Settings) -> list[str]:
+    """The registries of a node, by name: what its metrics know."""
+    return [*(entry.name for entry in settings.registries), REQUESTS, PUSHES]
+
+
 @contextmanager
 def open_loop(
-    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, *, once: bool = False
+    settings: Settings,
+    ledger: LedgerStore,
+    observer: Observer,
+    lifecycle: Lifecycle,
+    *,
+    once: bool = False,
+    peers: Peers | None = None,
 ) -> Iterator[Loop]:
-    """A loop that is ready to run on a locked state: recovered, checked, watching."""
+    """A loop that is ready to run on a locked state: recovered, checked, watching, and with its gRPC port open."""
     clock = SystemClock()
     with ExitStack() as stack:
         parts = build_parts(settings, ledger, observer, lifecycle, clock)
-        start(parts)
-        registries = registries_of(settings, clock)
+        registries, mixing = registries_of(settings, clock), None
+        if peers is None:
+            _need_a_port(settings)
+            start(parts)
+            registries[PUSHES] = PushesRegistry(settings.node.state, clock=clock, limits=limits_of(settings))
+        else:
+            mixing = _among_others(stack, peers, parts, registries, lifecycle)
         if not once:
             registries = watched(registries, settings, observer, lifecycle)
         for registry in registries.values():
             stack.callback(registry.close)
         yield Loop(
-            line=parts.line,
+            line=parts.line if mixing is None else mixing.own,
             registries=registries,
             changes=FolderChangeRequests(settings.node.state),
-            policy=policy_of(settings),
+            policy=policy_of(settings) if mixing is None else policy_in_union(settings),
             lifecycle=lifecycle,
             jitter=random.Random().random,  # noqa: S311 - spreads retries, hides nothing
             once=once,
+            mixing=mixing,
         )
 
 
+def _need_a_port(settings: Settings) -> None:
+    """Refuse a mixer that nobody could call. Commands that work beside a node come here too, without its port."""
+    if settings.mixer.name != "none" and settings.peers.address is None:
+        raise UsageError(
+            f"mixer.name is {settings.mixer.name}, but the node has no port for others",
+            hint="Set peers.listen, and peers.neighbours (see docs/peers.md).",
+        )
+
+
+def _among_others(
+    stack: ExitStack, peers: Peers, parts: Parts, registries: dict[str, Registry], lifecycle: Lifecycle
+) -> UnionMixing | None:
+    """Everything that other nodes and teams have to do with: what they push, what they offer, and the port, open."""
+    settings = peers.settings
+    exchange = open_exchange(peers, parts.base) if settings.mixer.name == "union" else None
+    mixing = None
+    if exchange is None:
+        start(parts)
+    else:
+        mixing = stack.enter_context(open_union(settings, parts, exchange[0]))
+        exchange[0].listen(lifecycle.poke)
+    services = []
+    if settings.peers.intake.enabled:
+        reader = stack.enter_context(closing(open_reader(settings.node.state / LEDGER)))
+        intake = open_intake(
+            settings, base=parts.base, reader=reader, clock=peers.clock, poke=lifecycle.poke, caller_of=caller_of,
+            tell=lambda text: peers.observer.message("info", text),
+        )  # fmt: skip
+        stack.callback(intake.close)
+        stack.callback(intake.service.drain)
+        services.append(intake.service.register)
+        registries[PUSHES] = intake.registry
+    else:
+        registries[PUSHES] = PushesRegistry(settings.node.state, clock=peers.clock, limits=limits_of(settings))
+    stack.enter_context(open_port(peers, exchange, services))
+    return mixing
+
+
 def run_node(settings: Settings, *, once: bool = False) -> Stop:
-    """The daemon from start to stop, with its signals, metrics and HTTP port.
+    """The daemon from start to stop, with its signals, metrics, HTTP and gRPC ports.
 
     Durability: whatever was committed stays, however this ends. Raises FatalError when the operator has to act.
     """
     clock = SystemClock()
-    names = [*(entry.name for entry in settings.registries), REQUESTS]
+    names = names_of(settings)
     metrics_registry = CollectorRegistry()
     live = LiveStatus(clock, names)
     metrics = PrometheusObserver(metrics_registry, names, clock)
@@ -93,11 +160,12 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
         kinds = ("folded", "restated", "mixed", "published")
         newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
         metrics.restore(fact for _, fact in sorted(newest, key=lambda found: found[0]))
-        with _serving(settings, metrics_registry, live, observer):
+        peers = join_peers(settings, observer, metrics_registry, clock)
+        with _serving(settings, metrics_registry, live, observer, peers):
             try:
-                with open_loop(settings, ledger, observer, lifecycle, once=once) as loop:
+                with _work(settings, ledger, observer, lifecycle, once=once, peers=peers) as work:
                     live.state_loaded()
-                    stop = loop.run()
+                    stop = work.run()
             except Stopped as stopped:  # while starting: the base was being read, or a lost version made again
                 stop = Stop(f"asked to stop, {stopped}", complete=False)
     observer.message("info" if stop.complete else "warning", f"stopped: {stop.why}")
@@ -105,12 +173,37 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
 
 
 @contextmanager
-def _serving(settings: Settings, metrics: CollectorRegistry, live: LiveStatus, observer: Observer) -> Iterator[None]:
+def _work(
+    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, *, once: bool,
+    peers: Peers | None,
+) -> Iterator[Loop | Rounds]:  # fmt: skip
+    """What a node does: fold what its registries bring, or mix in rounds."""
+    if settings.mixer.name != "dimat":
+        with open_loop(settings, ledger, observer, lifecycle, once=once, peers=peers) as loop:
+            yield loop
+        return
+    if peers is None:
+        _need_a_port(settings)
+        raise AssertionError("a mixer without a port was refused")
+    exchange = open_exchange(peers, base_model(settings, observer))
+    with (
+        open_rounds(settings, exchange[0], ledger, observer, lifecycle, once=once) as rounds,
+        open_port(peers, exchange),
+    ):
+        yield rounds
+
+
+@contextmanager
+def _serving(
+    settings: Settings, metrics: CollectorRegistry, live: LiveStatus, observer: Observer, peers: Peers | None
+) -> Iterator[None]:
     if settings.http.address is None:
         yield
         return
+    document = None if peers is None else peers.document
     with closing(open_reader(settings.node.state / LEDGER)) as reader:
-        server = HttpServer(create_app(settings.node.name, reader, metrics, live), *settings.http.address)
+        app = create_app(settings.node.name, reader, metrics, live, peers=document)
+        server = HttpServer(app, *settings.http.address)
         host, port = server.start()
         observer.message("info", f"metrics, probes and status on http://{host}:{port}/")
         try:
@@ -119,26 +212,13 @@ def _serving(settings: Settings, metrics: CollectorRegistry, live: LiveStatus, o
             server.stop()
 
 
-def policy_of(settings: Settings) -> Policy:
-    """When to publish and how long to rest."""
-    every = settings.publish.every
-    settle = max((entry.settle_seconds for entry in settings.registries), default=0.0)
-    polls = [entry.poll_seconds for entry in settings.registries]
-    return Policy(
-        publish_every_contributions=every.contributions or 1 << 62,
-        publish_every_seconds=every.seconds,
-        keep=settings.publish.keep,
-        poll_seconds=min(polls, default=10.0),
-        once_patience_seconds=settle + 30.0,
-    )
-
-
 def watched(
     registries: Mapping[str, Registry], settings: Settings, observer: Observer, lifecycle: Lifecycle
 ) -> dict[str, Registry]:
     """The same registries, each with a watch that wakes the loop."""
     places = {entry.name: entry.path for entry in settings.registries}
     places[REQUESTS] = requests_directory(settings.node.state)
+    places[PUSHES] = pushes_directory(settings.node.state)
 
     def tell(text: str) -> None:
         observer.message("warning", text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from mergenode.adapters.peers.access.authorising import Authoriser
@@ -18,14 +17,6 @@ from mergenode.settings.peers import PeersSettings
 Told = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerPort:
-    """The server, not yet started, and the certificates that channels to others use, too; None without TLS."""
-
-    server: PeerServer
-    tls: Tls | None
-
-
 def tls_of(settings: PeersSettings, told: Told) -> Tls | None:
     """The certificates of the settings, or None where there are none. Raises FatalError when they make no sense."""
     files = settings.tls
@@ -36,20 +27,22 @@ def tls_of(settings: PeersSettings, told: Told) -> Tls | None:
 
 def peer_port(
     settings: PeersSettings,
+    tls: Tls | None,
     register: Sequence[Register],
     told: Told,
     refused: Callable[[str, str], None],
     answered: Callable[[str, str, float], None],
-) -> PeerPort:
-    """The port of ``peers.listen``, which is set, and that of ``peers.tokens.listen`` where it is.
+) -> PeerServer:
+    """The server, not yet started, of ``peers.listen``, which is set, and of ``peers.tokens.listen`` where it is.
 
-    ``told``: warnings for the log; ``refused`` and ``answered`` as ``Authoriser`` has them.
+    ``tls``: as ``tls_of`` gives it; channels to others use it, too. ``told``: warnings for the log; ``refused`` and
+    ``answered`` as ``Authoriser`` has them.
 
     Raises:
-        FatalError: certificates or the keys of tokens cannot be used.
+        FatalError: the keys of tokens cannot be used.
     """
     assert settings.address is not None, "peers.listen is set"
-    tls, tokens = tls_of(settings, told), settings.tokens
+    tokens = settings.tokens
     verifier = None if tokens.keys is None else TokenVerifier(tokens.keys, tokens.audience, tokens.issuer, told)
     patterns = {role: getattr(settings.roles, role.value) for role in Role}
     callers = Callers(patterns, verifier, trusting=tls is None)
@@ -59,21 +52,21 @@ def peer_port(
     if tls and (complaint := _uncovered(settings, tls)):
         told(complaint)
     authoriser = Authoriser(callers, Draining(), refused, answered)
-    return PeerPort(PeerServer(ports, register, authoriser, reflect=settings.reflection), tls)
+    return PeerServer(ports, register, authoriser, reflect=settings.reflection)
 
 
 def _uncovered(settings: PeersSettings, tls: Tls) -> str:
     """A warning when others would refuse the certificate for the address that they are told; empty otherwise."""
     address = settings.advertise or settings.listen or ""
     host = host_of(address)
-    if not settings.advertise and _is_wildcard(host):
+    if not settings.advertise and is_wildcard(host):
         return ""  # under which name others call is not known here
     if tls.current()[0].names.cover(host):
         return ""
     return f"the certificate {tls.files.certificate} is not for {host}: nodes that call {address} will refuse it"
 
 
-def _is_wildcard(host: str) -> bool:
+def is_wildcard(host: str) -> bool:
     try:
         return ip_address(host).is_unspecified
     except ValueError:

@@ -13,8 +13,8 @@ from mergenode.adapters.engines.local.union import LocalUniter
 from mergenode.adapters.observers.union_filter import UnionObserver
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
-from mergenode.bootstrap.node import policy_of
 from mergenode.bootstrap.parts import LEDGER, Parts, origin_for
+from mergenode.bootstrap.policy import policy_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.recover import initialise, recover
 from mergenode.daemon.union import UnionMixing

@@ -13,7 +13,8 @@ import pytest
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.registries.marker import write_marker
 from mergenode.adapters.store.lock import StateLock
-from mergenode.bootstrap.node import policy_of, registries_of, run_node
+from mergenode.bootstrap.node import registries_of, run_node
+from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.verification import verify
 from mergenode.errors import FatalError
 from mergenode.ledger.actions import Stop

@@ -79,11 +79,14 @@ class GrpcExchange:
         pinned: Collection[Root] = (),
         observer: TransferObserver | None = None,
         concurrency: int = 2,
+        one_schema: bool = True,
     ) -> None:
         """``fetcher_of``: a fetcher for ``shelf`` that accuses through the given function. ``base_root``: what
-        manifests of this node name as their base. ``pinned``: models that always stay, such as the base."""
+        manifests of this node name as their base. ``pinned``: models that always stay, such as the base.
+        ``one_schema``: heads name the schema of their weights; False: what they name is agreed on elsewhere, and
+        whoever mixes looks at what arrived."""
         self._heads, self._shelf = heads, shelf
-        self._base_root, self._pinned = base_root, frozenset(pinned)
+        self._base_root, self._pinned, self._one_schema = base_root, frozenset(pinned), one_schema
         self._file = shelf.folder.parent / f"{shelf.folder.name}-{_ARRIVED}"
         self._lock = threading.RLock()
         self._given: set[Root] = set()
@@ -173,7 +176,8 @@ class GrpcExchange:
         return [self._want(head) for head in newest]
 
     def _want(self, head: Head) -> Want:
-        return Want(head.root, head.node_id, head.schema_hash, lambda: self._heads.sources(head))
+        schema = head.schema_hash if self._one_schema else None
+        return Want(head.root, head.node_id, schema, lambda: self._heads.sources(head))
 
     def _came(self, root: Root) -> None:
         with self._lock:

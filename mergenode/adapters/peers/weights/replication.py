@@ -25,7 +25,7 @@ class Want:
 
     root: Root
     node_id: UUID
-    schema: bytes
+    schema: bytes | None
     sources: Callable[[], Sequence[Source]]
 
 
