@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -239,5 +240,47 @@ def test_a_flood_of_ids_is_refused_once_the_house_is_full(tmp_path: Path) -> Non
         async with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "as many neighbours", Code.CODE_BUSY):
             await stub.Exchange(view(node_id=b"x" * 16))
         assert len(node.membership.picture().table) == 64
+
+    run(tmp_path, story)
+
+
+def test_garbage_on_every_call_leaves_the_node_as_it_was(tmp_path: Path) -> None:
+    """Messages with flipped, cut and repeated bytes: an answer or a status, bounded memory, and others are served."""
+    dice = random.Random(4)
+    seen = [peer_pb2.Sighting(node_id=bytes([n]) * 16, address=f"n{n}:1", incarnation=n) for n in range(9)]
+    newest = [objects_pb2.Newest(lineage="words", node_id=bytes([n]) * 16, seq=n) for n in range(9)]
+    good = {
+        "Hello": hello(capabilities=["heads"]),
+        "Exchange": view(sightings=seen, newest=newest),
+        "GetHeads": peer_pb2.GetHeadsRequest(lineage="words", after_node=b"a" * 16),
+        "WatchHeads": peer_pb2.WatchHeadsRequest(lineage="words", known=newest),
+    }
+
+    def spoilt(data: bytes) -> bytes:
+        bad = bytearray(data)
+        for _ in range(dice.randint(1, 4)):
+            bad[dice.randrange(len(bad))] ^= 1 << dice.randrange(8)
+        return bytes(bad[: dice.randint(0, len(bad))] if dice.random() < 0.3 else bad * dice.randint(1, 3))
+
+    async def story(node: PeerNode, stub: Any) -> None:
+        statuses = set()
+        async with channel(node.address) as raw:
+            for number in range(400):
+                name = dice.choice(list(good))
+                path, bad = f"/mergenode.v1.Peer/{name}", spoilt(good[name].SerializeToString())
+                if name == "WatchHeads":
+                    raw.unary_stream(path)(bad).cancel()
+                    continue
+                try:
+                    await raw.unary_unary(path)(bad, timeout=PATIENCE)
+                    statuses.add(grpc.StatusCode.OK)
+                except grpc.aio.AioRpcError as error:
+                    statuses.add(error.code())
+                if number % 100 == 0:
+                    await stub.Hello(hello(node_id=TWO.node_id.bytes))
+        assert {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT} <= statuses
+        assert grpc.StatusCode.DEADLINE_EXCEEDED not in statuses
+        assert len(node.membership.picture().table) <= 1024 and not node.membership.bans.banned()
+        assert await stub.Hello(hello(node_id=TWO.node_id.bytes))
 
     run(tmp_path, story)
