@@ -42,6 +42,7 @@ PEERS = "peers"
 """Below the state directory: heads of others, bans."""
 
 _STOP_SECONDS = 30.0
+_HANG_UP_SECONDS = 10.0
 
 
 class PeerTransfers(TransferMetrics):
@@ -128,11 +129,16 @@ def open_port(
     if exchange is not None:
         blobs = BlobService(exchange[1], peers.transfers, caller_of=_name_of, holders=exchange[0].holders)
         services.append(blobs.register)
+
+    def answered(method: str, code: str, seconds: float) -> None:
+        peers.gate.answered(method, code, seconds)
+        membership.tally.rpc(method, code)
+
     operator = PeersOperator(membership, lambda grace: server.drain())
     services.append(AdminService(operator, lambda text: observer.message("info", text)).register)
     server = peer_port(
         peers.settings.peers, peers.tls, services, lambda text: observer.message("warning", text), peers.gate.refused,
-        peers.gate.answered,
+        answered,
     )  # fmt: skip
     with ExitStack() as stack:
         address = _start(peers, server, stack)
@@ -151,7 +157,8 @@ def _start(peers: Peers, server: PeerServer, stack: ExitStack) -> str:
     address = settings.peers.advertise or joined(socket.gethostname() if is_wildcard(host) else host, port)
     peers.membership.advertise(address)
     calls = Heartbeats(peers.membership, lambda called: open_aio_channel(called, peers.credentials()))
-    stack.callback(server.call_soon(calls.run()).cancel)
+    server.call_soon(calls.run())
+    stack.callback(lambda: server.call_soon(calls.stop()).result(_HANG_UP_SECONDS))
     return address
 
 

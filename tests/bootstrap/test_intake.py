@@ -13,8 +13,8 @@ from mergenode.adapters.registries.pushes import REGISTRY
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.intake import NodeIntake, open_intake
-from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.parts import build_parts, open_state, start
+from mergenode.bootstrap.policy import policy_of
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.ledger.records import Folded

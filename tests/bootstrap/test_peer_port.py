@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from mergenode.adapters.peers.port.channels import open_channel
-from mergenode.bootstrap.peer_port import peer_port
+from mergenode.bootstrap.peer_port import peer_port, tls_of
 from mergenode.errors import FatalError
 from mergenode.settings.peers import PeersSettings
 from tests.support.peer_ports import Trial, code_of, register_everything
@@ -38,12 +38,14 @@ def settings(trial: Trial | None, **given: Any) -> PeersSettings:
 
 @contextmanager
 def started(chosen: PeersSettings, told: list[str]) -> Iterator[list[str]]:
-    port = peer_port(chosen, [register_everything], told.append, lambda *_: None, lambda *_: None)
-    bound = port.server.start()
+    port = peer_port(
+        chosen, tls_of(chosen, told.append), [register_everything], told.append, lambda *_: None, lambda *_: None
+    )
+    bound = port.start()
     try:
         yield [f"{host}:{number}" for host, number in bound]
     finally:
-        assert port.server.stop(0.0)
+        assert port.stop(0.0)
 
 
 def test_loopback_needs_nothing_and_allows_everything() -> None:
@@ -87,7 +89,8 @@ def test_a_port_where_a_token_is_enough(trial: Trial) -> None:
 )
 def test_a_certificate_for_another_address_is_told(trial: Trial, given: dict[str, str], complains: bool) -> None:
     told: list[str] = []
-    peer_port(settings(trial, **given), [], told.append, lambda *_: None, lambda *_: None)
+    chosen = settings(trial, **given)
+    peer_port(chosen, tls_of(chosen, told.append), [], told.append, lambda *_: None, lambda *_: None)
     assert bool(told) is complains and all("will refuse it" in line for line in told)
 
 
@@ -95,7 +98,8 @@ def test_what_cannot_be_used_is_fatal(trial: Trial, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("no keys")
     with pytest.raises(FatalError, match="no public key"):
-        peer_port(settings(trial, tokens={"keys": str(keys)}), [], lambda _: None, lambda *_: None, lambda *_: None)
+        chosen = settings(trial, tokens={"keys": str(keys)})
+        peer_port(chosen, tls_of(chosen, print), [], print, lambda *_: None, lambda *_: None)
 
 
 def test_a_port_for_tokens_needs_what_makes_it_safe() -> None:

@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 import mergenode
+from mergenode.adapters.observers.gate_metrics import GateMetrics
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
 from mergenode.adapters.observers.transfers import TransferMetrics
@@ -232,6 +233,10 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry,
 def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     work_a_little(observer)
     PeerMetrics(registry, snapshot)
+    gate = GateMetrics(registry)
+    gate.certificate(lambda: 1.0)
+    gate.refused("/mergenode.v1.Peer/Hello", "role")
+    gate.answered("/mergenode.v1.Peer/Hello", "OK", 0.1)
     tell_everything(TransferMetrics(registry))
     assert documented() == exported(registry)
 
