@@ -1,4 +1,4 @@
-"""Whole transfers between two processes, against a plain TLS copy in the same session, and over a long line."""
+"""Whole transfers between two processes, alternating with a plain TLS copy, and over a long line."""
 
 from __future__ import annotations
 
