@@ -81,6 +81,7 @@ class BlobService:
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        server.add_registered_method_handlers(SERVICE, methods)
 
     def drain(self) -> None:
         """Refuse new transfers; those under way go on."""
