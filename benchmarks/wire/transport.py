@@ -1,4 +1,4 @@
-"""Whole transfers between two processes, against a plain TLS copy in the same session, and over a long line."""
+"""Whole transfers between two processes, alternating with a plain TLS copy, and over a long line."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ class Server:
         return self._said()
 
     def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
+        self.process.communicate(timeout=30)
 
     def _said(self) -> dict[str, Any]:
         assert self.process.stdout is not None

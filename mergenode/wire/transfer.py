@@ -146,7 +146,8 @@ def unsound_blocks(
 ) -> list[int]:
     """Those of ``indexes`` whose bytes on disk are not the block. ``read(offset, length)`` may come back short.
 
-    Before a file is made visible all blocks are checked once more like this: the disk is believed no more than a peer.
+    Before a file is made visible the blocks of earlier lives are checked like this: the disk is believed no more than
+    a peer.
     """
     places = map(manifest.place, indexes)
     return [place.index for place in places if block_id(read(place.offset, place.length)) != place.id]

@@ -57,6 +57,7 @@ class Relay:
         self._flow = asyncio.Event()
         self._flow.set()
         self._open: set[asyncio.StreamWriter] = set()
+        self._accepted_writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = threading.Event()
         self.port = 0
@@ -130,24 +131,32 @@ class Relay:
         self._started.set()
         self._loop.run_forever()
         server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._end())
         self._loop.close()
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    async def _end(self) -> None:
+        """Nothing of any connection is left, not even of one that is being accepted."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for writer in self._accepted_writers:
+            writer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._accepted_writers.add(writer)
+        task = asyncio.ensure_future(self._served(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._relayed(reader, writer)
-        except asyncio.CancelledError:
-            pass
         finally:
-            self._tasks.discard(task)
             writer.transport.abort()
+            self._accepted_writers.discard(writer)
 
     async def _relayed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._faults.refuse:

@@ -27,6 +27,9 @@ class TransferNotes:
         self.wire[direction, encoding] += wire_bytes
         self.counts[f"{direction}_bytes"] += block_bytes
 
+    def wasted(self, peer: str, nbytes: int) -> None:
+        self.counts["wasted"] += nbytes
+
     def progress(self, progress: TransferProgress) -> None:
         self.reported.append(progress)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.wire.blocks import BLOCK_BYTES
-from mergenode.wire.chunks import CHUNK_BYTES, BlockAssembly, Chunk, chunks_of, frame_chunk, read_chunk
+from mergenode.wire.chunks import CHUNK_BYTES, BlockAssembly, Chunk, chunks_of, frame_chunk, frame_header, read_chunk
 from mergenode.wire.encoding import Encoded, Encoding
 from mergenode.wire.v1 import objects_pb2
 
@@ -33,6 +33,12 @@ def test_frames_are_those_of_the_library(chunk: Chunk) -> None:
     frame = frame_chunk(chunk)
     assert frame == by_library(chunk).SerializeToString(deterministic=True)
     assert read_chunk(frame) == chunk
+
+
+@settings(deadline=None, max_examples=100)
+@given(chunks)
+def test_a_header_is_what_stands_before_the_data(chunk: Chunk) -> None:
+    assert frame_header(chunk, len(chunk.data)) + bytes(chunk.data) == frame_chunk(chunk)
 
 
 @settings(deadline=None, max_examples=300)

@@ -196,6 +196,29 @@ def test_verdicts() -> None:
     assert Transfer(manifest.root, 120, 0, 0b1).received(place, good, "other")[1] is Verdict.UNASKED
 
 
+def test_blocks_that_were_hashed_on_the_way_are_judged_alike() -> None:
+    manifest, data = small_model()
+    state = begin(manifest)
+    for place in manifest.places():
+        good = data[place.offset : place.offset + place.length]
+        assert state.hashed(place, place.id, "a") == state.received(place, good, "a")
+        assert state.hashed(place, None, "a") == state.received(place, good[:-1], "a")
+        state, _ = state.hashed(place, place.id, "a")
+        assert state.hashed(place, None, "a") == (state, Verdict.REPEATED)
+    assert state.synced().complete
+
+
+def test_a_sync_covers_what_was_verified_when_it_began() -> None:
+    manifest, _ = small_model()
+    state = begin(manifest)
+    first, second = manifest.place(0), manifest.place(1)
+    begun, _ = state.hashed(first, first.id, "a")
+    later, _ = begun.hashed(second, second.id, "a")
+    synced = later.synced(begun)
+    assert (synced.written, synced.verified, synced.unsynced) == (0b01, 0b10, second.length)
+    assert synced.synced() == later.synced() and begun.synced(begun) == begun.synced()
+
+
 def test_the_disk_is_not_believed_either() -> None:
     manifest, data = small_model()
     machine = Machine(len(data))

@@ -39,6 +39,9 @@ class TransferMetrics:
         self._weights = counter(
             "mergenode_transfer_weight_bytes_total", "Bytes of weights that those blocks stand for.", ["direction"]
         )
+        self._wasted = counter(
+            "mergenode_transfer_wasted_bytes_total", "Bytes that came for blocks that did not become whole.", ["peer"]
+        )
         self._ratio = gauge(
             "mergenode_transfer_wire_ratio",
             "Bytes that travelled for a byte of weights, since the start.",
@@ -85,6 +88,9 @@ class TransferMetrics:
         both = self._moved[direction]
         both[0], both[1] = both[0] + wire_bytes, both[1] + block_bytes
         self._ratio.labels(direction).set(both[0] / both[1] if both[1] else 1.0)
+
+    def wasted(self, peer: str, nbytes: int) -> None:
+        self._wasted.labels(self._peer(peer)).inc(nbytes)
 
     def progress(self, progress: TransferProgress) -> None:
         self._progress.set(progress.done / progress.total if progress.total else 1.0)

@@ -15,6 +15,7 @@ ROOT = Root(bytes(32))
 def tell_everything(metrics: TransferMetrics, peer: str = "node-b", code: str = "BUSY") -> None:
     metrics.moved("in", peer, Encoding.ORDERED_SPLIT_ZSTD, 20, 100)
     metrics.moved("out", peer, Encoding.RAW, 50, 50)
+    metrics.wasted(peer, 9)
     metrics.progress(TransferProgress(ROOT, 25, 100, 1.0, 75.0))
     metrics.active("in", 1)
     metrics.fetched(ROOT, 2.0)
@@ -46,6 +47,7 @@ def test_what_happened_is_counted() -> None:
     assert value("mergenode_hash_mismatch_total", {"peer": "node-b"}) == 1
     assert value("mergenode_transfer_refusals_total", {"code": "busy"}) == 1
     assert (value("mergenode_store_bytes"), value("mergenode_store_blocks")) == (1000, 4)
+    assert value("mergenode_transfer_wasted_bytes_total", {"peer": "node-b"}) == 9
     assert value("mergenode_dedup_bytes_total") == 7 and value("mergenode_gc_bytes_total") == 11
 
 

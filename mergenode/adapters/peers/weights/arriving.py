@@ -38,7 +38,8 @@ class ArrivingBlocks:
         self._place: BlockPlace | None = None
         self._hasher, self._written = blake3(), 0
         self._assembly: BlockAssembly | None = None
-        self.received_bytes = 0
+        self.wasted_bytes = 0
+        """Bytes that came and are of no use: of wrong blocks, and of the one that is not whole yet."""
 
     @property
     def complete(self) -> bool:
@@ -54,7 +55,7 @@ class ArrivingBlocks:
             TransientError: the disk is full or failing.
         """
         chunk = read_chunk(frame)
-        self.received_bytes += len(chunk.data)
+        self.wasted_bytes += len(chunk.data)
         place = self._placed(chunk)
         if self._assembly is None:
             return self._add_raw(place, chunk)
@@ -118,5 +119,7 @@ class ArrivingBlocks:
     def _ended(self, place: BlockPlace, found: BlockId | None, encoding: Encoding, payload: int) -> Verdict:
         self._place = self._assembly = None
         verdict = self._landing.judge(place, found, self._source)
+        if verdict is Verdict.VERIFIED:
+            self.wasted_bytes -= payload
         self._observer.moved("in", self._source, encoding, payload, place.length)
         return verdict

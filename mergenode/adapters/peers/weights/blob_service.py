@@ -13,11 +13,12 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import grpc.aio
 
-from mergenode.adapters.peers.port.refusals import Code, refusal_metadata
-from mergenode.adapters.peers.weights.block_serving import BlockServer, EncodedBlocks
-from mergenode.adapters.peers.weights.shelf import Shelf
-from mergenode.adapters.peers.weights.shelf_reader import ShelfReader
-from mergenode.adapters.peers.weights.transfer_observer import TransferObserver, Unobserved
+from mergenode.adapters.peers.block_serving import BlockServer, EncodedBlocks
+from mergenode.adapters.peers.call_watch import CallWatch
+from mergenode.adapters.peers.refusals import Code, refusal_metadata
+from mergenode.adapters.peers.shelf import Shelf
+from mergenode.adapters.peers.shelf_reader import ShelfReader
+from mergenode.adapters.peers.transfer_observer import TransferObserver, Unobserved
 from mergenode.errors import MergenodeError, RejectedError
 from mergenode.wire.blocks import ID_BYTES, Root
 from mergenode.wire.chunks import CHUNK_BYTES
@@ -27,7 +28,6 @@ from mergenode.wire.wanted import indexes_of
 
 SERVICE = "mergenode.v1.Blobs"
 T = TypeVar("T")
-_REPLACE_SECONDS = 5.0
 _ENCODINGS = {encoding.value: encoding for encoding in Encoding}
 
 
@@ -65,7 +65,7 @@ class BlobService:
         self._pool = ThreadPoolExecutor(limits.threads, "serving")
         self._cache = EncodedBlocks()
         self._active: Counter[str] = Counter()
-        self._running: dict[tuple[str, bytes], asyncio.Task[Any]] = {}
+        self._running: dict[tuple[str, bytes], CallWatch] = {}
         self._draining = False
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -81,6 +81,7 @@ class BlobService:
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        server.add_registered_method_handlers(SERVICE, methods)
 
     def drain(self) -> None:
         """Refuse new transfers; those under way go on."""
@@ -102,25 +103,17 @@ class BlobService:
         packed = reader.manifest.packed
         if request.offset >= len(packed):
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, _invalid(f"offset {request.offset}"))
-        watch = _StallWatch(self._limits.stalled_seconds)
-        try:
-            await self._send_parts(request, packed, context, watch)
-        finally:
-            watch.end()
-
-    async def _send_parts(
-        self, request: blobs_pb2.GetManifestRequest, packed: bytes, context: Any, watch: _StallWatch
-    ) -> None:
-        for offset in range(request.offset, len(packed), CHUNK_BYTES):
-            part = objects_pb2.ManifestPart(
-                root=request.root, offset=offset, total_bytes=len(packed), data=packed[offset : offset + CHUNK_BYTES]
-            )
-            await context.write(part)
-            watch.moved()
+        watch = CallWatch(context, self._limits.stalled_seconds)
+        async with watch.guarding():
+            for offset in range(request.offset, len(packed), CHUNK_BYTES):
+                piece = packed[offset : offset + CHUNK_BYTES]
+                part = objects_pb2.ManifestPart(root=request.root, offset=offset, total_bytes=len(packed), data=piece)
+                await context.write(part)
+                watch.moved()
 
     async def fetch(self, request: blobs_pb2.FetchRequest, context: Any) -> None:
         """``Fetch`` of blobs.proto."""
-        async with self._place(request, context) as caller:
+        async with self._place(request, context) as (caller, watch):
             reader = await self._opened(request.root, context)
             try:
                 indexes = indexes_of([(run.first, run.count) for run in request.blocks], reader.manifest.block_count)
@@ -133,23 +126,14 @@ class BlobService:
             accept = {_ENCODINGS[number] for number in request.accept if number in _ENCODINGS}
             server = BlockServer(reader, base, accept, self._cache, caller)
             try:
-                await self._send(server, indexes, caller, context)
+                await self._send(server, indexes, caller, context, watch)
             except grpc.aio.InternalError as error:  # the receiver is gone: nobody is left to be told
                 raise asyncio.CancelledError from error
             finally:
                 self._pool.submit(server.close)  # after the block that a thread may be at
 
-    async def _send(self, server: BlockServer, indexes: list[int], caller: str, context: Any) -> None:
+    async def _send(self, server: BlockServer, indexes: list[int], caller: str, context: Any, watch: CallWatch) -> None:
         """One block is made ready while the one before it leaves. Back-pressure is that of the stream."""
-        watch = _StallWatch(self._limits.stalled_seconds)
-        try:
-            await self._send_watched(server, indexes, caller, context, watch)
-        finally:
-            watch.end()
-
-    async def _send_watched(
-        self, server: BlockServer, indexes: list[int], caller: str, context: Any, watch: _StallWatch
-    ) -> None:
         ready = self._ready(server, indexes[0]) if indexes else None
         for number, index in enumerate(indexes):
             assert ready is not None
@@ -169,7 +153,7 @@ class BlobService:
         return asyncio.get_running_loop().run_in_executor(self._pool, server.frames, index)
 
     @asynccontextmanager
-    async def _place(self, request: blobs_pb2.FetchRequest, context: Any) -> AsyncIterator[str]:
+    async def _place(self, request: blobs_pb2.FetchRequest, context: Any) -> AsyncIterator[tuple[str, CallWatch]]:
         """One of the places for transfers, for the caller, or a refusal that says when to come back."""
         caller = self._caller_of(context)
         if self._draining:
@@ -184,23 +168,25 @@ class BlobService:
             refusal.alternatives.extend(self._holders(Root(request.root)))
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, refusal)
         self._active[caller] += 1
-        self._running[key] = task = _this_task()
+        self._running[key] = watch = CallWatch(context, self._limits.stalled_seconds)
         self._observer.active("out", 1)
-        try:
-            yield caller
-        finally:
-            self._active[caller] -= 1
-            self._active += Counter()  # forgets who has none
-            if self._running.get(key) is task:
-                del self._running[key]
-            self._observer.active("out", -1)
+        async with watch.guarding():
+            try:
+                yield caller, watch
+            finally:
+                self._active[caller] -= 1
+                self._active += Counter()  # forgets who has none
+                if self._running.get(key) is watch:
+                    del self._running[key]
+                self._observer.active("out", -1)
+                watch.left.set()
 
     async def _replace(self, key: tuple[str, bytes]) -> None:
         """Who asks for a root anew has given up the call before, even if that cannot be seen on a half-open line."""
         before = self._running.get(key)
         if before is not None:
-            before.cancel()
-            await asyncio.wait([before], timeout=_REPLACE_SECONDS)
+            before.end(grpc.StatusCode.ABORTED, "the caller asked anew")
+            await before.left.wait()
 
     async def _opened(self, root: bytes, context: Any) -> ShelfReader:
         if len(root) != ID_BYTES:
@@ -218,36 +204,6 @@ class BlobService:
 
     async def _in_thread(self, action: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action)
-
-
-class _StallWatch:
-    """Ends the call of the current task when its receiver takes nothing for too long. Costs nothing per message."""
-
-    def __init__(self, seconds: float) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), _this_task()
-        self._seconds, self._last = seconds, self._loop.time()
-        self._timer = self._loop.call_later(seconds, self._look)
-
-    def moved(self) -> None:
-        """A message left."""
-        self._last = self._loop.time()
-
-    def end(self) -> None:
-        """Watch no more."""
-        self._timer.cancel()
-
-    def _look(self) -> None:
-        left = self._last + self._seconds - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        else:
-            self._task.cancel()
-
-
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 async def _refuse(context: Any, status: grpc.StatusCode, refusal: objects_pb2.Refusal) -> NoReturn:

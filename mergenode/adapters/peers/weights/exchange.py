@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -90,7 +91,9 @@ class GrpcExchange:
         self._file = shelf.folder.parent / f"{shelf.folder.name}-{_ARRIVED}"
         self._lock = threading.RLock()
         self._given: set[Root] = set()
-        self._listeners: list[Callable[[], None]] = []
+        self._offered: deque[Root] = deque(maxlen=2)
+        """The newest own models of this life: others hold the one before the last, and get the last as a difference."""
+        self._listeners: tuple[Callable[[], None], ...] = ()
         self._arrived = self._present(load_arrived(self._file))
         self._replication = Replication(
             shelf,
@@ -123,6 +126,8 @@ class GrpcExchange:
         """As the port says. ValueError: a tensor is in two of the files. RejectedError: they are no weights."""
         manifest = self._shelf.put(offer.weights, self._base_root)
         head = self._heads.sign(offer, manifest.root, manifest.schema_hash)
+        with self._lock:
+            self._offered.append(manifest.root)
         self._retain()
         return head
 
@@ -130,8 +135,9 @@ class GrpcExchange:
         return dict(self._heads.newest())
 
     def arrived(self) -> Mapping[UUID, Arrived]:
+        newest = self._heads.newest()
         with self._lock:
-            self._note_arrivals()
+            self._note_arrivals(newest)
             found = {}
             for node_id, head in self._arrived.items():
                 path = self._shelf.whole(head.root)
@@ -153,15 +159,18 @@ class GrpcExchange:
 
     def listen(self, poke: Callable[[], None]) -> None:
         with self._lock:
-            self._listeners.append(poke)
+            self._listeners = (*self._listeners, poke)
 
     def holders(self, root: Root) -> list[bytes]:
         """Ids of nodes that may hold a root: for refusals of ``Blobs``."""
         return [node_id.bytes for node_id, head in self._heads.newest().items() if head.root == root]
 
-    def _note_arrivals(self) -> None:
-        """A head counts as arrived once its weights are one file here; the one before it is kept until then."""
-        new = self._present(self._heads.newest())
+    def _note_arrivals(self, newest: Mapping[UUID, Head]) -> None:
+        """A head counts as arrived once its weights are one file here; the one before it is kept until then.
+
+        With the lock held, which is never held while ``Heads`` is asked: it may poke with a lock of its own held.
+        """
+        new = self._present(newest)
         if any(self._arrived.get(node_id) != head for node_id, head in new.items()):
             self._arrived |= new
             with suppress(TransientError), disk_errors(self._file):  # after a restart they would arrive once more
@@ -176,12 +185,18 @@ class GrpcExchange:
         return [self._want(head) for head in newest]
 
     def _want(self, head: Head) -> Want:
+        """Close to it are probably the node's model before and this node's own; the sender may hold both."""
+        with self._lock:
+            before = self._arrived.get(head.node_id)
+            prefer = [before.root] if before is not None else []
+            prefer += reversed(self._offered)
         schema = head.schema_hash if self._one_schema else None
-        return Want(head.root, head.node_id, schema, lambda: self._heads.sources(head))
+        return Want(head.root, head.node_id, schema, lambda: self._heads.sources(head), prefer)
 
     def _came(self, root: Root) -> None:
+        newest = self._heads.newest()
         with self._lock:
-            self._note_arrivals()
+            self._note_arrivals(newest)
         with suppress(TransientError):
             self._retain()
         self._poke()
@@ -196,7 +211,7 @@ class GrpcExchange:
     def _retain(self) -> None:
         own = self._heads.own()
         with self._lock:
-            kept = self._pinned | self._given | {head.root for head in self._arrived.values()}
+            kept = self._pinned | self._given | set(self._offered) | {head.root for head in self._arrived.values()}
         kept |= {head.root for head in self._heads.newest().values()}
         self._shelf.retain(kept | ({own.root} if own is not None else set()))
 
@@ -205,7 +220,5 @@ class GrpcExchange:
         self._poke()
 
     def _poke(self) -> None:
-        with self._lock:
-            listeners = list(self._listeners)
-        for listener in listeners:
+        for listener in self._listeners:
             listener()

@@ -75,6 +75,8 @@ class Order:
     wanted: Callable[[], bool] = lambda: True
     copied: Callable[[], None] = lambda: None
     """Called when everything that is on this machine was taken."""
+    prefer: Sequence[Root] = ()
+    """Models that are probably close to this one and held by the sender too, best first; see ``choose_base``."""
 
 
 class Fetcher:
@@ -172,7 +174,7 @@ class Fetcher:
         if not asked:
             repeats.clear()  # they could not be copied: they are asked for like all others
             return True
-        base_root = choose_base(landing.manifest, self._shelf)
+        base_root = choose_base(landing.manifest, self._shelf, order.prefer)
         base = self._shelf.open(base_root) if base_root is not None else None
         try:
             accept = EVERY_ENCODING if base is not None else self._settings.accept_without_base
@@ -184,7 +186,10 @@ class Fetcher:
             )
             arriving = ArrivingBlocks(landing, asked, source.name, base, self._observer)
             take = partial(self._take, order, landing, source, arriving, begun)
-            self._calls.fetch(source, request, sum(landing.manifest.place(index).length for index in asked), take)
+            try:
+                self._calls.fetch(source, request, sum(landing.manifest.place(index).length for index in asked), take)
+            finally:
+                self._observer.wasted(source.name, arriving.wasted_bytes)
         finally:
             if base is not None:
                 base.close()

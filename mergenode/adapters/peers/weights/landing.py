@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from mergenode.adapters.checkpoints.regular_file import pread_into
 from mergenode.adapters.durable import disk_errors, replace_file, sync_directory, write_all
-from mergenode.adapters.peers.weights.journal_file import load_journal, store_journal
-from mergenode.adapters.peers.weights.one_file import plan_file
-from mergenode.adapters.peers.weights.shelf import Shelf
-from mergenode.adapters.peers.weights.shelf_files import MANIFEST, WHOLE
-from mergenode.errors import MergenodeError
+from mergenode.adapters.peers.journal_file import JournalFile
+from mergenode.adapters.peers.one_file import plan_file
+from mergenode.adapters.peers.shelf import Shelf
+from mergenode.adapters.peers.shelf_files import MANIFEST, WHOLE
+from mergenode.errors import FatalError, MergenodeError
 from mergenode.wire.blocks import BLOCK_BYTES, BlockId, block_id
 from mergenode.wire.journal import Journal, indexes_in
 from mergenode.wire.manifest import BlockPlace, Manifest
@@ -39,8 +40,8 @@ class Landing:
         self.manifest, self.plan = manifest, plan_file(manifest)
         self._folder = shelf.staging(manifest.root)
         with disk_errors(self._folder):
-            self._fd, journal = self._allocate(shelf)
-        self.state: Transfer = begin(manifest, journal)
+            self._fd, self._journal, found = self._allocate(shelf)
+        self.state: Transfer = begin(manifest, found)
         self.inherited = self.state.written
         """Blocks of an earlier life, bit i is block i: they are hashed from disk before the end."""
         self.done_bytes = manifest.total_bytes - self._bytes_of(self.state.wanted)
@@ -64,6 +65,7 @@ class Landing:
             self._ending = True
             self._changed.notify_all()
         self._thread.join()
+        self._journal.close()
         os.close(self._fd)
 
     def write(self, place: BlockPlace, first: int, data: bytes | memoryview) -> None:
@@ -124,34 +126,48 @@ class Landing:
         self.done_bytes -= sum(self.manifest.place(index).length for index in lost)
         return self.state.complete
 
-    def _allocate(self, shelf: Shelf) -> tuple[int, Journal | None]:
-        """The open file at its final size, and the journal that fits it. A file that did not fit is given back."""
+    def _allocate(self, shelf: Shelf) -> tuple[int, JournalFile, Journal | None]:
+        """The open file at its final size, the open journal, and what it says if it fits the file.
+
+        What did not fit on the disk is given back.
+        """
         root, path = self.manifest.root, self._folder / WHOLE
         before = path.stat().st_blocks * _STAT_BLOCK if path.exists() else 0
         shelf.check_room(self.plan.size, before)
         self._folder.mkdir(exist_ok=True)
         if not (self._folder / MANIFEST).exists():
             replace_file(self._folder / MANIFEST, self.manifest.packed)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        complete = False
-        try:
-            journal = load_journal(self._folder, root, self.manifest.block_count)
+        with ExitStack() as stack:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            stack.callback(os.close, fd)
+            stack.callback(os.ftruncate, fd, 0)
+            journal = JournalFile(self._folder, root, self.manifest.block_count)
+            stack.callback(journal.close)
+            found = journal.found
             if os.fstat(fd).st_size != self.plan.size:
-                journal = None
+                found = None
                 os.ftruncate(fd, 0)
             os.posix_fallocate(fd, 0, self.plan.size)
             write_all(fd, self.plan.header, 0)
             sync_directory(self._folder)
             sync_directory(self._folder.parent)
-            complete = True
-            return fd, journal
-        finally:
-            if not complete:
-                os.ftruncate(fd, 0)
-                os.close(fd)
+            stack.pop_all()
+        return fd, journal, found
 
     def _sync_behind(self) -> None:
-        """Until the end: sync, store the journal, say so."""
+        """Until the end: sync, store the journal, say so. Whoever waits is told when this ends in any other way."""
+        ended = False
+        try:
+            self._sync_until_end()
+            ended = True
+        finally:
+            if not ended:
+                with self._changed:
+                    hint = "This is a defect; the transfer goes on in another life."
+                    self._failed = FatalError(f"transfer {self.manifest.root.hex()[:12]}: syncing ended", hint=hint)
+                    self._changed.notify_all()
+
+    def _sync_until_end(self) -> None:
         while True:
             with self._changed:
                 while not (self.state.sync_due or self._ending):
@@ -169,7 +185,7 @@ class Landing:
         try:
             with disk_errors(self._folder):
                 os.fdatasync(self._fd)
-                store_journal(self._folder, begun.synced().journal)
+                self._journal.store(begun.synced().journal)
         except MergenodeError as error:
             failed = error
         with self._changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mergenode.adapters.checkpoints.regular_file import pread_into
@@ -80,18 +80,19 @@ def copy_repeats(landing: Landing) -> int:
     return copied
 
 
-def choose_base(manifest: Manifest, shelf: Shelf) -> Root | None:
-    """The model on the shelf with most bytes in equal tensors, of those with the same schema; ties go to the base of
-    ``manifest``."""
-    best: tuple[int, bool, Root] | None = None
-    entries = {entry.spec.name: entry for entry in manifest.tensors}
+def choose_base(manifest: Manifest, shelf: Shelf, prefer: Sequence[Root] = ()) -> Root | None:
+    """The model on the shelf to tell a sender of: of those with the same schema the one with most bytes in equal
+    tensors. Ties, which are the rule where every tensor was trained, go to the first of ``prefer``, then to the base
+    of ``manifest``."""
+    ranks = {root: -number for number, root in enumerate((*prefer, *filter(None, (manifest.base_root,))))}
+    entries = {entry.spec.name: entry.ids for entry in manifest.tensors}
+    best: tuple[int, int, Root] | None = None
     for root, held in shelf.manifests().items():
         if root == manifest.root or held.schema_hash != manifest.schema_hash:
             continue
-        equal = sum(entry.spec.nbytes for entry in held.tensors if entries[entry.spec.name].ids == entry.ids)
-        best = (
-            max(best, (equal, root == manifest.base_root, root)) if best else (equal, root == manifest.base_root, root)
-        )
+        equal = sum(entry.spec.nbytes for entry in held.tensors if entries[entry.spec.name] == entry.ids)
+        candidate = (equal, ranks.get(root, -len(ranks)), root)
+        best = candidate if best is None else max(best, candidate)
     return best[2] if best else None
 
 

@@ -18,15 +18,20 @@ from mergenode.wire.blocks import Root
 _POLL_SECONDS = 5.0
 """How often the heads are looked at when nobody says that they changed."""
 
+_LONGEST_PAUSE = 15.0
+"""Seconds until a model that could not be fetched is tried again: nodes come back, disks are cleared."""
+
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A model that should be here. ``node_id``: who named it; ``sources``: who may hold it, best first, now."""
+    """A model that should be here. ``node_id``: who named it; ``sources``: who may hold it, best first, now;
+    ``prefer``: models that are probably close to it, as in ``Order``."""
 
     root: Root
     node_id: UUID
     schema: bytes | None
     sources: Callable[[], Sequence[Source]]
+    prefer: Sequence[Root] = ()
 
 
 class Replication:
@@ -118,7 +123,9 @@ class Replication:
 
     def _fetch(self, want: Want) -> None:
         root = want.root
-        order = Order(root, want.sources, want.schema, lambda: root in self._wanted, lambda: self._noted(root))
+        order = Order(
+            root, want.sources, want.schema, lambda: root in self._wanted, lambda: self._noted(root), want.prefer
+        )
         whole = failed = False
         try:
             whole = self._fetcher.fetch(order)
@@ -134,7 +141,7 @@ class Replication:
             failures = self._failures.pop(root, 0) + 1
             if failed and not self._ending:
                 self._failures[root] = failures
-                self._again_after(root, self._patience.pause(failures))
+                self._again_after(root, min(_LONGEST_PAUSE, self._patience.pause(failures)))
         if whole:
             self._arrived(root)
         self.poke()

@@ -28,6 +28,10 @@ class TransferObserver(Protocol):
         """One block travelled, ``in`` or ``out``: payload bytes, and what they stand for."""
         ...
 
+    def wasted(self, peer: str, nbytes: int) -> None:
+        """Bytes of blocks that did not become whole, or wrong ones."""
+        ...
+
     def progress(self, progress: TransferProgress) -> None: ...
 
     def active(self, direction: str, change: int) -> None:
@@ -83,6 +87,9 @@ class Unobserved:
     """Nobody listens."""
 
     def moved(self, direction: str, peer: str, encoding: Encoding, wire_bytes: int, block_bytes: int) -> None:
+        pass
+
+    def wasted(self, peer: str, nbytes: int) -> None:
         pass
 
     def progress(self, progress: TransferProgress) -> None:

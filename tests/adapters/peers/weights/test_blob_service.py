@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from mergenode.wire.encoding import Encoding, decode_block
 from mergenode.wire.manifest import Manifest
 from mergenode.wire.manifest_reading import parse_manifest
 from mergenode.wire.v1 import blobs_pb2, objects_pb2
-from tests.support.peer_servers import ThreadedServer, insecure_channel
+from tests.support.peer_servers import ThreadedServer, insecure_channel, serving
+from tests.support.relay import Faults, Relay
 from tests.support.stored_models import MIB, noisy_model, store, tensors_of
 from tests.support.transfer_notes import TransferNotes
 
@@ -189,7 +191,52 @@ def test_who_asks_for_a_root_again_has_given_up_the_call_before(served: Served) 
     first = served.fetch("node-0")
     next(first)
     assert len(blocks_of(served.fetch("node-0"), served.manifest)) == 4
-    assert served.service.active <= 1
+    with pytest.raises(grpc.RpcError) as caught:
+        list(first)
+    assert caught.value.code() is grpc.StatusCode.ABORTED  # type: ignore[attr-defined]  # it is a call too
+
+
+def test_two_hundred_readers_that_stall_keep_nobody_from_answers(served: Served) -> None:
+    calls = [served.fetch(f"node-{number}") for number in range(200)]
+    codes = []
+    for call in calls:
+        try:
+            next(call)
+        except grpc.RpcError as error:
+            codes.append(error.code())  # type: ignore[attr-defined]  # it is a call too
+        assert list(served.parts())
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 196
+    for call in calls:
+        call.cancel()
+
+
+def test_a_reader_that_takes_nothing_loses_its_place(tmp_path: Path) -> None:
+    notes = TransferNotes()
+    shelf = Shelf(tmp_path / "shelf", time.monotonic)
+    manifest = shelf.put([noisy_model(tmp_path / "m.safetensors", (24 * MIB,))])
+    ended, active = threading.Event(), notes.active
+
+    def note(direction: str, change: int) -> None:
+        active(direction, change)
+        if change < 0:
+            ended.set()
+
+    notes.active = note  # type: ignore[method-assign]  # a tap
+    service = BlobService(shelf, notes, ServingLimits(stalled_seconds=0.2))
+    with serving(service) as server, Relay(("127.0.0.1", server.port), Faults(rate=1e6)) as relay:
+        channel = insecure_channel(relay.address)
+        call = channel.unary_stream("/mergenode.v1.Blobs/Fetch", None, None)
+        running = call(blobs_pb2.FetchRequest(root=manifest.root).SerializeToString(), timeout=60)
+        next(running)
+        relay.freeze()
+        assert ended.wait(30) and service.active == 0 and relay.counts["frozen"] == 1
+        relay.set(Faults())
+        relay.thaw()
+        with pytest.raises(grpc.RpcError) as caught:
+            list(running)
+        assert "nothing was taken" in str(caught.value)
+        channel.close()
+    service.close()
 
 
 def test_a_caller_who_goes_away_frees_its_place(served: Served) -> None:

@@ -28,6 +28,8 @@ ENVIRONMENT = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0", "OMP_NUM_THREADS":
 BLOCK = MIB
 """Tensors of 1 MiB, as the matrices of small models are; a cut costs one of them."""
 KILLS = 5
+UNDER_WAY = 4 * MIB
+"""What may be lost in buffers of both systems when a connection breaks, before the receiver sees it."""
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +53,7 @@ class ServingProcess:
         assert self.process.stdout is not None
         port = int(self.process.stdout.readline())
         if self.relay is None:
-            self.relay = Relay(("127.0.0.1", port), Faults(rate=150e6))
+            self.relay = Relay(("127.0.0.1", port), Faults(rate=100e6))
         self.relay.redirect(("127.0.0.1", port))
 
     def kill(self) -> None:
@@ -122,7 +124,8 @@ def test_a_server_killed_five_times_costs_less_than_a_twentieth(offered: Offered
     offered.assert_same(shelf.whole(offered.manifest.root))
     assert offered.server.kills == KILLS
     assert notes.counts["in_bytes"] == total, "a verified block is never fetched twice"
-    assert offered.relay.counts["down"] <= 1.05 * total
+    assert notes.counts["wasted"] <= 0.05 * total
+    assert offered.relay.counts["down"] <= 1.05 * total + KILLS * UNDER_WAY
 
 
 def test_a_receiver_killed_five_times_goes_on_from_its_journal(offered: Offered, tmp_path: Path) -> None:
