@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from mergenode.adapters.peers.refusals import DETAILS, refusal_metadata, refusal_of
+from mergenode.adapters.peers.port.refusals import DETAILS, refusal_metadata, refusal_of
 from mergenode.wire.v1 import objects_pb2
 
 

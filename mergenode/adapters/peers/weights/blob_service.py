@@ -13,12 +13,12 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import grpc.aio
 
-from mergenode.adapters.peers.block_serving import BlockServer, EncodedBlocks
-from mergenode.adapters.peers.call_watch import CallWatch
-from mergenode.adapters.peers.refusals import Code, refusal_metadata
-from mergenode.adapters.peers.shelf import Shelf
-from mergenode.adapters.peers.shelf_reader import ShelfReader
-from mergenode.adapters.peers.transfer_observer import TransferObserver, Unobserved
+from mergenode.adapters.peers.weights.block_serving import BlockServer, EncodedBlocks
+from mergenode.adapters.peers.weights.call_watch import CallWatch
+from mergenode.adapters.peers.port.refusals import Code, refusal_metadata
+from mergenode.adapters.peers.weights.shelf import Shelf
+from mergenode.adapters.peers.weights.shelf_reader import ShelfReader
+from mergenode.adapters.peers.weights.transfer_observer import TransferObserver, Unobserved
 from mergenode.errors import MergenodeError, RejectedError
 from mergenode.wire.blocks import ID_BYTES, Root
 from mergenode.wire.chunks import CHUNK_BYTES

@@ -15,10 +15,10 @@ from typing import Self
 
 from mergenode.adapters.checkpoints.regular_file import pread_into
 from mergenode.adapters.durable import disk_errors, replace_file, sync_directory, write_all
-from mergenode.adapters.peers.journal_file import JournalFile
-from mergenode.adapters.peers.one_file import plan_file
-from mergenode.adapters.peers.shelf import Shelf
-from mergenode.adapters.peers.shelf_files import MANIFEST, WHOLE
+from mergenode.adapters.peers.weights.journal_file import JournalFile
+from mergenode.adapters.peers.weights.one_file import plan_file
+from mergenode.adapters.peers.weights.shelf import Shelf
+from mergenode.adapters.peers.weights.shelf_files import MANIFEST, WHOLE
 from mergenode.errors import FatalError, MergenodeError
 from mergenode.wire.blocks import BLOCK_BYTES, BlockId, block_id
 from mergenode.wire.journal import Journal, indexes_in

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mergenode.adapters.peers.blob_service import BlobService
-from mergenode.adapters.peers.fetching import Fetcher, FetchSettings, Order
-from mergenode.adapters.peers.shelf import Shelf, ShelfLimits
-from mergenode.adapters.peers.sources import Patience, Source
+from mergenode.adapters.peers.weights.blob_service import BlobService
+from mergenode.adapters.peers.weights.fetching import Fetcher, FetchSettings, Order
+from mergenode.adapters.peers.weights.shelf import Shelf, ShelfLimits
+from mergenode.adapters.peers.weights.sources import Patience, Source
 from mergenode.errors import FatalError
 from mergenode.wire.blocks import BLOCK_BYTES, Root, block_id
 from tests.support.dead_after import dead_after

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from mergenode.adapters.peers.idle_watch import IdleWatch
-from mergenode.adapters.peers.sources import Patience
+from mergenode.adapters.peers.weights.idle_watch import IdleWatch
+from mergenode.adapters.peers.weights.sources import Patience
 from mergenode.wire.blocks import BLOCK_BYTES
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mergenode.adapters.peers.journal_file import JOURNAL, JournalFile, load_journal
+from mergenode.adapters.peers.weights.journal_file import JOURNAL, JournalFile, load_journal
 from mergenode.wire.blocks import Root
 from mergenode.wire.journal import Journal
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mergenode.adapters.peers.sources import LONGEST_RETRY_AFTER, Patience, Source, SourceBook
+from mergenode.adapters.peers.weights.sources import LONGEST_RETRY_AFTER, Patience, Source, SourceBook
 from mergenode.wire.blocks import Root
 from tests.support.clock import FakeClock
 
