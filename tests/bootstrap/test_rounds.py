@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -294,3 +296,55 @@ def test_a_node_runs_until_its_rounds_are_done_or_it_is_asked_to_stop(world: Pat
         node.once = False
         node.lifecycle.request_stop()
         assert node.run().complete
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_killed_before_any_step_on_the_disk_the_same_models_come_out(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real files, no plug-in; the other node lives on."""
+    names, wanted, count = ("replace", "rename", "link", "fsync", "unlink"), b"", 0
+    real = {name: getattr(os, name) for name in names}
+    while True:
+        count += 7
+        folder = world / f"try {count}"
+        for place in ("base", "0/start", "1/start"):
+            shutil.copytree(world / place, folder / place)
+        left = [count]
+
+        def step(name: str, left: list[int] = left) -> Callable[..., object]:
+            def called(*arguments: object, **options: object) -> object:
+                left[0] -= 1
+                if left[0] == 0:
+                    raise Killed
+                return real[name](*arguments, **options)
+
+            return called
+
+        wires, killed = ring_of(folder, 2), False
+        with ExitStack() as stack:
+            other = opened(stack, folder, wires, 1, plugin=False, rounds=2)
+            for incarnation in (1, 2):
+                with ExitStack() as mine:
+                    try:
+                        node = opened(mine, folder, wires, 0, plugin=False, rounds=2, incarnation=incarnation)
+                        for _ in range(100):
+                            with monkeypatch.context() as patch:
+                                for name in names if incarnation == 1 else ():
+                                    patch.setattr(os, name, step(name))
+                                node.step()
+                            other.step()
+                    except Killed:
+                        killed = True
+                        continue
+                break
+        first, latest = (folder / f"0/published/{name}/model.safetensors" for name in ("v000001", "latest"))
+        got = first.read_bytes() + latest.read_bytes()
+        wanted = wanted or got
+        assert got == wanted and verify(settings_of(folder, 0, plugin=False), FanOut([])).problems == []
+        if not killed:
+            break
+    assert count > 40
