@@ -21,9 +21,12 @@ from mergenode.bootstrap.parts import open_state
 from mergenode.bootstrap.rounds import open_rounds
 from mergenode.bootstrap.verification import verify
 from mergenode.cli.history import history
+from mergenode.cli.show import show
 from mergenode.daemon.lifecycle import Lifecycle
+from mergenode.daemon.restate import leaving_members
 from mergenode.daemon.rounds import Rounds
-from mergenode.errors import UsageError
+from mergenode.errors import RejectedError, UsageError
+from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Mixed
 from mergenode.mixers.activation_matching import match_activations
 from mergenode.mixers.graph import derive
@@ -190,13 +193,22 @@ def test_a_restarted_node_goes_on_and_everything_verifies(world: Path) -> None:
     assert len(list((world / "0/state/rounds").iterdir())) == 2, (
         "the state, and the model that the next round starts with"
     )
+    shown = CliRunner().invoke(show, ["latest", "-c", str(written(world))], env={"COLUMNS": "200"})
+    assert "3, epoch 3" in shown.output and "this one" in shown.output and "50.0%" in shown.output
+    back = Change("rollback", rollback_to=3)
+    with (
+        open_state(settings_of(world, 0)) as ledger,
+        pytest.raises(RejectedError, match="no contributions were merged"),
+    ):
+        leaving_members(ledger, back)
     told = CliRunner().invoke(history, ["-c", str(written(world))], env={"COLUMNS": "300"})
     assert told.exit_code == 0 and "mixed" in told.output and "epoch 3, own 50.0%" in " ".join(told.output.split())
 
 
 def written(world: Path) -> Path:
     place = world / "node.yaml"
-    place.write_text(f"node: {{state: {world}/0/state}}\nbase: {world}/base\nregistries: []\n")
+    lines = [f"node: {{state: {world}/0/state}}", f"base: {world}/base", "registries: []"]
+    place.write_text("\n".join([*lines, f"publish: {{path: {world}/0/published}}"]))
     return place
 
 
