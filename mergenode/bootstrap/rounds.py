@@ -17,7 +17,7 @@ from mergenode.daemon.recover import initialise
 from mergenode.daemon.round import FIRST, begin
 from mergenode.daemon.round_commit import after_restart
 from mergenode.daemon.rounds import Rounds
-from mergenode.errors import RejectedError, UsageError
+from mergenode.errors import RejectedError, TransientError, TransientReason, UsageError
 from mergenode.mixers.rounds import RoundRules
 from mergenode.mixers.topology import Topology, custom, exponential, full, ring, torus
 from mergenode.ports.clock import Clock
@@ -81,10 +81,14 @@ def open_rounds(
             start = mixer.start or settings.base
             try:
                 models.unite(start, store.staging(FIRST))
-            except RejectedError as error:
+            except (RejectedError, TransientError) as error:
+                if isinstance(error, TransientError) and error.reason is not TransientReason.VANISHED:
+                    raise
                 raise UsageError(f"mixer.start {start}: {error.message}", hint=error.hint) from error
 
         state = begin(circle, first)
+        if trainer is not None and mixer.matching != "none":
+            trainer.align(store.path(state.start), {}, {}, mixer.matching)  # a model without symmetry is refused now
         exchange.listen(lifecycle.poke)
         jitter = random.Random().random  # noqa: S311 - spreads retries, hides nothing
         yield Rounds(circle=circle, state=state, lifecycle=lifecycle, jitter=jitter, once=once)

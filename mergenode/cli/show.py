@@ -169,6 +169,9 @@ def _print_version(document: Mapping[str, Any]) -> None:
     out.print(f"v{document['version']:06d}", style="bold")
     fields = [("path", document["path"]), ("digest", document["digest"])]
     fields += [(name, str(manifest.get(key))) for name, key in _MANIFEST_SHOWN.items()]
+    if "round" in manifest:
+        _print_round(fields, manifest)
+        return
     fields += scale_fields(manifest.get("scale"))
     out.print(field_table(fields))
     rows = table("generation", "name", "kind", "norm", "cosine", "kept", right=("generation", "norm", "cosine", "kept"))
@@ -179,3 +182,23 @@ def _print_version(document: Mapping[str, Any]) -> None:
         )  # fmt: skip
     out.print(f"\nThe newest {len(contributions)} contributions", style="bold")
     out.print(rows)
+
+
+def _print_round(fields: list[tuple[str, str]], manifest: Mapping[str, Any]) -> None:
+    """A version that was trained and mixed: the round, and whose models went in."""
+    out, about = console(), manifest["round"]
+    kept = [(name, text) for name, text in fields if name in ("path", "digest", "base")]
+    kept += [("content", manifest["content"]), ("round", f"{about['number']}, epoch {about['epoch']}")]
+    kept += [(f"scores, {when}", number_fields(scores)) for when, scores in sorted(about["scores"].items())]
+    kept += [("training", number_fields(about["metrics"]))] if about["metrics"] else []
+    out.print(field_table(kept))
+    rows = table("node", "epoch", "share", "model", right=("epoch", "share"))
+    rows.add_row("this one", str(about["epoch"]), percent_text(about["own_weight"]), about["root"][:16])
+    for entry in manifest["parents"]:
+        rows.add_row(entry["node"][:8], str(entry["epoch"]), percent_text(entry["weight"]), entry["root"][:16])
+    out.print(rows)
+
+
+def number_fields(numbers: Mapping[str, float]) -> str:
+    """Numbers by name on one line."""
+    return ", ".join(f"{visible(name)} {number_text(value)}" for name, value in sorted(numbers.items()))

@@ -98,13 +98,15 @@ def leaving_members(ledger: LedgerReader, change: Change) -> list[Member]:
 def _members_of_version(ledger: LedgerReader, version: int) -> frozenset[int]:
     """The facts by which the contributions of a version entered, as sequence numbers."""
     published = [fact for _, fact in ledger.facts(kinds=["published"]) if isinstance(fact, Published)]
-    generation = next((fact.generation for fact in published if fact.version == version), None)
-    if generation is None:
+    found = next((fact for fact in published if fact.version == version), None)
+    if found is None or found.round is not None:
+        what = "there is no version" if found is None else "no contributions were merged into version"
         raise RejectedError(
             RejectReason.GONE,
-            f"there is no version {version}",
+            f"{what} {version}",
             hint="`mergenode history --kind published` lists the versions.",
         )
+    generation = found.generation
     return frozenset(moments(ledger.history(), {generation})[generation].members)
 
 

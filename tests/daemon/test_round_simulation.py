@@ -69,11 +69,14 @@ def run(seed: int) -> Counter[str]:
     return schedule.faults
 
 
-@pytest.mark.parametrize("block", range(4))
+BLOCKS = [0, 1, *(pytest.param(block, marks=pytest.mark.slow) for block in range(2, 8))]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 def test_every_schedule_ends_in_a_bounded_distance_and_nobody_waits_for_ever(block: int) -> None:
-    faults = sum((run(1000 * block + seed) for seed in range(40)), Counter[str]())
+    faults = sum((run(1000 * block + seed) for seed in range(25)), Counter[str]())
     for kind in ("crash", "restart", "partition", "heal", "diverge", "lost", "straggle"):
-        assert faults[kind] >= 20, f"{kind}: {faults[kind]} in 40 schedules"
+        assert faults[kind] >= 10, f"{kind}: {faults[kind]} in 25 schedules"
 
 
 @pytest.mark.parametrize("robust", ["none", "trimmed_mean", "median", "centred_clip"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
+from torch import Tensor
+
 from mergenode.adapters.tasks.failure import Failure
 
 _MOST_SCORES = 1000
@@ -20,7 +22,7 @@ def numbers(returned: object, what: str) -> dict[str, float]:
         if not isinstance(name, str) or not 0 < len(name) <= _NAME_CHARACTERS:
             raise Failure("invalid", f"{what} named a number {_shown(name)}", "Names are texts.")
         try:
-            scores[name] = float(value)
+            scores[name] = float(value.detach() if isinstance(value, Tensor) else value)
         except (TypeError, ValueError, RuntimeError) as error:
             said = f"{what} returned {_shown(value)} for {name!r}"
             raise Failure("invalid", said, "It has to be a number.") from error

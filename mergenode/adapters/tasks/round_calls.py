@@ -79,6 +79,8 @@ def _matched(
     symmetry: Symmetry, ours: State, others: Mapping[str, State], batches: Sequence[tuple[Tensor, ...]], matching: str
 ) -> tuple[dict[str, Permutations], dict[str, str]]:
     """Permutations by name, and why there are none. Each is matched to ours alone, whoever else takes part."""
+    if not others:
+        return {}, {}
     try:
         return dict(zip(others, _match(symmetry, ours, list(others.values()), batches, matching), strict=True)), {}
     except ValueError as error:  # activations that are not finite: whose they are shows alone
