@@ -63,6 +63,11 @@ class NodeProcess:
         Raises:
             FatalError: it ended, or did not get ready in time; the message holds the end of its log.
         """
+        self.await_ready(self.launch())
+
+    def launch(self) -> int:
+        """Start the process without waiting for it; where its part of the log begins, for ``await_ready``."""
+        offset = self.log_size()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program with arguments of our own
@@ -71,8 +76,16 @@ class NodeProcess:
             )  # fmt: skip
         finally:
             os.close(log)
-        offset = self.log.stat().st_size
-        self.wait("get ready", lambda: "http://" in self.log_since(offset) or None)
+        return offset
+
+    def await_ready(self, offset: int, patience: float = PATIENCE_SECONDS) -> None:
+        """Wait until the process that was launched serves. Raises FatalError as ``start``."""
+        self.wait("get ready", lambda: "http://" in self.log_since(offset) or None, patience)
+
+    @property
+    def launched(self) -> bool:
+        """Whether it was started once; it may have ended since."""
+        return self._process is not None
 
     @property
     def process(self) -> subprocess.Popen[bytes]:

@@ -44,7 +44,10 @@ def build(width: int, seed: int) -> nn.Module:
             *block(width, 2 * width), *block(2 * width, 4 * width),
             nn.Flatten(), nn.Linear(4 * width * 9, CLASSES),
         )  # fmt: skip
-    return network.to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # twice as fast on a CPU as channels first
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def train(network: nn.Module, shard: Images, recipe: Recipe, round: int, seed: int) -> float:
@@ -58,7 +61,7 @@ def train(network: nn.Module, shard: Images, recipe: Recipe, round: int, seed: i
     losses: list[float] = []
     for _ in range(recipe.passes if round else recipe.first_passes):
         losses = []
-        for chosen in torch.randperm(len(shard.labels), generator=generator).split(recipe.batch):
+        for chosen in _batches(torch.randperm(len(shard.labels), generator=generator), recipe.batch):
             loss = functional.cross_entropy(network(shard.images[chosen]), shard.labels[chosen])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -70,7 +73,7 @@ def train(network: nn.Module, shard: Images, recipe: Recipe, round: int, seed: i
 
 def calibration(shard: Images, recipe: Recipe) -> Sequence[Tensor]:
     """Batches of the node's own images, without labels."""
-    return shard.images[: recipe.calibration].split(recipe.calibration_batch)
+    return _batches(shard.images[: recipe.calibration], recipe.calibration_batch)
 
 
 def accuracy(network: nn.Module, images: Images) -> float:
@@ -78,3 +81,7 @@ def accuracy(network: nn.Module, images: Images) -> float:
     network.eval()
     with torch.inference_mode():
         return float((network(images.images).argmax(dim=1) == images.labels).double().mean())
+
+
+def _batches(tensor: Tensor, size: int) -> list[Tensor]:
+    return [tensor[start : start + size] for start in range(0, len(tensor), size)]
