@@ -14,8 +14,9 @@ WIDTH = 120
 
 @click.command(epilog="\b\nExamples:\n  mergenode demo --output ./demo-output\n  mergenode demo --peers")
 @click.option(
-    "--output", default=None, show_default="demo-output, demo-peers-output", type=click.Path(path_type=Path),
-    help="Directory for everything the demo leaves; an earlier demo in it is replaced.",
+    "--output", default=None, type=click.Path(path_type=Path),
+    help="Directory for everything the demo leaves; an earlier demo in it is replaced. If left out: demo-output, or "
+    "demo-peers-output with --peers.",
 )  # fmt: skip
 @click.option("--keep", is_flag=True, help="Keep the node running at the end, until Ctrl-C; not with --peers.")
 @click.option("--peers", is_flag=True, help="The other story: nodes that train, exchange models and mix them.")

@@ -71,7 +71,7 @@ class NodeProcess:
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program with arguments of our own
-                [sys.executable, "-m", "mergenode", "run", "-c", str(self.config)],
+                self.command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         finally:
@@ -81,6 +81,11 @@ class NodeProcess:
     def await_ready(self, offset: int, patience: float = PATIENCE_SECONDS) -> None:
         """Wait until the process that was launched serves. Raises FatalError as ``start``."""
         self.wait("get ready", lambda: "http://" in self.log_since(offset) or None, patience)
+
+    @property
+    def command(self) -> list[str]:
+        """What is started."""
+        return [sys.executable, "-m", "mergenode", "run", "-c", str(self.config)]
 
     @property
     def launched(self) -> bool:
@@ -100,6 +105,10 @@ class NodeProcess:
     def terminate(self) -> int:
         """SIGTERM, and the exit code it ends with."""
         self.process.terminate()
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        """Wait for the end of a process that was told to end. Raises FatalError: patience ended first."""
         try:
             return self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired as error:

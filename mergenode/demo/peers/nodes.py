@@ -114,7 +114,7 @@ class Fleet:
         """SIGTERM to all; their exit codes."""
         for member in self.members:
             member.process.process.terminate()
-        return [member.process.terminate() for member in self.members]
+        return [member.process.exit_code() for member in self.members]
 
     def part(self, *groups: Iterable[str]) -> int:
         """From now on nodes of different groups cannot reach each other; returns how many connections were cut."""
@@ -139,12 +139,12 @@ class Fleet:
         self._stack.callback(relay.close)
         return Member(name, process, port, relay)
 
-    def _may(self, caller: int | None, callee: str) -> bool:
+    def reaches(self, caller: str | None, callee: str) -> bool:
         """Whether no partition lies between them. While there is one, callers that nobody knows stay outside."""
-        if not self._parted:
-            return True
-        name = None if caller is None else self.names_by_pid().get(caller)
-        return any(name in group and callee in group for group in self._parted)
+        return not self._parted or any(caller in group and callee in group for group in self._parted)
+
+    def _may(self, caller: int | None, callee: str) -> bool:
+        return self.reaches(None if caller is None else self.names_by_pid().get(caller), callee)
 
 
 def free_port() -> int:

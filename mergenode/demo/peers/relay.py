@@ -126,8 +126,8 @@ def _inode(port: int, remote: int) -> str | None:
 
 
 def _has(pid: int, name: str) -> bool:
-    with suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
             with suppress(OSError):  # closed meanwhile
                 if os.readlink(entry.path) == name:
                     return True
