@@ -141,8 +141,10 @@ class NodeProcess:
 
         return self.wait(f"publish generation {generation}", lambda: self.ask(published))
 
-    def wait(self, what: str, probe: Callable[[], Found | None], patience: float = PATIENCE_SECONDS) -> Found:
-        """Ask until there is an answer.
+    def wait(
+        self, what: str, probe: Callable[[], Found | None], patience: float = PATIENCE_SECONDS, pause: float = 0.02
+    ) -> Found:
+        """Ask until there is an answer, every ``pause`` seconds.
 
         Raises:
             FatalError: the process ended, or the patience did.
@@ -153,7 +155,7 @@ class NodeProcess:
                 raise self._failed(f"ended with exit code {self.process.returncode} instead of going on to {what}")
             if time.monotonic() > deadline:
                 raise self._failed(f"did not {what} within {patience:.0f} s")
-            time.sleep(0.02)  # another process works: files are the only sign it gives
+            time.sleep(pause)  # another process works: files are the only sign it gives
         return found
 
     def freeze_fold(self, name: str) -> Interruption | None:

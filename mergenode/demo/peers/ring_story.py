@@ -10,7 +10,6 @@ from mergenode.demo.peers.nodes import Fleet, Member
 from mergenode.demo.peers.results import Event, PeersResults
 from mergenode.demo.peers.watching import Mixing, mixings
 from mergenode.demo.report import Report
-from mergenode.errors import FatalError
 
 CELL = 9
 POLL_SECONDS = 0.25
@@ -92,26 +91,20 @@ class RingStory:
         """Wait until all of these nodes have committed this epoch or a later one, telling every epoch on the way."""
         watched = [member for member in self.fleet.members if member.name in names]
         for due in range(self._told + 1, epoch + 1):
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while not all(self._reached(member, due) for member in watched):
-                if time.monotonic() > deadline:
-                    raise FatalError(
-                        f"the nodes did not all get through epoch {due} within {PATIENCE_SECONDS:.0f} s",
-                        hint=f"read the logs: {watched[0].process.directory.parent}/*/node.log",
-                    )
-                time.sleep(POLL_SECONDS)  # other processes work: their ledgers are the only sign they give
+            for member in watched:
+                self._await(member, due)
             self._told = due
             self._row(due)
 
-    def _reached(self, member: Member, epoch: int) -> bool:
-        process = member.process.process
-        if process.poll() is not None:
-            raise FatalError(
-                f"{member.name} ended by itself, with exit code {process.returncode}",
-                hint=f"the end of its log says why: {member.process.log}",
-            )
-        self._found[member.name] = list(self._read(member))
-        return bool(self._found[member.name]) and self._found[member.name][-1].epoch >= epoch
+    def _await(self, member: Member, epoch: int) -> None:
+        """Raises FatalError: it ended, or took longer than patience lasts; with the end of its log."""
+
+        def reached() -> bool | None:
+            self._found[member.name] = list(self._read(member))
+            newest = self._found[member.name][-1:]
+            return True if newest and newest[0].epoch >= epoch else None
+
+        member.process.wait(f"get through epoch {epoch}", reached, PATIENCE_SECONDS, POLL_SECONDS)
 
     def _header(self) -> None:
         cells = "".join(f"{member.name:>{CELL}}" for member in self.fleet.members)
