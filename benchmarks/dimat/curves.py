@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.dimat.plan import ROWS
 from benchmarks.dimat.summary import SPLIT_LABELS
 
-COLOURS = ("#8a8a8a", "#d55e00", "#e69f00", "#0072b2", "#009e73", "#56b4e9")
+COLOURS = ("#8a8a8a", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73")
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:

@@ -32,8 +32,8 @@ ROWS = (
     Row("plain", "plain averaging", PLAIN, final="plain"),
     Row("weights", "weight matching", WEIGHTS),
     Row("activations", "activation matching", ACTIVATIONS, final="matched"),
-    Row("same", "plain averaging, same start", PLAIN, same_start=True, final="plain"),
     Row("shared", "activation matching, shared images", ACTIVATIONS, shared=True),
+    Row("same", "plain averaging, same start", PLAIN, same_start=True, final="plain"),
 )
 NEEDS_SKEW = {"shared"}
 """Rows that say nothing new where all nodes have alike data."""
@@ -60,8 +60,8 @@ def cells(
     rounds: int, seeds: tuple[int, ...], recipe: Recipe, splits: tuple[str, ...] = tuple(SPLITS)
 ) -> Iterator[Cell]:
     """All runs; those that share a first training follow each other."""
-    for split in splits:
-        for seed in seeds:
+    for seed in seeds:
+        for split in splits:
             for row in ROWS:
                 if split != "iid" or row.name not in NEEDS_SKEW:
                     yield Cell(split, row, seed, rounds, recipe)
