@@ -48,7 +48,7 @@ registries:
     settle_seconds: 1.0          # a real share needs the default of 30
     settle_polls: 2
     poll_seconds: 0.5
-method: {{name: task_arithmetic}}
+method: {{name: average}}
 publish: {{path: ./published, keep: 20}}
 http: {{listen: "127.0.0.1:0"}}
 peers:

@@ -14,7 +14,7 @@ from mergenode.demo.peers.fashion import Fashion, load_fashion
 from mergenode.demo.peers.network import Recipe, build
 from mergenode.demo.peers.nodes import RING, UNION, Fleet, ring_edges
 from mergenode.demo.peers.picture import draw
-from mergenode.demo.peers.plugin import MODULE
+from mergenode.demo.peers.plugin import MODULE, SCORED
 from mergenode.demo.peers.results import PeersResults
 from mergenode.demo.peers.ring import ACTIVATIONS, LOCAL, METHODS, PLAIN, WEIGHTS, Circle
 from mergenode.demo.peers.ring_story import RingStory
@@ -24,7 +24,7 @@ from mergenode.demo.report import Report
 from mergenode.maths.threads import one_thread
 
 NODES, SEED, SPLIT = 5, 0, "iid"
-REFERENCE_ROUNDS = 8
+REFERENCE_ROUNDS = 6
 LABELS = {
     LOCAL: "local only",
     PLAIN: "plain averaging",
@@ -44,7 +44,9 @@ def play_peers(output: Path, console: Console) -> PeersResults:
     require_matplotlib()
     started = time.monotonic()
     directory = fresh_output(output)
-    report, results, fashion = Report(console), PeersResults(), load_fashion()
+    report, results = Report(console), PeersResults()
+    whole = load_fashion()
+    fashion = Fashion(whole.training, whole.test.first(SCORED))
     with one_thread():
         _references(fashion, report, results)
         _ring(directory / "ring", report, results)

@@ -11,6 +11,9 @@ from mergenode.demo.peers.fashion import Images, deal, load_fashion
 from mergenode.demo.peers.network import Recipe, accuracy, build, calibration, train
 from mergenode.maths.threads import one_thread
 
+SCORED = 1000
+"""Test images that a model is scored on: a second one for every score would be felt."""
+
 MODULE = """\
 # The task plug-in of this node: its own share of Fashion-MNIST. See docs/tasks.md.
 from mergenode.demo.peers.plugin import Classifier
@@ -33,7 +36,7 @@ class Classifier:
     def __init__(self) -> None:
         fashion = load_fashion()
         self.recipe = Recipe()
-        self.test = fashion.test
+        self.test = fashion.test.first(SCORED)
         places = deal(self.split, fashion.training.labels, self.nodes, self.deal_seed)
         self.shard = fashion.training.part(places[self.node])
 

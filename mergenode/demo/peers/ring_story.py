@@ -94,7 +94,7 @@ class RingStory:
             for member in watched:
                 self._await(member, due)
             self._told = due
-            self._row(due)
+            self._row(due, names)
 
     def _await(self, member: Member, epoch: int) -> None:
         """Raises FatalError: it ended, or took longer than patience lasts; with the end of its log."""
@@ -110,14 +110,17 @@ class RingStory:
         cells = "".join(f"{member.name:>{CELL}}" for member in self.fleet.members)
         self.report.say(f"{'accuracy in % after':<22}{cells}{'mean':>{CELL}}{'spread':>{CELL}}", "bold")
 
-    def _row(self, epoch: int) -> None:
+    def _row(self, epoch: int, names: Collection[str]) -> None:
+        """The model that each node has after this epoch: nodes that fell behind skip epochs to be with the others."""
         cells, scores, spreads = "", [], []
         for member in self.fleet.members:
-            found = next((each for each in self._found.get(member.name, ()) if each.epoch == epoch), None)
-            cells += f"{'-':>{CELL}}" if found is None else f"{100 * found.mixed:{CELL}.1f}"
-            if found is not None:
-                scores.append(found.mixed)
-                spreads += [] if found.spread is None else [found.spread]
+            until = [each for each in self._found.get(member.name, ()) if each.epoch <= epoch]
+            if member.name not in names or not until:
+                cells += f"{'-':>{CELL}}"
+                continue
+            cells += f"{100 * until[-1].mixed:{CELL}.1f}"
+            scores.append(until[-1].mixed)
+            spreads += [] if until[-1].spread is None else [until[-1].spread]
         mean = f"{100 * sum(scores) / len(scores):{CELL}.1f}" if scores else f"{'-':>{CELL}}"
         spread = f"{sum(spreads) / len(spreads):{CELL}.2f}" if spreads else f"{'-':>{CELL}}"
         self.report.say(f"{f'mix {epoch + 1}':<22}{cells}{mean}{spread}")
