@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST ?= -m pytest
 JOBS ?= 2
 
-.PHONY: demo test test-fast lint types contracts check coverage quality quality-full clean
+.PHONY: demo demo-peers test test-fast lint types contracts check coverage quality quality-full clean
 
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("mergenode needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -20,6 +20,9 @@ $(READY): pyproject.toml requirements/dev.txt
 
 demo: $(READY)  ## the whole story on real data, in under two minutes
 	$(BIN)/mergenode demo --output demo-output
+
+demo-peers: $(READY)  ## nodes that train and mix their models, killed and cut off on the way, in under five minutes
+	$(BIN)/mergenode demo --peers --output demo-peers-output
 
 test: $(READY)  ## all tests, JOBS of them at a time
 	$(BIN)/python $(PYTEST) -n $(JOBS) --dist worksteal
@@ -57,4 +60,4 @@ quality-full: $(VENV)/.quality  ## all methods, settings and orders; hours; goes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality report --work quality-output
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* demo-output quality-output *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* demo-output demo-peers-output quality-output *.egg-info

@@ -63,16 +63,34 @@ class NodeProcess:
         Raises:
             FatalError: it ended, or did not get ready in time; the message holds the end of its log.
         """
+        self.await_ready(self.launch())
+
+    def launch(self) -> int:
+        """Start the process without waiting for it; where its part of the log begins, for ``await_ready``."""
+        offset = self.log_size()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program with arguments of our own
-                [sys.executable, "-m", "mergenode", "run", "-c", str(self.config)],
+                self.command,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         finally:
             os.close(log)
-        offset = self.log.stat().st_size
-        self.wait("get ready", lambda: "http://" in self.log_since(offset) or None)
+        return offset
+
+    def await_ready(self, offset: int, patience: float = PATIENCE_SECONDS) -> None:
+        """Wait until the process that was launched serves. Raises FatalError as ``start``."""
+        self.wait("get ready", lambda: "http://" in self.log_since(offset) or None, patience)
+
+    @property
+    def command(self) -> list[str]:
+        """What is started."""
+        return [sys.executable, "-m", "mergenode", "run", "-c", str(self.config)]
+
+    @property
+    def launched(self) -> bool:
+        """Whether it was started once; it may have ended since."""
+        return self._process is not None
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -87,6 +105,10 @@ class NodeProcess:
     def terminate(self) -> int:
         """SIGTERM, and the exit code it ends with."""
         self.process.terminate()
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        """Wait for the end of a process that was told to end. Raises FatalError: patience ended first."""
         try:
             return self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -119,8 +141,10 @@ class NodeProcess:
 
         return self.wait(f"publish generation {generation}", lambda: self.ask(published))
 
-    def wait(self, what: str, probe: Callable[[], Found | None], patience: float = PATIENCE_SECONDS) -> Found:
-        """Ask until there is an answer.
+    def wait(
+        self, what: str, probe: Callable[[], Found | None], patience: float = PATIENCE_SECONDS, pause: float = 0.02
+    ) -> Found:
+        """Ask until there is an answer, every ``pause`` seconds.
 
         Raises:
             FatalError: the process ended, or the patience did.
@@ -131,7 +155,7 @@ class NodeProcess:
                 raise self._failed(f"ended with exit code {self.process.returncode} instead of going on to {what}")
             if time.monotonic() > deadline:
                 raise self._failed(f"did not {what} within {patience:.0f} s")
-            time.sleep(0.02)  # another process works: files are the only sign it gives
+            time.sleep(pause)  # another process works: files are the only sign it gives
         return found
 
     def freeze_fold(self, name: str) -> Interruption | None:

@@ -25,13 +25,13 @@ def fresh_output(directory: Path) -> Path:
             raise UsageError(
                 f"{directory}: is not empty and was not made by the demo", hint="give another --output, or empty it"
             )
-        state = directory / "state"
-        owner = read_lock(state) if state.is_dir() else None
-        if owner is not None and owner.held:
-            raise UsageError(
-                f"{directory}: an earlier demo's node still runs there (process {owner.pid})",
-                hint=f"end it with `kill {owner.pid}`, or give another --output",
-            )
+        for state in (directory / "state", *sorted(directory.glob("*/node-*/state"))):
+            owner = read_lock(state) if state.is_dir() else None
+            if owner is not None and owner.held:
+                raise UsageError(
+                    f"{directory}: an earlier demo's node still runs there (process {owner.pid})",
+                    hint=f"end it with `kill {owner.pid}`, or give another --output",
+                )
         for entry in directory.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -13,9 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import grpc.aio
 
+from mergenode.adapters.peers.port.refusals import Code, refusal_metadata
 from mergenode.adapters.peers.weights.block_serving import BlockServer, EncodedBlocks
 from mergenode.adapters.peers.weights.call_watch import CallWatch
-from mergenode.adapters.peers.port.refusals import Code, refusal_metadata
 from mergenode.adapters.peers.weights.shelf import Shelf
 from mergenode.adapters.peers.weights.shelf_reader import ShelfReader
 from mergenode.adapters.peers.weights.transfer_observer import TransferObserver, Unobserved
