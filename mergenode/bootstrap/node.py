@@ -65,7 +65,9 @@ def registries_of(settings: Settings, clock: Clock) -> dict[str, Registry]:
 
 
 def names_of(settings: Settings) -> list[str]:
-    """The registries of a node, by name: what its metrics know."""
+    """The registries that a node looks at, by name; a node of rounds looks at none."""
+    if settings.mixer.name == "dimat":
+        return []
     return [*(entry.name for entry in settings.registries), REQUESTS, PUSHES]
 
 
