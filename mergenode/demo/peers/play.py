@@ -17,7 +17,7 @@ from mergenode.demo.peers.picture import draw
 from mergenode.demo.peers.plugin import MODULE, SCORED
 from mergenode.demo.peers.results import PeersResults
 from mergenode.demo.peers.ring import ACTIVATIONS, LOCAL, METHODS, PLAIN, WEIGHTS, Circle
-from mergenode.demo.peers.ring_story import RingStory
+from mergenode.demo.peers.ring_story import RingStory, Script
 from mergenode.demo.peers.union_story import Teams, edges, play_union, write_checkpoint
 from mergenode.demo.picture import require_matplotlib
 from mergenode.demo.report import Report
@@ -49,8 +49,8 @@ def play_peers(output: Path, console: Console) -> PeersResults:
     fashion = Fashion(whole.training, whole.test.first(SCORED))
     with one_thread():
         _references(fashion, report, results)
-        _ring(directory / "ring", report, results)
-        _union(directory / "union", fashion, report, results)
+        play_ring(directory / "ring", report, results)
+        play_sum(directory / "union", fashion, report, results)
     results.seconds = time.monotonic() - started
     draw(results, LABELS, directory / "peers.png")
     results.write(directory / "results.json")
@@ -71,20 +71,24 @@ def _references(fashion: Fashion, report: Report, results: PeersResults) -> None
         report.say(f"{LABELS[method]:<22}" + "".join(f"{100 * mean:{CELL}.1f}" for mean in means))
 
 
-def _ring(directory: Path, report: Report, results: PeersResults) -> None:
+def play_ring(
+    directory: Path, report: Report, results: PeersResults, nodes: int = NODES, script: Script | None = None
+) -> None:
+    """The chapter of the ring, in a new directory. Raises FatalError as ``RingStory.play``."""
     report.chapter("2. Five real nodes: `mergenode run`, gRPC on loopback, activation matching")
     recipe = Recipe()
-    with Fleet(directory, ring_edges(NODES), RING) as fleet:
+    with Fleet(directory, ring_edges(nodes), RING) as fleet:
         write_checkpoint(directory / "base", build(recipe.width, 0))
         for place, member in enumerate(fleet.members):
             seed = 100 * SEED + place  # as in Circle: the same beginnings
             write_checkpoint(member.process.directory / "start", build(recipe.width, seed))
-            module = MODULE.format(split=SPLIT, nodes=NODES, node=place, deal_seed=SEED, seed=seed)
+            module = MODULE.format(split=SPLIT, nodes=nodes, node=place, deal_seed=SEED, seed=seed)
             (member.process.directory / "own_task.py").write_text(module, encoding="utf-8")
-        RingStory(fleet, report, results).play()
+        RingStory(fleet, report, results, script).play()
 
 
-def _union(directory: Path, fashion: Fashion, report: Report, results: PeersResults) -> None:
+def play_sum(directory: Path, fashion: Fashion, report: Report, results: PeersResults) -> None:
+    """The chapter of the union, in a new directory. Raises FatalError as ``play_union``."""
     report.chapter("3. Union: three nodes in a line fold one fine-tune each and publish the same model")
     teams = Teams(fashion, SEED)
     with Fleet(directory, edges(), UNION) as fleet:
