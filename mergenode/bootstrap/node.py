@@ -12,6 +12,7 @@ from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.http.app import create_app
 from mergenode.adapters.http.live import LiveStatus
 from mergenode.adapters.http.server import HttpServer
+from mergenode.adapters.observers.distances import DistanceObserver
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
@@ -188,8 +189,9 @@ def _work(
         _need_a_port(settings)
         raise AssertionError("a mixer without a port was refused")
     exchange = open_exchange(peers, base_model(settings, observer))
+    told = DistanceObserver(observer, peers.membership.report)
     with (
-        open_rounds(settings, exchange[0], ledger, observer, lifecycle, once=once) as rounds,
+        open_rounds(settings, exchange[0], ledger, told, lifecycle, once=once) as rounds,
         open_port(peers, exchange),
     ):
         yield rounds

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +80,15 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path, shell: dict[str, str]
     place.mkdir()
     found = commands((ROOT / "README.md").read_text())
     assert len(found) >= 10
+    try:
+        _follow(found, place, shell)
+    finally:
+        for file in place.glob("*/pid"):  # of nodes that a command left in the background
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def _follow(found: list[Command], place: Path, shell: dict[str, str]) -> None:
     for command in found:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.text],
