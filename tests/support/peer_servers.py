@@ -1,11 +1,12 @@
-"""gRPC servers with real sockets for tests: in a thread, or in a process of their own that can be killed."""
+"""gRPC servers with real sockets, and channels, for tests."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import grpc
@@ -18,47 +19,52 @@ class Service(Protocol):
     def register(self, server: grpc.aio.Server) -> None: ...
 
 
+class _SharedLoop:
+    """One event loop for all servers of a process: grpc wakes loops by one socket, and with several of them wake-ups
+    get lost. A node has one anyway."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def do(self, action: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(action, self._loop).result(30)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+
+@cache
+def _shared_loop() -> _SharedLoop:
+    return _SharedLoop()
+
+
 class ThreadedServer:
-    """A ``grpc.aio`` server in a thread with a loop of its own."""
+    """A ``grpc.aio`` server on the loop that all servers of the process share."""
 
     def __init__(self, *services: Service, address: str = "127.0.0.1:0", credentials: Any = None) -> None:
-        self._services, self._address, self._credentials = services, address, credentials
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
         self._server: Any = None
-        self.port = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(30)
+        self.port: int = _shared_loop().do(self._start(services, address, credentials))
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def stop(self, grace: float | None = None) -> None:
-        """Stop accepting, end what runs, close the loop."""
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._server.stop(grace), self._loop).result(30)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(30)
+    def stop(self) -> None:
+        """Stop accepting, end what runs."""
+        _shared_loop().do(self._server.stop(None))
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
-
-    async def _start(self) -> None:
+    async def _start(self, services: Sequence[Service], address: str, credentials: Any) -> int:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        for service in self._services:
+        for service in services:
             service.register(self._server)
-        if self._credentials is None:
-            self.port = self._server.add_insecure_port(self._address)
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
         else:
-            self.port = self._server.add_secure_port(self._address, self._credentials)
+            port = self._server.add_secure_port(address, credentials)
         await self._server.start()
+        return int(port)
 
 
 @contextmanager

@@ -11,12 +11,14 @@ connection, so it shows pacing and round trips, not congestion control.
 
 from __future__ import annotations
 
-import asyncio
+import socket
+import struct
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -25,6 +27,7 @@ T = TypeVar("T")
 _PIECE = 64 << 10
 _SLACK = 256 << 10
 """Bytes under way beyond what latency and rate account for."""
+_RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,16 @@ class Relay:
 
     def __init__(self, target: tuple[str, int], faults: Faults = Faults()) -> None:
         self.counts: Counter[str] = Counter()
-        self._target, self._faults, self._number = target, faults, 0
-        self._loop = asyncio.new_event_loop()
-        self._flow = asyncio.Event()
-        self._flow.set()
-        self._open: set[asyncio.StreamWriter] = set()
-        self._accepted_writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._started = threading.Event()
-        self.port = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.faults = faults
+        self.flow, self.closed = threading.Event(), threading.Event()
+        self.flow.set()
+        self._target, self._number = target, 0
+        self._lock = threading.Lock()
+        self._open: set[_Connection] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
-        assert self._started.wait(30)
 
     @property
     def address(self) -> str:
@@ -78,179 +79,196 @@ class Relay:
         self.close()
 
     def close(self) -> None:
-        """End all connections and stop listening."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(30)
+        """End all connections and stop listening. Returns when no thread is left."""
+        self.closed.set()
+        self.flow.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(30)
+        self._listener.close()
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            connection.end()
+            connection.join()
 
     def set(self, faults: Faults) -> None:
         """From now on."""
-
-        def change() -> None:
-            self._faults, self._number = faults, 0
-
-        self._in_loop(change)
+        with self._lock:
+            self.faults, self._number = faults, 0
 
     def redirect(self, target: tuple[str, int]) -> None:
         """Later connections go there."""
-        self._in_loop(lambda: setattr(self, "_target", target))
+        with self._lock:
+            self._target = target
 
     def freeze(self) -> None:
         """Nothing moves any more; connections stay open."""
-        self.counts["frozen"] += 1
-        self._in_loop(self._flow.clear)
+        self.count("frozen")
+        self.flow.clear()
 
     def thaw(self) -> None:
         """It moves again."""
-        self._in_loop(self._flow.set)
+        self.flow.set()
 
     def cut(self) -> None:
         """End all connections that are open."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            self.count("cut")
+            connection.end()
 
-        def abort() -> None:
-            for writer in list(self._open):
-                writer.transport.abort()
-                self.counts["cut"] += 1
+    def count(self, what: str, number: int = 1) -> None:
+        """From any thread."""
+        with self._lock:
+            self.counts[what] += number
 
-        self._in_loop(abort)
+    def forget(self, connection: _Connection) -> None:
+        """It is over."""
+        with self._lock:
+            self._open.discard(connection)
 
-    def _in_loop(self, action: object) -> None:
-        done = threading.Event()
+    def _accept(self) -> None:
+        while not self.closed.is_set():
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                faults, number, target = self.faults, self._number, self._target
+                self._number += 0 if faults.refuse else 1
+                self.counts["refused" if faults.refuse else "connections"] += 1
+            if faults.refuse or self.closed.is_set():
+                _reset(caller)
+                continue
+            try:
+                server = socket.create_connection(target, timeout=10)
+            except OSError:
+                _reset(caller)
+                continue
+            server.settimeout(None)
+            connection = _Connection(self, caller, server, _Line(self, faults, number))
+            with self._lock:
+                self._open.add(connection)
+            connection.start()
 
-        def run() -> None:
-            action()  # type: ignore[operator]
-            done.set()
 
-        self._loop.call_soon_threadsafe(run)
-        assert done.wait(30)
+class _Connection:
+    """Two ways, each with a thread that reads and one that writes when it is time."""
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accepted, "127.0.0.1", 0, limit=_PIECE))
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        self._loop.run_until_complete(self._end())
-        self._loop.close()
+    def __init__(self, relay: Relay, caller: socket.socket, server: socket.socket, line: _Line) -> None:
+        self._relay, self._caller, self._server, self._line = relay, caller, server, line
+        self._ended = threading.Event()
+        up, down = _UnderWay(), _UnderWay()
+        pairs = ((self._read, (caller, up, False)), (self._write, (server, up, False)))
+        pairs += ((self._read, (server, down, True)), (self._write, (caller, down, True)))
+        self._ways = (up, down)
+        self._threads = [threading.Thread(target=target, args=args, daemon=True) for target, args in pairs]
 
-    async def _end(self) -> None:
-        """Nothing of any connection is left, not even of one that is being accepted."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for writer in self._accepted_writers:
-            writer.transport.abort()
-        for _ in range(3):
-            await asyncio.sleep(0)
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._accepted_writers.add(writer)
-        task = asyncio.ensure_future(self._served(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def end(self) -> None:
+        """Reset both sides. Threads notice."""
+        if not self._ended.is_set():
+            self._ended.set()
+            for way in self._ways:
+                way.end()
+            for end in (self._caller, self._server):
+                with suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    end.shutdown(socket.SHUT_RDWR)
+            threading.Thread(target=self._close, daemon=True).start()
 
-    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._relayed(reader, writer)
-        finally:
-            writer.transport.abort()
-            self._accepted_writers.discard(writer)
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(30)
+        self._close()
 
-    async def _relayed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._faults.refuse:
-            self.counts["refused"] += 1
-            return
-        self.counts["connections"] += 1
-        line = _Line(self, self._faults, self._number)
-        self._number += 1
-        try:
-            there, back = await asyncio.open_connection(*self._target, limit=_PIECE)
-        except OSError:
-            return
-        self._open.add(writer)
-        ways = [
-            asyncio.ensure_future(self._carry(reader, back, line, down=False)),
-            asyncio.ensure_future(self._carry(there, writer, line, down=True)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            self._open.discard(writer)
-            back.transport.abort()
+    def _close(self) -> None:
+        """When nobody reads or writes any more: a descriptor that is closed under a reader may be another's by then."""
+        for thread in self._threads:
+            thread.join(30)
+        self._caller.close()
+        self._server.close()
+        self._relay.forget(self)
 
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line, *, down: bool
-    ) -> None:
-        """One direction: read, hold back until it is due, write."""
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        room = _Room()
-        delivering = asyncio.ensure_future(self._deliver(under_way, writer, room, down=down))
+    def _read(self, source: socket.socket, way: _UnderWay, down: bool) -> None:
         free_at = 0.0
         try:
-            while data := await reader.read(_PIECE):
-                await self._flow.wait()
-                faults, now = self._faults, self._loop.time()
+            while data := source.recv(_PIECE):
+                self._relay.flow.wait()
+                faults, now = self._relay.faults, monotonic()
                 if faults.rate is not None and down:
                     free_at = max(free_at, now) + len(data) / faults.rate
-                kept = line.down(data) if down else line.up(data)
-                if kept:
-                    await room.take(len(kept), _SLACK + int(2 * faults.latency * (faults.rate or 1e9)))
-                    under_way.put_nowait((max(free_at, now) + faults.latency, kept))
-                if line.over:
+                kept = self._line.down(data) if down else self._line.up(data)
+                most = _SLACK + int(2 * faults.latency * (faults.rate or 1e9))
+                if not way.put(max(free_at, now) + faults.latency, kept, most) or self._line.over:
                     break
-            under_way.put_nowait((0.0, b""))
-            await delivering
-        except (ConnectionError, TimeoutError):
+        except OSError:
             pass
-        finally:
-            delivering.cancel()
-            with suppress(asyncio.CancelledError, ConnectionError):
-                await delivering
+        way.put(0.0, None, 1 << 60)
 
-    async def _deliver(
-        self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, room: _Room, *, down: bool
-    ) -> None:
-        while True:
-            due, data = await under_way.get()
-            if not data:
-                return
-            if (wait := due - self._loop.time()) > 0:
-                await asyncio.sleep(wait)
-            await self._flow.wait()
-            writer.write(data)
-            await writer.drain()
-            self.counts["down" if down else "up"] += len(data)
-            room.give(len(data))
+    def _write(self, target: socket.socket, way: _UnderWay, down: bool) -> None:
+        try:
+            while (entry := way.get()) is not None:
+                due, data = entry
+                if (wait := due - monotonic()) > 0 and self._ended.wait(wait):
+                    break
+                self._relay.flow.wait()
+                target.sendall(data)
+                way.sent(len(data))
+                self._relay.count("down" if down else "up", len(data))
+        except OSError:
+            pass
+        self.end()
 
 
-class _Room:
-    """Bytes that may be under way."""
+class _UnderWay:
+    """What was read and not written yet."""
 
     def __init__(self) -> None:
-        self._taken = 0
-        self._freed = asyncio.Event()
+        self._entries: deque[tuple[float, bytes] | None] = deque()
+        self._changed = threading.Condition()
+        self._bytes, self._ended = 0, False
 
-    async def take(self, nbytes: int, most: int) -> None:
-        while self._taken and self._taken + nbytes > most:
-            self._freed.clear()
-            await self._freed.wait()
-        self._taken += nbytes
+    def put(self, due: float, data: bytes | None, most: int) -> bool:
+        """None: there is no more. Waits while ``most`` bytes are under way; False: nobody takes it any more."""
+        with self._changed:
+            while self._bytes and data and self._bytes + len(data) > most and not self._ended:
+                self._changed.wait()
+            if data is None:
+                self._entries.append(None)
+            elif data:
+                self._bytes += len(data)
+                self._entries.append((due, data))
+            self._changed.notify_all()
+            return not self._ended
 
-    def give(self, nbytes: int) -> None:
-        self._taken -= nbytes
-        self._freed.set()
+    def get(self) -> tuple[float, bytes] | None:
+        with self._changed:
+            while not self._entries and not self._ended:
+                self._changed.wait()
+            return self._entries.popleft() if self._entries and not self._ended else None
+
+    def sent(self, nbytes: int) -> None:
+        with self._changed:
+            self._bytes -= nbytes
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
 
 class _Line:
     """The faults of one connection."""
 
     def __init__(self, relay: Relay, faults: Faults, number: int) -> None:
-        self._counts = relay.counts
+        self._relay = relay
         self._cut = _entry(faults.cut_after, number)
         self._swallow = _entry(faults.swallow_after, number)
         self._flips = sorted(_entry(faults.flips, number) or ())
@@ -261,16 +279,16 @@ class _Line:
         first, self._passed = self._passed, self._passed + len(data)
         if self._cut is not None and self._passed > self._cut:
             data, self.over = data[: max(0, self._cut - first)], True
-            self._counts["cut"] += 1
+            self._relay.count("cut")
         if self._swallow is not None and self._passed > self._swallow:
-            self._counts["swallowed"] += 0 if self._swallowing else 1
+            self._relay.count("swallowed", 0 if self._swallowing else 1)
             self._swallowing = True
             return b""
         if self._flips and self._flips[0] < first + len(data):
             changed = bytearray(data)
             while self._flips and self._flips[0] < first + len(data):
                 changed[self._flips.pop(0) - first] ^= 0x10
-                self._counts["flipped"] += 1
+                self._relay.count("flipped")
             return bytes(changed)
         return data
 
@@ -280,3 +298,9 @@ class _Line:
 
 def _entry(sequence: Sequence[T], number: int) -> T | None:
     return sequence[number] if number < len(sequence) else None
+
+
+def _reset(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    end.close()
