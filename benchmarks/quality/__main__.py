@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "report":
         from benchmarks.quality.report import write_report
 
-        write_report(given.work, given.output)
+        write_report(given.work, given.output, onto=given.onto)
         return 0
     if given.command == "small":
         from benchmarks.quality.small import run_small
@@ -41,8 +41,8 @@ def _measure(work: Path, name: str, rows: int | None, only: Sequence[str]) -> No
     chosen = [row for row in contestants() if not only or row.label in only]
 
     def keep(found: dict[str, Any]) -> None:
-        if not only:
-            (work / f"{name}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        file = work / (f"{name}-rows.json" if only else f"{name}.json")
+        file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
     run_setting(Bench(work, {}, _say), SETTINGS[name], rows, chosen, keep)
 
@@ -59,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--rows", type=int, default=None, help="test rows per task; default all")
         command.add_argument("--only", nargs="+", default=[], metavar="LABEL", help="these rows of the table only")
     commands.add_parser("small", help="the form of `make quality`: four tasks, five methods, minutes")
-    commands.add_parser("report", help="JSON, plots and page from what was measured").add_argument(
-        "--output", type=Path, default=Path(__file__).with_name("report")
-    )
+    report = commands.add_parser("report", help="JSON, plots and page from what was measured")
+    report.add_argument("--output", type=Path, default=Path(__file__).with_name("report"))
+    report.add_argument("--onto", action="store_true", help="the rows of `run --only`, onto the report that is there")
     for command in commands.choices.values():
         command.add_argument("--work", type=Path, required=True, help="directory for experts, results and scores")
     return parser

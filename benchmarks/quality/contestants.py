@@ -56,6 +56,7 @@ _VARIANTS = (
     Contestant("Iso-C", "iso"),
     Contestant("TSVM", "tsvm"),
     Contestant("TSVM, adaptive ranks", "tsvm", {"rank": "adaptive"}),
+    Contestant("TSVM, agreeing", "tsvm", {"merge": "agree", "rank_share": 2.0}),
     Contestant("SWUDI", "swudi"),
     Contestant("SWUDI, two-sided", "swudi", {"sides": "both"}),
     Contestant("ASWUDI", "aswudi", {"sides": "input"}),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mergenode.maths.agreement import agreement, agreement_bytes
 from mergenode.maths.gram import panel_rows
 from mergenode.maths.norms import exact_total, inner, squared_norm
 from mergenode.maths.polar import polar_bytes, polar_factor
@@ -126,18 +127,28 @@ def triplet_layouts(spec: TensorSpec) -> tuple[Layout, ...]:
     return ({**vectors, "triplets": Stored((2, None), least=0.0), "count": Stored((1,), least=1.0)},)
 
 
+def agreed(shape: tuple[int, ...], statistics: Statistics) -> Tensor:
+    """The triplets of equal shares put together by ``maths.agreement``, (d_out, d_in), a new tensor. Raises
+    LinAlgError."""
+    values, places = statistics["triplets"]
+    if not len(values):
+        return statistics["left"].new_zeros(shape)
+    starts = torch.nonzero(places == 0).view(-1).tolist()
+    return agreement(statistics["left"], values, statistics["right"], starts)
+
+
 def triplet_bytes(spec: TensorSpec, shares: Shares) -> int:
     """The most that the statistics of a matrix take."""
     m, n = spec.shape
     return _itemsize(spec) * (shares.most(spec.shape) * (m + n + 2) + 1)
 
 
-def folding_bytes(spec: TensorSpec) -> int:
+def folding_bytes(spec: TensorSpec, shares: Shares) -> int:
     """What a fold allocates beyond inputs and outputs: a decomposition, when the pool is not there yet; then the
     newcomer's vectors, at most half of all, and a copy of one side."""
     m, n = spec.shape
     short, itemsize = min(m, n), _itemsize(spec)
-    pooling = itemsize * short * ((m + n) // 2 + max(m, n))
+    pooling = itemsize * max(short, shares.most(spec.shape)) * ((m + n) // 2 + max(m, n))
     return max(polar_bytes(m, n, itemsize) - itemsize * short * (m + n) // 2, pooling)
 
 
@@ -145,6 +156,11 @@ def decorrelating_bytes(spec: TensorSpec) -> int:
     """What ``decorrelated`` allocates beyond input and output; the first factor is there before the output is."""
     m, n = spec.shape
     return max(polar_bytes(side, min(m, n), _itemsize(spec)) for side in (m, n))
+
+
+def agreeing_bytes(spec: TensorSpec, shares: Shares) -> int:
+    """What ``agreed`` allocates beyond input and output."""
+    return agreement_bytes(spec.shape[0], spec.shape[1], shares.most(spec.shape))
 
 
 def _itemsize(spec: TensorSpec) -> int:

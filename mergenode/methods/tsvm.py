@@ -8,6 +8,9 @@ As a stream: with every arrival the share of each contribution shrinks, and what
 kept, because triplets are sorted. So cutting the stored triplets to the new share gives what the batch would keep (see
 ``triplets``). n counts the contributions that move the tensor.
 
+``merge: agree`` is this project's own: the same triplets, put together so that the merge agrees with every contribution
+where both its inputs and its outputs lie, see ``maths.agreement``; better with ``rank_share`` 2 than with 1.
+
 Deviations from the published code: triplets in the rounding noise are left out, not padded with arbitrary directions;
 a contribution that leaves a tensor as it is takes no share of it. ``rank: adaptive`` and ``outlier_clip`` are this
 project's own, in the spirit of rank rules and outlier treatment proposed since.
@@ -32,6 +35,8 @@ from mergenode.methods.mean import export_mean
 from mergenode.methods.scaling import OWN, checked_scaling
 from mergenode.methods.triplets import (
     Shares,
+    agreed,
+    agreeing_bytes,
     decorrelated,
     decorrelating_bytes,
     folding_bytes,
@@ -44,12 +49,15 @@ from mergenode.methods.triplets import (
 from mergenode.types import DType, TensorSpec
 
 RANKS = ("equal", "adaptive")
+MERGES = ("decorrelate", "agree")
+MOST_SHARE = {"decorrelate": 1.0, "agree": 2.0}
 
 
 def tsvm(
     *,
     rank_share: float = 1.0,
     rank: str = "equal",
+    merge: str = "decorrelate",
     outlier_clip: float | None = None,
     scale: float | str = OWN,
     profile: Mapping[str, float] | None = None,
@@ -59,6 +67,8 @@ def tsvm(
     """TSVM whose n contributions keep floor(rank_share k / n) triplets each, or with ``rank`` adaptive as many in
     proportion as they have singular values that take part (see ``triplets.Shares``).
 
+    ``merge`` agree: see the module; takes a ``rank_share`` up to 2, and equal ranks only.
+
     ``outlier_clip`` c: elements of a task vector of a linear map beyond mean + c standard deviations of its magnitudes
     are cut back to that before it is decomposed; None: as they are. ``scale`` (own: 1) and ``profile``: see
     ``scaling``; ``exclude`` and ``include``: see ``linear_maps``. Commutative and combinable up to rounding. Not
@@ -67,7 +77,7 @@ def tsvm(
     Raises:
         UsageError: an option has a value that it does not take.
     """
-    shares, clip = _checked_shares(rank_share, rank), _checked_clip(outlier_clip)
+    shares, clip = _checked_shares(rank_share, rank, merge), _checked_clip(outlier_clip)
     scaling = checked_scaling("tsvm", scale, 1.0, profile)
     taken, spared = checked_patterns("tsvm", "include", include), checked_patterns("tsvm", "exclude", exclude)
     decomposed = partial(is_linear_map, include=taken, exclude=spared)
@@ -80,7 +90,7 @@ def tsvm(
     def export(spec: TensorSpec, statistics: Statistics, base: Tensor, totals: Mapping[str, float]) -> Tensor:
         if not decomposed(spec):
             return export_mean("tsvm", statistics, base, totals, scaling.of(spec))
-        return scaling.publish(spec, base, _merged(spec, statistics)) if statistics else base
+        return scaling.publish(spec, base, _merged(spec, statistics, merge)) if statistics else base
 
     def combine(spec: TensorSpec, left: Statistics, right: Statistics, base: Tensor) -> Statistics:
         if not left or not right:
@@ -89,13 +99,13 @@ def tsvm(
 
     def working_bytes(spec: TensorSpec) -> int:
         clipped = 0 if clip is None else spec.numel * (8 if spec.dtype is DType.F64 else 4)
-        return clipped + folding_bytes(spec) if decomposed(spec) else SCRATCH_BYTES
+        return clipped + folding_bytes(spec, shares) if decomposed(spec) else SCRATCH_BYTES
 
     return Method(
         name="tsvm",
         reference="Gargiulo et al. 2025, Task Singular Vectors, arXiv 2412.00081, algorithm 1",
         options={
-            "rank_share": shares.share, "rank": rank, "outlier_clip": clip,
+            "rank_share": shares.share, "rank": rank, "merge": merge, "outlier_clip": clip,
             **scaling.options, "exclude": list(spared), "include": list(taken),
         },
         fold=fold,
@@ -103,7 +113,7 @@ def tsvm(
         export=export,
         elementwise=lambda spec: not decomposed(spec),
         working_bytes=working_bytes,
-        export_bytes=lambda spec: decorrelating_bytes(spec) if decomposed(spec) else SCRATCH_BYTES,
+        export_bytes=lambda spec: _merging_bytes(spec, shares, merge) if decomposed(spec) else SCRATCH_BYTES,
         needs_totals=False,
         uses_totals=lambda spec: not decomposed(spec),
         exact=True,
@@ -116,14 +126,22 @@ def tsvm(
     )  # fmt: skip
 
 
-def _checked_shares(rank_share: object, rank: object) -> Shares:
-    if isinstance(rank_share, bool) or not isinstance(rank_share, (int, float)) or not 0.0 < rank_share <= 1.0:
+def _checked_shares(rank_share: object, rank: object, merge: object) -> Shares:
+    if merge not in MERGES:
+        raise UsageError(f"tsvm: option 'merge' is {merge!r}", hint=f"The choices are: {', '.join(MERGES)}.")
+    most = MOST_SHARE[str(merge)]
+    if isinstance(rank_share, bool) or not isinstance(rank_share, (int, float)) or not 0.0 < rank_share <= most:
         raise UsageError(
             f"tsvm: option 'rank_share' is {rank_share!r}",
-            hint="Give the share of directions to use, above 0 and at most 1; 1 is the default.",
+            hint=f"Give the share of directions to use, above 0 and at most {most:g}; 1 is the default.",
         )
     if rank not in RANKS:
         raise UsageError(f"tsvm: option 'rank' is {rank!r}", hint=f"The choices are: {', '.join(RANKS)}.")
+    if merge == "agree" and rank != "equal":
+        raise UsageError(
+            f"tsvm: option 'rank' is {rank!r} where 'merge' is 'agree'",
+            hint="Leave 'rank' out: which triplets belong together shows in equal ranks only.",
+        )
     return Shares(float(rank_share), rank == "adaptive")
 
 
@@ -146,9 +164,9 @@ def clipped(delta: Tensor, deviations: float) -> Tensor:
     return delta.clamp(min=-bound, max=bound)
 
 
-def _merged(spec: TensorSpec, statistics: Statistics) -> Tensor:
+def _merged(spec: TensorSpec, statistics: Statistics, merge: str) -> Tensor:
     try:
-        return decorrelated(spec.shape, statistics)
+        return agreed(spec.shape, statistics) if merge == "agree" else decorrelated(spec.shape, statistics)
     except LinAlgError as error:
         raise FatalError(
             f"the singular vectors of {spec.name!r} {list(spec.shape)} cannot be decomposed: {error}",
@@ -177,6 +195,10 @@ def _fold_triplets(
     after = pooled(statistics, newcomer, shares) if statistics else newcomer
     sums = {"delta_sq": delta_sq, "kept_sq": entered, "merge_sq": sums_of_product(after)[0], "dot": dot}
     return Folded(after, sums, {"rank": float(newcomer["left"].shape[1]), "full_rank": float(min(delta.shape))})
+
+
+def _merging_bytes(spec: TensorSpec, shares: Shares, merge: str) -> int:
+    return agreeing_bytes(spec, shares) if merge == "agree" else decorrelating_bytes(spec)
 
 
 def _state_factor(spec: TensorSpec, shares: Shares) -> float:

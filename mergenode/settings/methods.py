@@ -131,17 +131,23 @@ class TsvmSettings(_LinearMapSection):
     name: Literal["tsvm"] = setting("tsvm", "Merge method.", unit="name", why="it names this section")
     rank_share: float = setting(
         1.0,
-        "Share of a matrix' directions that all contributions together may use.",
-        unit="share, above 0 up to 1",
-        why="it is the published choice, and neither more nor less was better",
+        "Share of a matrix' directions that all contributions together may use; with merge: agree up to 2.",
+        unit="share, above 0 up to 1, or 2",
+        why="it is the published choice, and neither more nor less was better; agree is better with 2",
         gt=0,
-        le=1,
+        le=2,
     )
     rank: Literal["equal", "adaptive"] = setting(
         "equal",
         "How the directions are shared out: equally, or in proportion to how many take part in a contribution.",
         unit="choice",
         why="it is the published rule",
+    )
+    merge: Literal["decorrelate", "agree"] = setting(
+        "decorrelate",
+        "How directions are put together: made orthogonal, or so that the merge agrees with every contribution.",
+        unit="choice",
+        why="it is the published rule; agree keeps more and takes longer to publish",
     )
     outlier_clip: float | None = setting(
         None,

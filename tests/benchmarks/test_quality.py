@@ -221,6 +221,31 @@ def test_the_report_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "light experts" in capsys.readouterr().out
 
 
+def test_single_rows_take_their_places_in_a_report(tmp_path: Path) -> None:
+    found = _found()
+    (tmp_path / "light.json").write_text(json.dumps(found))
+    write_report(tmp_path, tmp_path / "report")
+    again = {**found, "first": [{**found["first"][0], "label": label} for label in ("<odd>", "third")]}  # type: ignore[index]
+    (tmp_path / "light-rows.json").write_text(json.dumps({**again, "others": [], "sweeps": []}))
+    write_report(tmp_path, tmp_path / "report", onto=True)
+    told = json.loads((tmp_path / "report" / "figures.json").read_text())["settings"]["light"]
+    assert {row["label"]: row["sizes"]["2"]["kept"] for row in told["rows"]} == pytest.approx(
+        {"average": 0.5, "<odd>": 0.5, "third": 0.5}
+    )
+    assert list(told["sweeps"]) == ["<odd>"]
+
+
+def test_rows_of_other_experts_are_not_mixed_in(tmp_path: Path) -> None:
+    found = _found()
+    (tmp_path / "light.json").write_text(json.dumps(found))
+    write_report(tmp_path, tmp_path / "report")
+    (tmp_path / "light-rows.json").write_text(
+        json.dumps({**found, "experts": [["a", "a", 80, 100], ["b", "b", 80, 100]]})
+    )
+    with pytest.raises(SystemExit, match="not those of the report"):
+        write_report(tmp_path, tmp_path / "report", onto=True)
+
+
 def test_side_cars_say_what_the_layers_saw_and_what_matters() -> None:
     torch.manual_seed(3)
     config = BertConfig(

@@ -20,6 +20,7 @@ CONFIGURATIONS = [(name, {}) for name in METHODS] + [
 ]
 CONFIGURATIONS += [("aswudi", {"sides": "input"}), ("aswudi", {"width_limit": 20}), ("swudi", {"sides": "both"})]
 CONFIGURATIONS += [("ties", {"density": 1.0}), ("tsvm", {"rank_share": 0.5})]
+CONFIGURATIONS += [("tsvm", {"merge": "agree"}), ("tsvm", {"merge": "agree", "rank_share": 2.0})]
 SELECTIVE = ("tsvm", "dare", "magmax", "widen", "fisher", "regmean")
 """What enters a running merge there is not the difference between after and before."""
 RELATIVE = 1e-6

@@ -53,6 +53,8 @@ CASES: list[tuple[str, dict[str, object], int, int]] = [
     ("iso", {}, 640, 2560),
     ("tsvm", {}, 1280, 1280),
     ("tsvm", {}, 2560, 640),
+    ("tsvm", {"merge": "agree", "rank_share": 2.0}, 640, 640),
+    ("tsvm", {"merge": "agree", "rank_share": 2.0}, 320, 1280),
     ("aswudi", {}, 1280, 1280),
     ("aswudi", {}, 512, 2048),
     ("aswudi", {"width_limit": 1000}, 512, 2048),

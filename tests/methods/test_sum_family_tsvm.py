@@ -1,4 +1,4 @@
-"""Options of tsvm: ranks by participation and clipped outliers, streamed against literal batches."""
+"""Options of tsvm: ranks by participation, agreement and clipped outliers, streamed against literal batches."""
 
 from __future__ import annotations
 
@@ -86,6 +86,39 @@ def test_adaptive_ranks_combine_like_a_pool(split: int, order: list[int], seed: 
     assert far(export(method, combined, (12, 20), 8), export(method, pooled, (12, 20), 8)) < 1e-5
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+@pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
+def test_agreement_streamed_equals_batch(shape: tuple[int, int], count: int, share: float) -> None:
+    method, vectors = build_method("tsvm", {"merge": "agree", "rank_share": share}), uneven(shape, count)
+    expected = literal_sums.agree([vector.double() for vector in vectors], share)
+    for order in (vectors, vectors[::-1], vectors[2:] + vectors[:2]):
+        assert far(export(method, stream(method, order), shape, count), expected) < 3e-6
+
+
+@given(split=st.integers(0, 6), order=st.permutations(range(6)), seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_agreement_combines_like_a_pool(split: int, order: list[int], seed: int) -> None:
+    method, vectors = build_method("tsvm", {"merge": "agree", "rank_share": 2.0}), uneven((12, 20), 6, seed)
+    shuffled = [vectors[index] for index in order]
+    assert method.combine is not None
+    parts = (stream(method, shuffled[:split]), stream(method, shuffled[split:]))
+    combined = method.combine(spec_of((12, 20)), *parts, torch.zeros(12, 20))
+    pooled = stream(method, vectors)
+    assert far(export(method, combined, (12, 20), 6), export(method, pooled, (12, 20), 6)) < 1e-6
+
+
+def test_agreement_takes_contributions_of_few_directions_beside_others() -> None:
+    """Blocks of unequal length: an adapter of rank 1 among full fine-tunes."""
+    vectors = task_vectors((24, 16), 4)
+    vectors[1] = torch.outer(torch.randn(24), torch.randn(16))
+    method = build_method("tsvm", {"merge": "agree", "rank_share": 2.0})
+    forwards, backwards = (export(method, stream(method, order), (24, 16), 4) for order in (vectors, vectors[::-1]))
+    assert far(forwards, backwards) < 1e-6
+    alone = export(method, stream(method, vectors[1:2]), (24, 16), 1)
+    assert far(alone, vectors[1]) < 1e-6
+
+
 @pytest.mark.parametrize("deviations", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_clipped_streamed_equals_batch(shape: tuple[int, int], deviations: float) -> None:
@@ -116,8 +149,26 @@ def test_vectors_are_never_clipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"rank": "all"}, {"outlier_clip": -1.0}, {"outlier_clip": float("inf")}, {"outlier_clip": True}]
+    "options",
+    [
+        {"rank": "all"},
+        {"outlier_clip": -1.0},
+        {"outlier_clip": float("inf")},
+        {"outlier_clip": True},
+        {"merge": "mean"},
+    ],
 )
 def test_options_that_it_does_not_take(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         build_method("tsvm", options)
+
+
+def test_agreement_needs_equal_ranks() -> None:
+    with pytest.raises(UsageError, match="'rank' is 'adaptive' where 'merge' is 'agree'"):
+        build_method("tsvm", {"merge": "agree", "rank": "adaptive"})
+
+
+@pytest.mark.parametrize(("merge", "share"), [("decorrelate", 1.5), ("agree", 2.5)])
+def test_each_way_to_merge_has_its_largest_share(merge: str, share: float) -> None:
+    with pytest.raises(UsageError, match=f"'rank_share' is {share}"):
+        build_method("tsvm", {"merge": merge, "rank_share": share})

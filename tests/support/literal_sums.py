@@ -39,6 +39,26 @@ def tsvm(vectors: Vectors, share: float = 1.0) -> Tensor:
     return orthonormal(left) @ torch.diag(values) @ orthonormal(right).T
 
 
+def agree(vectors: Vectors, share: float) -> Tensor:
+    """Truncated task vectors, their two-sided closed form, and from there one dense least squares over all elements."""
+    k, n, lam = min(vectors[0].shape), len(vectors), 1e-3
+    decomposed = [torch.linalg.svd(vector, full_matrices=False) for vector in vectors]
+    rank = int(share * k) // n
+    if rank == 0:
+        decomposed = sorted(decomposed, key=lambda usv: -float(usv[1][0]))[: max(1, int(share * k))]
+        rank = 1
+    truncated = [u[:, :rank] @ torch.diag(s[:rank]) @ vh[:rank] for u, s, vh in decomposed]
+    start = wudi(truncated, participation_filter(1e-12), "both")
+    rows, wanted = [lam**0.5 * torch.eye(start.numel(), dtype=torch.float64)], [lam**0.5 * start.flatten()]
+    for u, s, vh in decomposed:
+        for a in range(min(rank, max(1, k // 4))):
+            for b in range(min(rank, max(1, k // 4))):
+                weight = float((s[a] / s[0] * s[b] / s[0]) ** 0.5)
+                rows.append(weight * torch.outer(u[:, a], vh[b]).flatten()[None])
+                wanted.append(weight * (s[a] if a == b else 0 * s[a])[None])
+    return torch.linalg.lstsq(torch.cat(rows), torch.cat(wanted)[:, None], driver="gelsd").solution.view(start.shape)
+
+
 def wudi_side(vectors: Vectors, filters: object) -> Tensor:
     """The filtered closed form on the input side, eigenvector by eigenvector."""
     total = sum(vectors[1:], vectors[0])
