@@ -13,15 +13,16 @@ from mergenode.types import TensorSpec
 
 
 class Stored(NamedTuple):
-    """One statistic. ``shape``: None stands for one number, the same wherever it occurs, at most the short side.
+    """One statistic. ``shape``: None stands for one number, the same wherever it occurs, at most ``most``.
 
-    ``least``: no value is smaller. ``votes``: 16-bit counts from 0 to the number of contributions; else the values are
-    in accumulator dtype.
+    ``most`` None: the short side of the weight. ``least``: no value is smaller. ``votes``: 16-bit counts from 0 to the
+    number of contributions; else the values are in accumulator dtype.
     """
 
     shape: tuple[int | None, ...]
     least: float | None = None
     votes: bool = False
+    most: int | None = None
 
 
 Layout = Mapping[str, Stored]
@@ -41,12 +42,14 @@ def _fits(layout: Layout, shapes: Mapping[str, tuple[int, ...]], spec: TensorSpe
     if layout.keys() != shapes.keys():
         return False
     free: set[int] = set()
+    most = min(spec.shape, default=1)
     for name, stored in layout.items():
         if len(stored.shape) != len(shapes[name]):
             return False
         for declared, side in zip(stored.shape, shapes[name], strict=True):
             if declared is None:
                 free.add(side)
+                most = max(most, stored.most or 0)
             elif declared != side:
                 return False
-    return len(free) <= 1 and all(side <= min(spec.shape, default=1) for side in free)
+    return len(free) <= 1 and all(side <= most for side in free)

@@ -121,10 +121,12 @@ def decorrelated(shape: tuple[int, ...], statistics: Statistics) -> Tensor:
     return weighted @ polar_factor(right).factor.mT
 
 
-def triplet_layouts(spec: TensorSpec) -> tuple[Layout, ...]:
-    m, n = spec.shape
-    vectors = {"left": Stored((m, None)), "right": Stored((n, None))}
-    return ({**vectors, "triplets": Stored((2, None), least=0.0), "count": Stored((1,), least=1.0)},)
+def triplet_layouts(spec: TensorSpec, shares: Shares) -> tuple[Layout, ...]:
+    """Those of the statistics of a matrix."""
+    (m, n), most = spec.shape, shares.most(spec.shape)
+    vectors = {"left": Stored((m, None), most=most), "right": Stored((n, None), most=most)}
+    triplets = Stored((2, None), least=0.0, most=most)
+    return ({**vectors, "triplets": triplets, "count": Stored((1,), least=1.0)},)
 
 
 def agreed(shape: tuple[int, ...], statistics: Statistics) -> Tensor:

@@ -122,7 +122,7 @@ def tsvm(
         export_elementwise=False,
         combine=combine,
         pool=pool_counts,
-        layouts=lambda spec: triplet_layouts(spec) if decomposed(spec) else accumulator_layouts(spec),
+        layouts=lambda spec: triplet_layouts(spec, shares) if decomposed(spec) else accumulator_layouts(spec),
     )  # fmt: skip
 
 
