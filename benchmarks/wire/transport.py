@@ -144,7 +144,7 @@ def judge(runs: list[Run], line: Run, tuned: tuple[Run, float], work: Path) -> b
     cpu, speed = (
         _median(figure, runs, "node") / _median(figure, runs, "tls") for figure in ("cpu_per_gb", "gb_per_second")
     )
-    memory = max(run.client_mib for run in (*runs, line) if run.what != "tls")
+    memory = max(run.client_mib for run in (*runs, line, tuned[0]) if run.what != "tls")
     verdicts = [
         (f"CPU for a GB against plain TLS: {cpu:.2f}", cpu <= CPU_LIMIT, f"<= {CPU_LIMIT}"),
         (f"speed against plain TLS: {speed:.2f}", speed >= SPEED_LIMIT, f">= {SPEED_LIMIT}"),
