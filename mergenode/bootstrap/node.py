@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -22,12 +23,15 @@ from mergenode.adapters.registries.watched import WatchedRegistry
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.parts import LEDGER, build_parts, limits_of, open_state, start
+from mergenode.bootstrap.union import UNION, open_union
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
+from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
 from mergenode.ledger.view import Policy
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
+from mergenode.ports.exchange import Exchange
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.registry import Registry
@@ -54,26 +58,39 @@ def registries_of(settings: Settings, clock: Clock) -> dict[str, Registry]:
 
 @contextmanager
 def open_loop(
-    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, *, once: bool = False
-) -> Iterator[Loop]:
-    """A loop that is ready to run on a locked state: recovered, checked, watching."""
+    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, *, once: bool = False,
+    exchange: Exchange | None = None,
+) -> Iterator[Loop]:  # fmt: skip
+    """A loop that is ready to run on a locked state: recovered, checked, watching.
+
+    ``exchange``: with the other nodes, where the settings name a mixer.
+    """
     clock = SystemClock()
     with ExitStack() as stack:
-        parts = build_parts(settings, ledger, observer, lifecycle, clock)
-        start(parts)
+        parts, policy = build_parts(settings, ledger, observer, lifecycle, clock), policy_of(settings)
+        line, mixing = parts.line, None
+        if settings.mixer.name == UNION:
+            if exchange is None:
+                raise UsageError("mixer.name is union, but there are no other nodes", hint="Set peers.listen.")
+            mixing = stack.enter_context(open_union(settings, parts, exchange, policy))
+            line, policy = mixing.own, replace(policy, publishes=False)
+            exchange.listen(lifecycle.poke)
+        else:
+            start(parts)
         registries = registries_of(settings, clock)
         if not once:
             registries = watched(registries, settings, observer, lifecycle)
         for registry in registries.values():
             stack.callback(registry.close)
         yield Loop(
-            line=parts.line,
+            line=line,
             registries=registries,
             changes=FolderChangeRequests(settings.node.state),
-            policy=policy_of(settings),
+            policy=policy,
             lifecycle=lifecycle,
             jitter=random.Random().random,  # noqa: S311 - spreads retries, hides nothing
             once=once,
+            mixing=mixing,
         )
 
 

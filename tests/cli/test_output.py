@@ -70,6 +70,12 @@ EVERY_KIND = [
     facts.retracted(),
     facts.admitted(),
     facts.restated(2, 1),
+    facts.yielded(),
+    facts.deferred(),
+    facts.united(2, 1),
+    facts.heard(),
+    facts.ruled(),
+    facts.forgotten(),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.change_requests import FolderChangeRequests
-from mergenode.bootstrap.node import registries_of
+from mergenode.bootstrap.node import policy_of, registries_of
 from mergenode.bootstrap.parts import build_parts, open_state
-from mergenode.bootstrap.union import open_union, policy_in_union
+from mergenode.bootstrap.union import open_union
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.union import UnionMixing
 from mergenode.ledger.actions import Action, Stop, Wait
@@ -54,7 +54,9 @@ class UnitedNode:
         lifecycle = HandLifecycle(self.clock)
         self.ledger = self.stack.enter_context(open_state(settings))
         parts = build_parts(settings, self.ledger, self.observer, lifecycle, self.clock)
-        self.union: UnionMixing = self.stack.enter_context(open_union(settings, parts, self.exchange))
+        self.union: UnionMixing = self.stack.enter_context(
+            open_union(settings, parts, self.exchange, policy_of(settings))
+        )
         registries = registries_of(settings, self.clock)
         for registry in registries.values():
             self.stack.callback(registry.close)
@@ -63,7 +65,7 @@ class UnitedNode:
             mixing=self.union,
             registries=registries,
             changes=FolderChangeRequests(settings.node.state),
-            policy=policy_in_union(settings),
+            policy=replace(policy_of(settings), publishes=False),
             lifecycle=lifecycle,
             jitter=lambda: 0.0,
         )
