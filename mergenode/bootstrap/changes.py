@@ -12,10 +12,11 @@ from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.bootstrap.parts import build_parts, open_state, start
 from mergenode.bootstrap.policy import policy_of
+from mergenode.bootstrap.union import UNION
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.restate import leaving_members, way_to
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.actions import Stop
 from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Member
@@ -34,19 +35,25 @@ class Forecast:
     way: Subtract | Replay | None
 
 
-def forecast(settings: Settings, reader: LedgerReader, change: Change) -> Forecast:
+def forecast(
+    settings: Settings, reader: LedgerReader, change: Change, *, shown: LedgerReader | None = None
+) -> Forecast:
     """What this change of the merge would do now. Reads the ledger and asks for files, nothing more.
+
+    ``shown``: the ledger of what is published, where that is a union: the change is one of the union then, and ``way``
+    tells what it means for the own merge (None: nothing).
 
     Raises RejectedError when it cannot be done; the message names what is missing.
     """
     origin, head = reader.initialised(), reader.head()
     if origin is None:
         raise FatalError("the ledger has no first fact", hint="Start the node with `mergenode run` first.")
-    leaving = leaving_members(reader, change)
-    if not leaving:
-        return Forecast((), None)
+    leaving = leaving_members(shown or reader, change)
+    mine = [member for member in leaving if reader.by_content(member.content) is not None]
+    if not mine:
+        return Forecast(tuple(leaving), None)
     way = way_to(
-        reader, change, leaving,
+        reader, change, mine,
         retractable=build_method(origin.method, origin.options).retractable,
         snapshots=generations_of(settings).snapshots(head.generation),
         is_at_hand=lambda candidate: Path(candidate.location).exists(),
@@ -65,6 +72,11 @@ def carry_out(settings: Settings, observer: Observer) -> Stop:
     Durability: as of the daemon, killed at any time the next start goes on. Raises FatalError when another process
     works on the state directory, or the operator has to act.
     """
+    if settings.mixer.name == UNION:
+        raise UsageError(
+            "a node of a union is told by itself: nobody else may change its merge",
+            hint="Start it with `mergenode run`; what was asked for is carried out then.",
+        )
     clock = SystemClock()
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:

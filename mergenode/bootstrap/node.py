@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -31,7 +32,7 @@ from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, li
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
-from mergenode.bootstrap.union import open_union, policy_in_union
+from mergenode.bootstrap.union import UNION, open_union
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.rounds import Rounds
@@ -101,7 +102,7 @@ def open_loop(
             line=parts.line if mixing is None else mixing.own,
             registries=registries,
             changes=FolderChangeRequests(settings.node.state),
-            policy=policy_of(settings) if mixing is None else policy_in_union(settings),
+            policy=replace(policy_of(settings), publishes=mixing is None),
             lifecycle=lifecycle,
             jitter=random.Random().random,  # noqa: S311 - spreads retries, hides nothing
             once=once,
@@ -123,12 +124,12 @@ def _among_others(
 ) -> UnionMixing | None:
     """Everything that other nodes and teams have to do with: what they push, what they offer, and the port, open."""
     settings = peers.settings
-    exchange = open_exchange(peers, parts.base) if settings.mixer.name == "union" else None
+    exchange = open_exchange(peers, parts.base) if settings.mixer.name == UNION else None
     mixing = None
     if exchange is None:
         start(parts)
     else:
-        mixing = stack.enter_context(open_union(settings, parts, exchange[0]))
+        mixing = stack.enter_context(open_union(settings, parts, exchange[0], policy_of(settings)))
         exchange[0].listen(lifecycle.poke)
     services = []
     if settings.peers.intake.enabled:

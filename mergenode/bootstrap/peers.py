@@ -29,7 +29,7 @@ from mergenode.adapters.peers.port.addresses import joined
 from mergenode.adapters.peers.port.admin_service import AdminService
 from mergenode.adapters.peers.port.channels import open_aio_channel
 from mergenode.adapters.peers.port.server import PeerServer, Register
-from mergenode.adapters.peers.weights.blob_service import BlobService
+from mergenode.adapters.peers.weights.blob_service import BlobService, caller_of_context
 from mergenode.adapters.peers.weights.exchange import GrpcExchange
 from mergenode.adapters.peers.weights.shelf import Shelf
 from mergenode.bootstrap.peer_port import is_wildcard, peer_port, tls_of
@@ -127,7 +127,8 @@ def open_port(
     membership, observer = peers.membership, peers.observer
     services = [PeerService(membership, caller_of=_name_of).register, *register]
     if exchange is not None:
-        blobs = BlobService(exchange[1], peers.transfers, caller_of=_name_of, holders=exchange[0].holders)
+        receiver_of = caller_of_context if peers.tls is None else _name_of  # without names, by connection
+        blobs = BlobService(exchange[1], peers.transfers, caller_of=receiver_of, holders=exchange[0].holders)
         services.append(blobs.register)
 
     def answered(method: str, code: str, seconds: float) -> None:
@@ -141,6 +142,8 @@ def open_port(
         answered,
     )  # fmt: skip
     with ExitStack() as stack:
+        if exchange is not None:
+            stack.callback(blobs.close)
         address = _start(peers, server, stack)
         if exchange is not None:
             exchange[0].start()

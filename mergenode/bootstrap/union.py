@@ -14,7 +14,6 @@ from mergenode.adapters.observers.union_filter import UnionObserver
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
 from mergenode.bootstrap.parts import LEDGER, Parts, origin_for
-from mergenode.bootstrap.policy import policy_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.recover import initialise, recover
 from mergenode.daemon.union import UnionMixing
@@ -43,14 +42,15 @@ def refuse_union(method: Method) -> None:
 
 
 @contextmanager
-def open_union(settings: Settings, parts: Parts, exchange: Exchange) -> Iterator[UnionMixing]:
+def open_union(settings: Settings, parts: Parts, exchange: Exchange, policy: Policy) -> Iterator[UnionMixing]:
     """The mixing of a node of a union: recovered, checked. ``parts``: of the node, not started yet.
 
-    The loop takes ``.own`` as its line, ``policy_in_union`` as its policy, and the mixing itself:
+    ``policy``: when the union is published and the part offered. The loop takes ``.own`` as its line, the mixing, and
+    a policy under which the own merge is not published:
 
-        with open_union(settings, parts, exchange) as union:
+        with open_union(settings, parts, exchange, policy) as union:
             exchange.listen(lifecycle.poke)
-            loop = Loop(line=union.own, mixing=union, policy=policy_in_union(settings), ...)
+            loop = Loop(line=union.own, mixing=union, policy=replace(policy, publishes=False), ...)
 
     Raises:
         UsageError: the method's merges cannot be added up.
@@ -71,16 +71,11 @@ def open_union(settings: Settings, parts: Parts, exchange: Exchange) -> Iterator
         _start(parts, united)
         uniter.check_memory()
         mixing = UnionMixing(
-            own=parts.line, united=united, exchange=exchange, uniter=uniter, policy=policy_of(settings),
+            own=parts.line, united=united, exchange=exchange, uniter=uniter, policy=policy,
             idempotent=parts.method.idempotent,
         )  # fmt: skip
         mixing.start()
         yield mixing
-
-
-def policy_in_union(settings: Settings) -> Policy:
-    """The policy of the own merge: what is published is the union."""
-    return replace(policy_of(settings), publishes=False)
 
 
 def _engine(own: LocalEngine, generations: FolderGenerations) -> LocalEngine:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mergenode.adapters.engines.local.check import check_generation, check_version
 from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.parts import LEDGER
 from mergenode.bootstrap.replaying import replay_everything
+from mergenode.bootstrap.union import union_state
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer, Progress
 from mergenode.settings import Settings
@@ -38,8 +41,10 @@ def verify(settings: Settings, observer: Observer, *, replay: bool = False) -> V
         found.problems += reader.verify()
         counts = reader.counts()
         found.checked.append(f"ledger: {sum(counts.values())} facts, chain and transitions")
-        _statistics(settings, reader, observer, found)
+        _statistics(state, reader, observer, found)
         _versions(settings, reader, observer, found)
+        if (union_state(settings) / LEDGER).is_file():
+            _union(settings, observer, found)
         if replay:
             sentence, problem = replay_everything(settings, reader, observer)
             found.checked += [sentence] if sentence else []
@@ -49,17 +54,26 @@ def verify(settings: Settings, observer: Observer, *, replay: bool = False) -> V
     return found
 
 
-def _statistics(settings: Settings, reader: LedgerReader, observer: Observer, found: Verification) -> None:
+def _statistics(state: Path, reader: LedgerReader, observer: Observer, found: Verification) -> None:
     head = reader.head()
     if not head.generation:
         return
-    folder = FolderGenerations(settings.node.state).folder(head.generation)
+    folder = FolderGenerations(state).folder(head.generation)
     problems = list(check_generation(folder, head.statistics, _Told(observer, f"generation {head.generation}")))
     if problems and reader.head().generation != head.generation:
-        _statistics(settings, reader, observer, found)  # a newer fold replaced it meanwhile
+        _statistics(state, reader, observer, found)  # a newer fold replaced it meanwhile
         return
     found.problems += problems
     found.checked.append(f"statistics: generation {head.generation}, every tensor")
+
+
+def _union(settings: Settings, observer: Observer, found: Verification) -> None:
+    """The second ledger of a node of a union: what it added up and published."""
+    with closing(open_reader(union_state(settings) / LEDGER)) as reader:
+        found.problems += [f"union: {problem}" for problem in reader.verify()]
+        found.checked.append(f"ledger of the union: {sum(reader.counts().values())} facts, chain and transitions")
+        _statistics(union_state(settings), reader, observer, found)
+        _versions(settings, reader, observer, found)
 
 
 def _versions(settings: Settings, reader: LedgerReader, observer: Observer, found: Verification) -> None:

@@ -13,7 +13,7 @@ from mergenode.cli.facts import fact_fields
 from mergenode.cli.ingest import poke
 from mergenode.cli.node import Node, running_process
 from mergenode.cli.output import print_json, visible
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Restated
 
@@ -34,7 +34,7 @@ def make_change(node: Node, config: Path, change: Change, *, dry_run: bool, as_j
     """
     from mergenode.bootstrap.changes import forecast
 
-    expected = forecast(node.settings, node.reader, change)
+    expected = forecast(node.settings, node.reader, change, shown=node.shown)
     if dry_run or not expected.leaving:
         _tell(expected, None, as_json)
         return
@@ -42,7 +42,7 @@ def make_change(node: Node, config: Path, change: Change, *, dry_run: bool, as_j
     _submit_and_wait(node, config, change)
     done = [
         fact_fields(sequence, fact)
-        for sequence, fact in node.reader.facts(kinds=("retracted", "restated", "published"))
+        for sequence, fact in node.reader.facts(kinds=("ruled", "retracted", "restated", "published"))
         if sequence > before
     ]
     _tell(expected, done, as_json)
@@ -56,6 +56,11 @@ def _submit_and_wait(node: Node, config: Path, change: Change) -> None:
     settings = node.settings
     requests = FolderChangeRequests(settings.node.state)
     owner = running_process(settings.node.state)
+    if owner is None and node.in_union:
+        raise UsageError(
+            "this node is one of a union and does not run: nobody would tell the others",
+            hint=f"Start it first: mergenode run -c {config}",
+        )
     change = requests.submit(change, SystemClock())
     if owner is None:
         _do_it_here(settings)
@@ -74,7 +79,7 @@ def _submit_and_wait(node: Node, config: Path, change: Change) -> None:
 
 
 def _unpublished(node: Node) -> bool:
-    head = node.reader.head()
+    head = node.shown.head()
     return head.restated and head.published_generation < head.generation
 
 
@@ -108,9 +113,10 @@ def _how(expected: Forecast) -> str:
     from mergenode.ledger.restatement import Subtract
 
     way = expected.way
+    if way is None:
+        return "the nodes that hold it take it out, as soon as they hear of it"
     if isinstance(way, Subtract):
         return f"subtracted, {way.folds} contributions read once more; what stays is exact up to rounding"
-    assert way is not None
     start = f"the snapshot of generation {way.start.generation}" if way.start.generation else "the base"
     return f"replayed from {start}, {way.folds} contributions folded again; as if it had never been there, bit for bit"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 LEDGER_NAME = "ledger.sqlite"
+UNION = "union"
+"""Mixer, and folder of its ledger below the state directory."""
 
 
 def config_option(command: Command) -> Command:
@@ -40,10 +42,18 @@ def running_process(state: Path) -> LockOwner | None:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node on this machine, seen from outside: its settings and its facts."""
+    """A node on this machine, seen from outside: its settings and its facts.
+
+    ``shown``: the ledger of what it publishes. Another one than ``reader`` where that is a union with other nodes.
+    """
 
     settings: Settings
     reader: LedgerReader
+    shown: LedgerReader
+
+    @property
+    def in_union(self) -> bool:
+        return self.shown is not self.reader
 
 
 @contextmanager
@@ -64,8 +74,10 @@ def open_node(config: Path) -> Iterator[Node]:
         )
     from mergenode.adapters.store.sqlite_ledger import open_reader
 
-    reader = open_reader(ledger)
-    try:
-        yield Node(settings, reader)
-    finally:
-        reader.close()
+    with closing(open_reader(ledger)) as reader:
+        union = settings.node.state / UNION / LEDGER_NAME
+        if settings.mixer.name != UNION or not union.exists():
+            yield Node(settings, reader, reader)
+            return
+        with closing(open_reader(union)) as shown:
+            yield Node(settings, reader, shown)

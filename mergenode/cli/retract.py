@@ -62,16 +62,16 @@ def retract(
 def _member(node: Node, name: str, registry: str | None) -> Member:
     """The contribution of the merge that is meant. Raises UsageError when there is none, or more than one."""
     if name.startswith("blake3:"):
-        member = node.reader.by_content(Digest(name))
+        member = node.shown.by_content(Digest(name))
         if member is None:
             raise _unknown(node, name)
         return member
-    facts = [fact for _, fact in node.reader.facts(kinds=("folded", "admitted"), name=name)]
+    facts = [fact for _, fact in node.shown.facts(kinds=("folded", "admitted"), name=name)]
     found = [
         fact
         for fact in facts
         if isinstance(fact, Folded | Admitted)
-        and node.reader.by_content(fact.content) == fact
+        and node.shown.by_content(fact.content) == fact
         and registry in (None, fact.registry)
     ]
     if not found:

@@ -82,8 +82,8 @@ def _contribution(name: str, facts: Sequence[tuple[int, Fact]]) -> dict[str, Any
 
 def _version(what: str, node: Node) -> dict[str, Any]:
     """The report of a version on disk; UsageError when nothing has that name, with the nearest that has."""
-    match, versions = _VERSION.fullmatch(what), node.reader.versions()
-    wanted = int(match[1]) if match else node.reader.head().version if what == "latest" else None
+    match, versions = _VERSION.fullmatch(what), node.shown.versions()
+    wanted = int(match[1]) if match else node.shown.head().version if what == "latest" else None
     for published in versions:
         if published.version == wanted:
             return {

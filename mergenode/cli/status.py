@@ -43,8 +43,8 @@ def status(config: Path, as_json: bool) -> None:
 
     JSON: schema, node, running, pid, host, base {path, digest}, method {name, options}, generation,
     contributions, version, published_generation, lineage, statistics, counts {kind: number}, pending,
-    rejected, folds (facts as in history; folds with share_kept), versions, disk {state_bytes,
-    published_bytes, free_bytes}.
+    rejected, folds (facts as in history; folds with share_kept), versions, union (null, or
+    contributions and lineage of what several nodes have together), disk {state_bytes, published_bytes, free_bytes}.
     """
     with open_node(config) as node:
         document = _document(node)
@@ -55,7 +55,7 @@ def status(config: Path, as_json: bool) -> None:
 
 
 def _document(node: Node) -> dict[str, Any]:
-    settings, reader = node.settings, node.reader
+    settings, reader, shown = node.settings, node.reader, node.shown.head()
     origin, head, process = reader.initialised(), reader.head(), running_process(settings.node.state)
     rejected = reader.facts(kinds=("rejected",), newest=_SHOWN)
     folds = reader.facts(kinds=("folded",), newest=_SHOWN)
@@ -69,15 +69,16 @@ def _document(node: Node) -> dict[str, Any]:
         "method": {"name": origin.method, "options": dict(origin.options)} if origin else None,
         "generation": head.generation,
         "contributions": head.count,
-        "version": head.version,
-        "published_generation": head.published_generation,
+        "version": shown.version,
+        "published_generation": shown.published_generation,
         "lineage": head.lineage,
         "statistics": head.statistics,
         "counts": dict(reader.counts()),
         "pending": [fact_fields(sequence, fact) for sequence, fact in pending(reader)],
         "rejected": [fact_fields(sequence, fact) for sequence, fact in rejected],
         "folds": [fact_fields(sequence, fact) | {"share_kept": share_kept(fact)} for sequence, fact in folds],
-        "versions": [version.version for version in reader.versions()],
+        "versions": [version.version for version in node.shown.versions()],
+        "union": {"contributions": shown.count, "lineage": shown.lineage} if node.in_union else None,
         "disk": _disk(settings.node.state, settings.publish.path),
     }
 

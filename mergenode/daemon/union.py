@@ -202,12 +202,11 @@ class UnionMixing:
         try:
             part = self.uniter.admit(arrived, list(self.others.parts.values()))
             more = len(self.others.rulings.keys() | part.rulings.keys())
-            if part.node != node:
-                raise RejectedError(RejectReason.HEADER_INVALID, f"it says that it is the part of node {part.node}")
             if more > MOST_RULINGS:
                 raise RejectedError(RejectReason.TOO_LARGE, f"with its rulings there would be {more}")
         except RejectedError as error:
             self._refused[node] = arrived.head.position
+            self.uniter.keep(self.others.parts.values())
             self.own.observer.message("error", f"the part of node {node} is refused: {error.message}", hint=error.hint)
             self.exchange.accuse(arrived.head.node_id, error.reason.value, error.message)
             return

@@ -83,7 +83,8 @@ def test_every_reason_code_is_used() -> None:
 def test_kinds_of_facts() -> None:
     """Stored for ever: a name never changes its meaning."""
     first = ["initialised", "discovered", "rejected", "duplicate", "folded", "published", "pruned"]
-    assert list(KINDS) == [*first, "retracted", "admitted", "restated", "mixed"]
+    of_unions = ["yielded", "deferred", "united", "heard", "ruled", "forgotten"]
+    assert list(KINDS) == [*first, "retracted", "admitted", "restated", *of_unions, "mixed"]
 
 
 def modules_after(*args: object) -> set[str]:

@@ -6,9 +6,12 @@ from typing import Any
 
 from mergenode.ledger.records import (
     Admitted,
+    Deferred,
     Discovered,
     Duplicate,
     Folded,
+    Forgotten,
+    Heard,
     Initialised,
     Mixed,
     Pruned,
@@ -16,10 +19,14 @@ from mergenode.ledger.records import (
     Rejected,
     Restated,
     Retracted,
+    Ruled,
+    United,
+    Yielded,
 )
 from mergenode.types import Digest
 
 TIME = "2026-01-02T03:04:05Z"
+NODE = "00000000-0000-0000-0000-00000000000a"
 
 
 def digest(number: int) -> Digest:
@@ -115,6 +122,46 @@ def mixed(number: int = 0, **changes: Any) -> Mixed:
         "seconds": {"train": 1.5, "collect": 0.5},
     }
     return Mixed(**{"time": TIME} | fields | changes)
+
+
+def yielded(number: int = 1, **changes: Any) -> Yielded:
+    fields = {"content": digest(number), "keeper": NODE, "location": f"/inbox/m{number}", "weight": 1.0}
+    return Yielded(**_contribution(number) | fields | changes)
+
+
+def deferred(number: int = 1, **changes: Any) -> Deferred:
+    fields = {"content": digest(number), "keeper": NODE, "location": f"/inbox/m{number}", "weight": 1.0}
+    return Deferred(**_contribution(number) | fields | changes)
+
+
+def united(generation: int, count: int, **changes: Any) -> United:
+    fields = {
+        "generation": generation,
+        "count": count,
+        "totals": {"count": float(count)},
+        "statistics": digest(1000 + generation),
+        "lineage": digest(2000 + generation),
+        "how": "united",
+        "parts": ({"node": NODE, "count": count},),
+    }
+    return United(**{"time": TIME} | fields | changes)
+
+
+def heard(seq: int = 1, **changes: Any) -> Heard:
+    fields = {
+        "registry": "peers", "name": NODE, "revision": "ab" * 32, "incarnation": 1, "seq": seq, "generation": 2,
+        "count": 3, "statistics": digest(5), "lineage": digest(6),
+    }  # fmt: skip
+    return Heard(**{"time": TIME} | fields | changes)
+
+
+def ruled(number: int = 1, **changes: Any) -> Ruled:
+    fields = {"content": digest(1), "number": number, "node": NODE, "said": TIME, "why": "asked"}
+    return Ruled(**{"time": TIME} | fields | changes)
+
+
+def forgotten(**changes: Any) -> Forgotten:
+    return Forgotten(**{"time": TIME, "node": NODE, "incarnation": 2, "why": "its disk is gone"} | changes)
 
 
 def _contribution(number: int) -> dict[str, Any]:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import torch
 from torch import Tensor
 
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.change_requests import FolderChangeRequests
-from mergenode.bootstrap.node import registries_of
 from mergenode.bootstrap.parts import build_parts, open_state
-from mergenode.bootstrap.union import open_union, policy_in_union
+from mergenode.bootstrap.policy import policy_of, registries_of
+from mergenode.bootstrap.union import open_union
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.union import UnionMixing
 from mergenode.ledger.actions import Action, Stop, Wait
 from mergenode.ledger.changes import Change
 from mergenode.settings import load_settings
+from tests.support.checkpoints import Tensors
 from tests.support.clock import FakeClock
 from tests.support.fake_node import HandLifecycle
-from tests.support.local_node import load_model
+from tests.support.local_node import load_model, same_bits
 from tests.support.part_exchange import PartExchange
 from tests.support.real_node import RealNode
 
@@ -52,7 +54,9 @@ class UnitedNode:
         lifecycle = HandLifecycle(self.clock)
         self.ledger = self.stack.enter_context(open_state(settings))
         parts = build_parts(settings, self.ledger, self.observer, lifecycle, self.clock)
-        self.union: UnionMixing = self.stack.enter_context(open_union(settings, parts, self.exchange))
+        self.union: UnionMixing = self.stack.enter_context(
+            open_union(settings, parts, self.exchange, policy_of(settings))
+        )
         registries = registries_of(settings, self.clock)
         for registry in registries.values():
             self.stack.callback(registry.close)
@@ -61,7 +65,7 @@ class UnitedNode:
             mixing=self.union,
             registries=registries,
             changes=FolderChangeRequests(settings.node.state),
-            policy=policy_in_union(settings),
+            policy=replace(policy_of(settings), publishes=False),
             lifecycle=lifecycle,
             jitter=lambda: 0.0,
         )
@@ -104,3 +108,27 @@ def settle(*nodes: UnitedNode, rounds: int = 12) -> None:
         for node in nodes:
             node.clock.advance(31.0)
     raise AssertionError("the nodes do not come to rest")
+
+
+def small_base(*, whole: bool) -> Tensors:
+    draw = torch.Generator().manual_seed(3)
+    if whole:
+        return {"a.weight": torch.randint(-50, 50, (6, 4), generator=draw).float(), "b": torch.arange(5.0)}
+    return {"a.weight": torch.randn(24, 16, generator=draw), "b": torch.randn(9, generator=draw)}
+
+
+def moved(base: Tensors, seed: int, *, whole: bool) -> Tensors:
+    draw = torch.Generator().manual_seed(100 + seed)
+    if whole:
+        return {name: t + torch.randint(-2, 3, t.shape, generator=draw) for name, t in base.items()}
+    return {name: t + 0.05 * torch.randn(t.shape, generator=draw) for name, t in base.items()}
+
+
+def assert_same_model(*nodes: UnitedNode) -> None:
+    first = nodes[0].published()
+    for node in nodes[1:]:
+        there = node.published()
+        assert there.keys() == first.keys()
+        assert all(same_bits(first[name], there[name]) for name in first)
+        for key in ("model", "lineage", "contributions", "parts", "count", "tensors", "statistics"):
+            assert node.manifest[key] == nodes[0].manifest[key], key

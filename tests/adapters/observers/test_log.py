@@ -18,7 +18,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
-from tests.support.facts import mixed
+from tests.support.facts import deferred, forgotten, heard, mixed, ruled, united, yielded
 from tests.support.observed import TIME, HandClock, content, duplicate, folded, initialised, published, rejected
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)
@@ -39,6 +39,7 @@ FACTS: list[Fact] = [
     Restated(
         time=TIME, generation=2, count=1, totals={}, statistics=content(9), lineage=None, how="combined", rollback_to=1,
     ),
+    yielded(), deferred(), united(2, 1), heard(), ruled(), forgotten(),
 ]  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def test_every_kind_of_fact_is_one_line_with_its_own_sentence(clock: HandClock) 
     assert [entry["event"] for entry in seen] == [fact.kind for fact in FACTS]
     assert all(entry["message"] != entry["event"] for entry in seen)
     assert [entry["level"] for entry in seen] == [
-        "warning" if f.kind in ("rejected", "retracted") else "info" for f in FACTS
+        "warning" if f.kind in ("rejected", "retracted", "ruled", "forgotten") else "info" for f in FACTS
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from math import fsum, sqrt
@@ -58,7 +58,7 @@ class LocalUniter:
             fields = self._fields(files, self.folder)
             self.own.window(CombinePass(**fields, sides=()), 0)
             # Of the file nothing is read: the pass is asked what its steps would need.
-            self.own.window(AdmissionPass(**fields, sides=(), file=None, part=empty, layouts={}), 0)  # type: ignore[arg-type]
+            self.own.window(AdmissionPass(**fields, sides=(), file=None, part=empty, layouts={}), 0)  # type: ignore[arg-type]  # not read
 
     # ---- parts of others
 
@@ -97,6 +97,8 @@ class LocalUniter:
         engine = self.own
         with closing(PartFile(place, engine.limits)) as file, engine.open_base() as base_files:
             part = decode_part(file.text())
+            if part.node != str(arrived.head.node_id):
+                raise RejectedError(RejectReason.HEADER_INVALID, f"it says that it is the part of node {part.node}")
             if problem := same_merge(
                 part, base=engine.base.digest, method=engine.method.name, options=engine.method.options
             ):
@@ -244,8 +246,3 @@ def _take_over(source: Path, place: Path) -> None:
             os.fsync(copy.fileno())
     os.replace(temporary, place)
     sync_directory(place.parent)
-
-
-def part_files(state: Path) -> Iterator[Path]:
-    """The parts of other nodes that lie below the state directory of a union."""
-    yield from sorted((state / PARTS).glob("*.safetensors"))
