@@ -25,7 +25,7 @@ def draw(results: PeersResults, labels: Mapping[str, str], path: Path) -> None:
 
     figure = Figure(figsize=(10.67, 5), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right = figure.subplots(1, 2)
     _methods(left, results, labels)
     _nodes(right, results)
     for axes in (left, right):
@@ -60,9 +60,9 @@ def _nodes(axes: Any, results: PeersResults) -> None:
     for event, colour in zip(results.events, ("#d55e00", "#56b4e9"), strict=False):
         axes.axvspan(event.start - start, event.end - start, color=colour, alpha=0.15, lw=0)
         middle = (event.start + event.end) / 2 - start
-        axes.text(middle, 0.02, event.what, rotation=90, ha="center", va="bottom", fontsize=9,
+        axes.text(middle, 0.12, event.what, rotation=90, ha="center", va="bottom", fontsize=9,
                   color=INK, transform=axes.get_xaxis_transform())  # fmt: skip
-    axes.legend(fontsize=9, loc="lower right", frameon=False)
+    axes.legend(fontsize=8, loc="lower center", ncols=5, frameon=False, handlelength=1.2, columnspacing=1.0)
     axes.set_xlabel("seconds since the first mix")
     axes.set_title(
         "Five real processes, gRPC, activation matching", loc="left", fontsize=11, fontweight="bold", color=INK
