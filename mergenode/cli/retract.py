@@ -67,20 +67,27 @@ def _member(node: Node, name: str, registry: str | None) -> Member:
             raise _unknown(node, name)
         return member
     facts = [fact for _, fact in node.shown.facts(kinds=("folded", "admitted"), name=name)]
-    found = [
+    found: list[Member] = [
         fact
         for fact in facts
         if isinstance(fact, Folded | Admitted)
         and node.shown.by_content(fact.content) == fact
         and registry in (None, fact.registry)
     ]
+    found = found or _pushed(node, name)
     if not found:
         raise _unknown(node, name)
     if len(found) > 1:
-        places = ", ".join(f"{fact.registry} ({fact.content[:19]})" for fact in found)
+        places = ", ".join(f"{fact.registry}/{fact.name} ({fact.content[:19]})" for fact in found)
         raise UsageError(f"{len(found)} contributions {name!r} are in the merge: {places}",
                          hint="Name the registry with --registry, or give the content digest.")  # fmt: skip
     return found[0]
+
+
+def _pushed(node: Node, name: str) -> list[Member]:
+    """What teams pushed under this name: in the merge it is called NAME@ROOT."""
+    recent = node.shown.newest_members(_NAMES_OFFERED)
+    return [member for _, member in recent if member.name.rpartition("@")[0] == name]
 
 
 def _unknown(node: Node, name: str) -> UsageError:
@@ -92,7 +99,7 @@ def _unknown(node: Node, name: str) -> UsageError:
             f"{name!r} is not in the merge: its last fact is {facts[-1][1].kind!r}",
             hint=f"`mergenode show {name}` tells its story",
         )
-    names = {member.name for _, member in node.reader.newest_members(_NAMES_OFFERED)}
+    names = {member.name for _, member in node.shown.newest_members(_NAMES_OFFERED)}
     near = get_close_matches(name, names, n=1)
     suggestion = f"; did you mean {near[0]!r}?" if near else ""
     return UsageError(f"no contribution {name!r} in the merge{suggestion}", hint="`mergenode history` lists them")

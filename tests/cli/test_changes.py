@@ -133,6 +133,18 @@ def test_a_running_node_does_it_itself(run, node: RealNode) -> None:
     assert names(node) == ["a", "c"]
 
 
+def test_what_a_team_pushed_is_found_by_the_name_that_it_gave(run, tmp_path: Path) -> None:
+    node = filled(tmp_path / "node", "a")
+    for seed, name in ((7, "team@0123456789ab"), (8, "other@0123456789ab"), (9, "other@ba9876543210")):
+        node.put(name, seed)
+    node.run_once()
+    ambiguous = run("retract", "other", "-c", node.config)
+    assert ambiguous.exit_code == 2
+    assert "inbox/other@0123456789ab" in ambiguous.stderr and "inbox/other@ba9876543210" in ambiguous.stderr
+    asked(run, node, "retract", "team")
+    assert names(node) == ["a", "other@0123456789ab", "other@ba9876543210"]
+
+
 def test_files_that_are_gone_are_named_and_can_be_brought_from_elsewhere(run, tmp_path: Path) -> None:
     node = filled(tmp_path / "node", method={"name": "task_arithmetic"})
     (node.inbox / "a").rename(tmp_path / "a-gone")
