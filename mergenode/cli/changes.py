@@ -39,7 +39,7 @@ def make_change(node: Node, config: Path, change: Change, *, dry_run: bool, as_j
         _tell(expected, None, as_json)
         return
     before = node.reader.facts(newest=1)[-1][0]
-    _submit_and_wait(node, config, change)
+    submit_and_wait(node, config, change)
     done = [
         fact_fields(sequence, fact)
         for sequence, fact in node.reader.facts(kinds=("ruled", "retracted", "restated", "published"))
@@ -48,8 +48,13 @@ def make_change(node: Node, config: Path, change: Change, *, dry_run: bool, as_j
     _tell(expected, done, as_json)
 
 
-def _submit_and_wait(node: Node, config: Path, change: Change) -> None:
-    """Until the change is made and the version without what left is published."""
+def submit_and_wait(node: Node, config: Path, change: Change) -> None:
+    """Until the change is made and the version without what left is published.
+
+    Raises:
+        UsageError: the node is one of a union and does not run.
+        FatalError: the node ended before it was made (the request stays), or refused it.
+    """
     from mergenode.adapters.clock import SystemClock
     from mergenode.adapters.store.change_requests import FolderChangeRequests
 

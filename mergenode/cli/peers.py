@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from mergenode.cli.node import config_option
+from mergenode.cli.lazy import SuggestingGroup
+from mergenode.cli.node import config_option, open_node
 from mergenode.cli.output import (
     console,
     field_table,
@@ -19,7 +20,8 @@ from mergenode.cli.output import (
     table,
     visible,
 )
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, UsageError
+from mergenode.ledger.records import Heard
 
 SCHEMA = "mergenode.peers/1"
 PATH = "/api/v1/peers"
@@ -28,10 +30,11 @@ _MOST_BYTES = 16 << 20
 _NUMBERS = ("start", "round trip", "seen", "heads", "epochs", "distance", "refused")
 
 
-@click.command()
+@click.group(cls=SuggestingGroup, invoke_without_command=True)
 @config_option
 @json_option
-def peers(config: Path, as_json: bool) -> None:
+@click.pass_context
+def peers(context: click.Context, config: Path, as_json: bool) -> None:
     """The other nodes, as the running node sees them: asked over its http.listen.
 
     heads and epochs say how far a node is behind: heads it signed that are not here yet, rounds it lags.
@@ -40,9 +43,12 @@ def peers(config: Path, as_json: bool) -> None:
     Examples:
       mergenode peers -c node.yaml
       mergenode peers -c node.yaml --json | jq '.peers[] | select(.state != "alive")'
+      mergenode peers forget 90b83996 -c node.yaml --why "its disk is gone"
 
     JSON: schema, node, and the keys of /api/v1/peers (docs/metrics.md).
     """
+    if context.invoked_subcommand is not None:
+        return
     from mergenode.settings import load_settings
 
     settings = load_settings(config)
@@ -56,6 +62,37 @@ def peers(config: Path, as_json: bool) -> None:
         print_json(document)
     else:
         _print(document)
+
+
+@peers.command()
+@click.argument("node", metavar="NODE")
+@config_option
+@click.option("--why", default="", help="A reason, kept in the ledgers and shown by history.")
+def forget(node: str, config: Path, why: str) -> None:
+    """Give up a node of a union that does not come back: what it offered counts no more, on every node.
+
+    NODE is its id, or the beginning of it. What other nodes could fold as well is folded there. Should the node come
+    back with its state, it counts again from its next start on.
+
+    \b
+    Example:
+      mergenode peers forget 90b83996 -c node.yaml --why "its disk is gone"
+    """
+    from mergenode.cli.changes import submit_and_wait
+    from mergenode.ledger.changes import Change
+
+    with open_node(config) as opened:
+        if not opened.in_union:
+            raise UsageError(
+                f"{config}: the node is in no union", hint="Only mixer: {name: union} keeps parts of others."
+            )
+        known = sorted({fact.name for _, fact in opened.shown.facts(kinds=["heard"]) if isinstance(fact, Heard)})
+        meant = [name for name in known if name.startswith(node.lower())]
+        if len(meant) != 1:
+            what = "nothing was heard of a node" if not meant else f"{len(meant)} nodes begin with"
+            raise UsageError(f"{what} {node!r}", hint=f"Heard of: {', '.join(known) or 'nobody'}.")
+        submit_and_wait(opened, config, Change("", forget=meant[0], why=why))
+        click.echo(f"forgotten: {meant[0]}; other nodes hear of it and count its part no more, either")
 
 
 def _asked(host: str, port: int, config: Path) -> dict[str, Any]:
