@@ -86,7 +86,8 @@ def test_every_kind_of_fact_has_words_and_fields() -> None:
         assert list(fields)[:3] == ["sequence", "kind", "time"] and fields["kind"] == fact.kind
         assert set(fields) == {"sequence", "kind", *(name for name in fact.__dataclass_fields__)}
         assert sentence(fact) != fact.kind, "a kind without words of its own"
-        assert (subject(fact) == "") == (fact.kind in ("initialised", "restated", "united")), "the whole merge has no name"
+        whole = fact.kind in ("initialised", "restated", "united")
+        assert (subject(fact) == "") == whole, "the whole merge has no name"
 
 
 def test_the_whole_model_comes_first_whatever_the_order() -> None:
