@@ -23,11 +23,12 @@ from tests.support.union_world import NODES, World
 SCHEDULES = 2000
 BATCHES = 20
 LEAST_PER_SCHEDULE = {
-    "offered": 5, "retraction asked": 1.5, "asked for again": 1, "partition": 0.8, "restart": 0.3, "crash": 1,
-    "lost": 8, "repeated": 2, "out of order": 2, "cut off": 5, "folded": 4, "retracted": 1, "yielded": 0.5,
-    "deferred": 1, "ruled": 8,
+    "offered": 6, "retraction asked": 1.7, "asked for again": 1.1, "partition": 1, "restart": 0.3, "crash": 2.5,
+    "lost": 12, "repeated": 3, "out of order": 2, "cut off": 6, "folded": 5, "retracted": 0.6, "yielded": 0.8,
+    "deferred": 0.45, "ruled": 7,
 }  # fmt: skip
-"""Faults and facts per schedule, on average, below which the schedules would prove little. All nodes together."""
+"""Faults and facts per schedule, on average over a batch: with fewer the schedules would prove little. They follow from
+the seeds; figures are about four fifths of what there is in all 2,000."""
 
 
 def live_and_heal(seed: int, **how: Any) -> World:
@@ -49,14 +50,14 @@ def test_after_healing_all_publish_what_one_node_would(batch: int) -> None:
     for seed in range(batch * count, (batch + 1) * count):
         faults += live_and_heal(seed).faults
     for what, least in LEAST_PER_SCHEDULE.items():
-        assert faults[what] >= 0.6 * least * count, f"only {faults[what]} of {what!r}"
+        assert faults[what] >= least * count, f"only {faults[what]} of {what!r}"
 
 
 def test_files_that_get_lost_cost_what_they_held_and_no_agreement() -> None:
     faults: Counter[str] = Counter()
     for seed in range(5000, 5100):
         faults += live_and_heal(seed, lossy_files=True).faults
-    assert faults["file lost"] > 30
+    assert faults["file lost"] > 20
 
 
 def test_the_part_of_a_node_that_is_gone_counts_until_it_is_forgotten() -> None:
@@ -69,7 +70,7 @@ def test_the_part_of_a_node_that_is_gone_counts_until_it_is_forgotten() -> None:
         world.heal(dead=seed % NODES)
         world.check()
         taken_back += sum(node.disk.own.counts().get("folded", 0) for node in world.nodes) - before
-    assert taken_back > 20
+    assert taken_back > 10
 
 
 def test_the_same_seed_is_the_same_schedule() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Publish, Refuse, Stop, Wait
+from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Stop, Wait
 from mergenode.ledger.plan import SHORTEST_WAIT_SECONDS, next_action, pending, settled_requests
 from mergenode.ledger.records import ContributionFact
 from mergenode.ledger.view import Policy, View
@@ -281,3 +281,20 @@ def test_once_does_not_wait_for_what_may_never_settle() -> None:
 def test_once_publishes_even_when_something_is_left() -> None:
     observed = replace(LATE, head=FOLDED_ONCE, policy=Policy(publish_every_contributions=9), idle_seconds=99.0)
     assert next_action(observed) == Publish(1, 1)
+
+
+# ---- other nodes
+
+
+def test_what_other_nodes_want_comes_before_folding_unless_it_backs_off() -> None:
+    assert next_action(view(*BOTH, **READY, mixing="step")) == Mix("step")
+    assert next_action(view(*BOTH, **READY, mixing="step", mix_wait_seconds=3.0)) == Fold(candidate(1))
+    assert isinstance(next_action(view(mixing="step", mix_wait_seconds=3.0)), Wait)
+
+
+def test_a_merge_that_is_not_what_is_published_is_never_published() -> None:
+    apart = Policy(publishes=False)
+    assert next_action(view(*BOTH, **READY, head=Head(generation=1), policy=apart)) == Fold(candidate(1))
+    stop = next_action(view(head=Head(generation=1), policy=apart, once=True))
+    assert stop == Stop("nothing is pending")
+    assert next_action(view(head=Head(generation=1), policy=apart, draining=True)) == Stop("asked to stop")

@@ -164,10 +164,10 @@ class World:
     def _deliver(self) -> None:
         while self.queue and self.queue[0].due <= self.clock.monotonic():
             message = heapq.heappop(self.queue)
-            self.log.append(message)
             if self.sides[message.source] != self.sides[message.target]:
                 self.faults["cut off"] += 1
                 continue
+            self.log.append(message)
             self.faults["out of order"] += self.nodes[message.target].disk.shelf.deliver(message.head, message.text)
 
     def _tell_all(self, source: int) -> int:
