@@ -26,13 +26,14 @@ from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
+from mergenode.adapters.store.union_reader import UnionReader
 from mergenode.bootstrap.exchanging import open_exchange
 from mergenode.bootstrap.intake import open_intake
 from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
-from mergenode.bootstrap.union import UNION, open_union
+from mergenode.bootstrap.union import UNION, open_union, union_ledger
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.rounds import Rounds
@@ -41,7 +42,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
-from mergenode.ports.ledger_store import LedgerStore
+from mergenode.ports.ledger_store import LedgerReader, LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.registry import Registry
 from mergenode.settings import Settings
@@ -199,6 +200,18 @@ def _work(
 
 
 @contextmanager
+def shown_ledger(settings: Settings) -> Iterator[LedgerReader]:
+    """What people are shown of a node whose state is locked here: in a union, versions are those of the union."""
+    with closing(open_reader(settings.node.state / LEDGER)) as own:
+        if settings.mixer.name != UNION:
+            yield own
+            return
+        ledger = union_ledger(settings)
+        with closing(open_reader(ledger)) as shown:
+            yield UnionReader(own, shown)
+
+
+@contextmanager
 def _serving(
     settings: Settings, metrics: CollectorRegistry, live: LiveStatus, observer: Observer, peers: Peers | None
 ) -> Iterator[None]:
@@ -206,7 +219,7 @@ def _serving(
         yield
         return
     document = None if peers is None else peers.document
-    with closing(open_reader(settings.node.state / LEDGER)) as reader:
+    with shown_ledger(settings) as reader:
         app = create_app(settings.node.name, reader, metrics, live, peers=document)
         server = HttpServer(app, *settings.http.address)
         host, port = server.start()
