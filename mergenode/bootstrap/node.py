@@ -71,7 +71,12 @@ def names_of(settings: Settings) -> list[str]:
     """The registries that a node looks at, by name; a node of rounds looks at none."""
     if settings.mixer.name == "dimat":
         return []
-    return [*(entry.name for entry in settings.registries), REQUESTS, PUSHES]
+    return [*(entry.name for entry in settings.registries), REQUESTS, *([PUSHES] if _has_pushes(settings) else [])]
+
+
+def _has_pushes(settings: Settings) -> bool:
+    """Whether teams can push here, or could once: what they pushed stays a contribution."""
+    return settings.peers.address is not None or pushes_directory(settings.node.state).is_dir()
 
 
 @contextmanager
@@ -92,7 +97,8 @@ def open_loop(
         if peers is None:
             _need_a_port(settings)
             start(parts)
-            registries[PUSHES] = PushesRegistry(settings.node.state, clock=clock, limits=limits_of(settings))
+            if _has_pushes(settings):
+                registries[PUSHES] = PushesRegistry(settings.node.state, clock=clock, limits=limits_of(settings))
         else:
             mixing = _among_others(stack, peers, parts, registries, lifecycle)
         if not once:
