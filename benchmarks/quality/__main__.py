@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.experts import SETTINGS, train_all
-from benchmarks.quality.plan import SIZES
+from benchmarks.quality.plan import PARTS, SIZES
 from benchmarks.quality.tasks import TASKS
 
 
@@ -27,24 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_small(given.work)
     for name in given.setting:
+        unknown = sorted(set(given.sizes) - set(SIZES[name]))
+        if unknown:
+            raise SystemExit(f"setting {name!r} has the sizes {list(SIZES[name])}, not {unknown}")
         train_all(SETTINGS[name], given.work, TASKS[: max(SIZES[name])], _say)
         if given.command == "run":
-            _measure(given.work, name, given.rows, given.only)
+            _measure(given.work, name, given)
     return 0
 
 
-def _measure(work: Path, name: str, rows: int | None, only: Sequence[str]) -> None:
+def _measure(work: Path, name: str, given: argparse.Namespace) -> None:
     from benchmarks.quality.campaign import run_setting
     from benchmarks.quality.contestants import contestants
     from benchmarks.quality.measuring import Bench
 
-    chosen = [row for row in contestants() if not only or row.label in only]
+    chosen = [row for row in contestants() if not given.only or row.label in given.only]
+    partial = bool(given.only or given.sizes) or set(given.parts) != set(PARTS)
 
     def keep(found: dict[str, Any]) -> None:
-        file = work / (f"{name}-rows.json" if only else f"{name}.json")
+        file = work / (f"{name}-rows.json" if partial else f"{name}.json")
         file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
-    run_setting(Bench(work, {}, _say), SETTINGS[name], rows, chosen, keep)
+    bench = Bench(work, {}, _say)
+    run_setting(bench, SETTINGS[name], given.rows, chosen, keep, parts=given.parts, sizes=given.sizes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,10 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--setting", choices=SETTINGS, nargs="+", default=["light"])
         command.add_argument("--rows", type=int, default=None, help="test rows per task; default all")
         command.add_argument("--only", nargs="+", default=[], metavar="LABEL", help="these rows of the table only")
+        command.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS, help="these measurements only")
+        command.add_argument("--sizes", type=int, nargs="+", default=[], help="other orders at these sizes only")
     commands.add_parser("small", help="the form of `make quality`: four tasks, five methods, minutes")
     report = commands.add_parser("report", help="JSON, plots and page from what was measured")
     report.add_argument("--output", type=Path, default=Path(__file__).with_name("report"))
-    report.add_argument("--onto", action="store_true", help="the rows of `run --only`, onto the report that is there")
+    report.add_argument(
+        "--onto", action="store_true", help="what `run --only` or `--parts` measured, onto what is there"
+    )
     for command in commands.choices.values():
         command.add_argument("--work", type=Path, required=True, help="directory for experts, results and scores")
     return parser

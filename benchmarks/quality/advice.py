@@ -13,6 +13,7 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from textwrap import wrap
 from typing import Any
 
 from safetensors import safe_open
@@ -22,6 +23,7 @@ REPORT = Path(__file__).with_name("report") / "figures.json"
 MEASURED = ROOT / "mergenode" / "bootstrap" / "measured.json"
 PAGE = ROOT / "docs" / "which-method.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+ORDERS_BEGIN, ORDERS_END = "<!-- orders: begin -->", "<!-- orders: end -->"
 
 COLUMNS = (("light", "8"), ("light", "9"), ("strong", "9"), ("many", "18"), ("many", "36"))
 """Settings and numbers of contributions of the documentation's table."""
@@ -66,11 +68,39 @@ def table(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def orders(figures: Mapping[str, Any]) -> str:
+    """Where other orders of arrival were scored, a Markdown table of the shares kept; where only the weights of the
+    merges were compared, how far they lie apart."""
+    rows: dict[str, dict[tuple[str, str], str]] = {}
+    apart: dict[str, float] = {}
+    for name, size in COLUMNS:
+        for row in figures["settings"].get(name, {}).get("rows", ()):
+            kept = [100 * share for share in row["sizes"].get(size, {}).get("kept_by_order", ())]
+            if len(kept) > 1:
+                cell = f"{fmean(kept):.1f} % ({', '.join(f'{share:.1f}' for share in kept)})"
+                rows.setdefault(row["label"], {})[name, size] = cell
+            if row["order_difference"] is not None:
+                apart[row["label"]] = max(row["order_difference"], apart.get(row["label"], 0.0))
+    columns = [column for column in COLUMNS if any(column in cells for cells in rows.values())]
+    head = ["mean (each order)", *(f"{name}, {size}" for name, size in columns)]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines += [
+        f"| {label} | {' | '.join(cells.get(column, '') for column in columns)} |" for label, cells in rows.items()
+    ]
+    differences = [f"{label} {apart[label]:.0e}" for label in sorted(apart, key=lambda label: -apart[label])]
+    if differences:
+        lines += ["", *wrap(f"Largest relative difference of weights: {', '.join(differences)}.", 120)]
+    return "\n".join(lines)
+
+
 def with_table(page: str, figures: Mapping[str, Any]) -> str:
-    """The page with the table between its marks."""
+    """The page with the table and the orders between their marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table(figures)}\n{END}{after}"
+    page = f"{before}{BEGIN}\n{table(figures)}\n{END}{after}"
+    before, _, rest = page.partition(ORDERS_BEGIN)
+    _, _, after = rest.partition(ORDERS_END)
+    return f"{before}{ORDERS_BEGIN}\n{orders(figures)}\n{ORDERS_END}{after}"
 
 
 def relative_norm(base: Path, expert: Path) -> float:
@@ -85,15 +115,22 @@ def relative_norm(base: Path, expert: Path) -> float:
     return (moved / whole) ** 0.5
 
 
+def mean_relative_norm(work: Path, setting: str) -> float:
+    """Mean over the experts of a setting; what the package ships already where they are not below ``work``."""
+    experts = work / "experts" / setting
+    if experts.is_dir():
+        return fmean(relative_norm(work / "base", expert) for expert in sorted(experts.iterdir()))
+    print(f"{setting}: no experts in {work}, their norm stays as it is")
+    shipped: float = json.loads(MEASURED.read_text())["settings"][setting]["relative_norm"]
+    return shipped
+
+
 def main() -> None:
     parser = ArgumentParser(prog="python -m benchmarks.quality.advice", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where the experts of the benchmark lie")
     work = parser.parse_args().work
     figures = json.loads(REPORT.read_text())
-    norms = {
-        name: fmean(relative_norm(work / "base", expert) for expert in sorted((work / "experts" / name).iterdir()))
-        for name in figures["settings"]
-    }
+    norms = {name: mean_relative_norm(work, name) for name in figures["settings"]}
     MEASURED.write_text(json.dumps(measured(figures, norms), indent=1, sort_keys=True) + "\n")
     PAGE.write_text(with_table(PAGE.read_text(), figures))
 

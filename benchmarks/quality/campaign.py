@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.quality.contestants import Contestant
 from benchmarks.quality.experts import Expert, Setting, experts_of
-from benchmarks.quality.measuring import Bench, order_difference, run_job, score_base, score_expert
-from benchmarks.quality.plan import SIZES, first_job, other_jobs, sweep_job
+from benchmarks.quality.measuring import Bench, order_differences, run_job, score_base, score_expert
+from benchmarks.quality.plan import PARTS, SIZES, Job, first_job, other_jobs, sweep_job
 from benchmarks.quality.tasks import TASKS
 
 CLOSE = 1e-5
@@ -21,10 +21,14 @@ def run_setting(
     rows: int | None,
     contestants: Sequence[Contestant],
     keep: Callable[[dict[str, Any]], None] = lambda found: None,
+    *,
+    parts: Sequence[str] = PARTS,
+    sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Everything that the report says about one setting. What was measured before is not measured again.
 
-    ``rows``: test rows per task, None for all. ``keep`` is given what was found so far, after each method.
+    ``rows``: test rows per task, None for all. ``keep`` is given what was found so far, after each method. ``parts``:
+    what is measured. ``sizes``: numbers of contributions whose other orders are, () for all.
     """
     tasks = TASKS[: max(SIZES[setting.name])]
     experts = experts_of(setting, tasks)
@@ -34,15 +38,15 @@ def run_setting(
         **_references(bench, experts, tasks, rows),
     }
     found |= {"first": [], "others": [], "sweeps": []}
-    for contestant in contestants:
+    for contestant in contestants if "first" in parts else ():
         found["first"].append(run_job(bench, first_job(setting, contestant, rows)))
         keep(found)
-    for contestant in contestants:
+    for contestant in contestants if "sweeps" in parts else ():
         job = sweep_job(setting, contestant, rows)
         found["sweeps"] += [run_job(bench, job)] if job else []
         keep(found)
-    for contestant in contestants:
-        found["others"] += _other_orders(bench, setting, contestant, rows)
+    for contestant in contestants if "orders" in parts else ():
+        found["others"] += _other_orders(bench, contestant, other_jobs(setting, contestant, rows, sizes))
         keep(found)
     return found
 
@@ -56,13 +60,13 @@ def _references(bench: Bench, experts: Sequence[Expert], tasks: Sequence[str], r
     }
 
 
-def _other_orders(bench: Bench, setting: Setting, contestant: Contestant, rows: int | None) -> list[dict[str, Any]]:
+def _other_orders(bench: Bench, contestant: Contestant, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Results of the other orders; of a method that does not care for the order, only how far its merges differ."""
-    jobs = other_jobs(setting, contestant, rows)
     if contestant.literal or not contestant.build().commutative:
         return [run_job(bench, job) for job in jobs]
-    last = [job for job in jobs if job.sizes == (max(SIZES[setting.name]),)]
-    differences = [order_difference(bench, job)["relative"] for job in last]
+    most = max(len(job.experts) for job in jobs)
+    last = [job for job in jobs if len(job.experts) == most]
+    differences = order_differences(bench, last)
     if max(differences) > CLOSE:
         return [run_job(bench, job) for job in jobs]
     return [

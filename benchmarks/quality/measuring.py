@@ -72,18 +72,29 @@ def run_job(bench: Bench, job: Job) -> Result:
     return result
 
 
-def order_difference(bench: Bench, job: Job) -> Result:
-    """How far the merge in this job's order is from that in the listed order: ||A - B|| / ||A - base||."""
-    listed = tuple(sorted(job.experts, key=lambda expert: (expert.shard, TASKS.index(expert.task))))
+def order_differences(bench: Bench, jobs: Sequence[Job]) -> list[float]:
+    """How far the merge in each job's order is from that in the listed order: ||A - B|| / ||A - base||.
+
+    ``jobs``: other orders of the same experts with the same method.
+    """
+    in_listed_order = cache(lambda: _merged(bench, replace(jobs[0], experts=_listed(jobs[0]))))
+    return [_difference(bench, job, in_listed_order) for job in jobs]
+
+
+def _listed(job: Job) -> tuple[Expert, ...]:
+    return tuple(sorted(job.experts, key=lambda expert: (expert.shard, TASKS.index(expert.task))))
+
+
+def _difference(bench: Bench, job: Job, in_listed_order: Callable[[], Weights]) -> float:
     contents = [content_of(expert.checkpoint(bench.work)) for expert in job.experts]
     file = bench.work / "results" / f"order-{_digest(job.key, contents)}.json"
     if not file.exists():
-        one, other = (_merged(bench, replace(job, experts=experts)) for experts in (listed, job.experts))
+        one, other = in_listed_order(), _merged(bench, job)
         difference = _norm_of({name: other[name] - one[name] for name in one})
         base = bench.base_weights()
         _keep(file, {"relative": difference / _norm_of({name: one[name] - base[name] for name in one})})
         bench.say(f"{job.setting.name}: {job.contestant.label}, order {job.order} against the listed one")
-    return dict(json.loads(file.read_text()))
+    return float(json.loads(file.read_text())["relative"])
 
 
 def _paths(bench: Bench, job: Job) -> list[Path]:

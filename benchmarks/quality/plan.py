@@ -14,6 +14,9 @@ from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.tasks import TASKS
 
 ORDERS = 3
+PARTS = ("first", "sweeps", "orders")
+"""Of a campaign: every size in the order as listed, the scales, the other orders."""
+
 SCALES = (0.5, 0.7, 0.85, 1.0, 1.3)
 """Factors of a method's own export that are swept."""
 
@@ -97,8 +100,8 @@ def sweep_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job
     return replace(job, experts=job.experts[: max(swept)], sizes=(), swept=swept, transfer=False)
 
 
-def other_jobs(setting: Setting, contestant: Contestant, rows: int | None) -> list[Job]:
-    """Other orders of the same experts, one stream per size and order."""
+def other_jobs(setting: Setting, contestant: Contestant, rows: int | None, sizes: Sequence[int] = ()) -> list[Job]:
+    """Other orders of the same experts, one stream per size and order. ``sizes``: these of the plan, () for all."""
     return [
         Job(
             setting=setting,
@@ -112,4 +115,5 @@ def other_jobs(setting: Setting, contestant: Contestant, rows: int | None) -> li
         )
         for order in range(2, ORDERS + 1)
         for size in SIZES[setting.name]
+        if not sizes or size in sizes
     ]

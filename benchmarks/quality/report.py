@@ -12,7 +12,7 @@ import transformers
 
 from benchmarks.quality.page import main_table, page, plain
 from benchmarks.quality.plots import write_plots
-from benchmarks.quality.summary import summarise
+from benchmarks.quality.summary import orders_of, summarise, with_orders
 from benchmarks.quality.tasks import TASKS
 
 SETTINGS_SHOWN = ("light", "strong", "many")
@@ -21,13 +21,14 @@ SETTINGS_SHOWN = ("light", "strong", "many")
 def write_report(work: Path, output: Path, *, onto: bool = False) -> None:
     """Write ``figures.json``, four PNG files and ``index.html`` into ``output``; print the tables.
 
-    ``onto``: the rows that ``run --only`` measured take their places in the figures that ``output`` holds.
+    ``onto``: the rows that ``run --only`` measured take their places in the figures that ``output`` holds; other orders
+    that were measured alone (``--parts orders``) join the rows there.
 
     Raises SystemExit when nothing was measured in ``work``, or with other experts than those of ``output``.
     """
     old = _read(output / "figures.json") if onto else {}
     files = {name: work / (f"{name}-rows.json" if onto else f"{name}.json") for name in SETTINGS_SHOWN}
-    new = {name: summarise(json.loads(file.read_text())) for name, file in files.items() if file.exists()}
+    new = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     if not new:
         raise SystemExit(f"{work} holds no results: run `python -m benchmarks.quality run --work {work}` first")
     found = {**old, **{name: _placed(old.get(name), told) for name, told in new.items()}}
@@ -63,8 +64,9 @@ def _place(task: str) -> int:
     return TASKS.index(task) if task in TASKS else len(TASKS)
 
 
-def _placed(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """``old`` with the rows of ``new``. The same experts on the same rows, or no figure could be compared."""
+def _placed(old: dict[str, Any] | None, measured: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with what was measured. The same experts on the same rows, or no figure could be compared."""
+    new = summarise(measured)
     if old is None:
         return new
     for name in ("recipe", "experts", "test_rows", "base", "ceiling"):
@@ -73,4 +75,8 @@ def _placed(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
                 f"{name} of setting {new['setting']!r} are not those of the report: measure all rows again"
             )
     rows = {row["label"]: row for row in (*old["rows"], *new["rows"])}
+    orders = orders_of(measured)
+    if not orders.keys() <= rows.keys():
+        raise SystemExit(f"{', '.join(sorted(orders.keys() - rows.keys()))}: no such row to add orders to")
+    rows = {label: with_orders(row, orders) for label, row in rows.items()}
     return {**old, "rows": list(rows.values()), "sweeps": {**old["sweeps"], **new["sweeps"]}}

@@ -33,7 +33,8 @@ def summarise(found: Found) -> dict[str, Any]:
     """The figures of one setting; ``found`` is what ``campaign.run_setting`` returns, complete or not."""
     base, experts = scores_of(found["base"]), found["experts"]
     top = ceiling(experts, list(base))
-    rows = [_row(result, found, base, experts) for result in found["first"]]
+    orders = orders_of(found)
+    rows = [with_orders(_row(result, found, base, experts), orders) for result in found["first"]]
     return {
         "setting": found["setting"],
         "recipe": found["recipe"],
@@ -47,7 +48,38 @@ def summarise(found: Found) -> dict[str, Any]:
     }
 
 
+def orders_of(found: Found) -> dict[str, Row]:
+    """What the other orders of each method gave: shares kept by size, and relative differences of the weights."""
+    base, experts = scores_of(found["base"]), found["experts"]
+    told: dict[str, Row] = {}
+    for other in found.get("others", ()):
+        row = told.setdefault(other["label"], {"kept": {}, "differences": []})
+        row["differences"] += [other["relative"]] if "relative" in other else []
+        for snapshot in other.get("snapshots", ()):
+            count = snapshot["count"]
+            kept = kept_of(scores_of(snapshot["own"]), base, experts[:count])
+            row["kept"].setdefault(str(count), []).append(kept)
+    return told
+
+
+def with_orders(row: Row, orders: Mapping[str, Row]) -> Row:
+    """``row`` with the other orders of its method beside the listed one, in place of those that it had.
+
+    ``kept`` becomes the mean over the orders; accuracies and costs stay those of the listed one.
+    """
+    told = orders.get(row["label"])
+    if told is None:
+        return row
+    sizes = {}
+    for size, found in row["sizes"].items():
+        kept = [found["kept_by_order"][0], *told["kept"].get(size, found["kept_by_order"][1:])]
+        sizes[size] = {**found, "kept": fmean(kept), "kept_by_order": kept}
+    return {**row, "sizes": sizes, "order_difference": max(told["differences"], default=row["order_difference"])}
+
+
 def _sizes(found: Found) -> list[int]:
+    if not found["first"]:
+        return []
     return [snapshot["count"] for snapshot in found["first"][0]["snapshots"] if _complete(snapshot, found)]
 
 
@@ -67,36 +99,28 @@ def _reference(size: int, base: Scores, experts: Sequence[Sequence[Any]]) -> Row
 
 def _row(result: Found, found: Found, base: Scores, experts: Sequence[Sequence[Any]]) -> Row:
     snapshots = result["snapshots"]
-    others = [other for other in found.get("others", ()) if other["label"] == result["label"]]
     row: Row = {"label": result["label"], "method": result["method"], "options": result["options"], "sizes": {}}
     for snapshot in snapshots:
         if _complete(snapshot, found):
-            row["sizes"][str(snapshot["count"])] = _at_size(snapshot, others, base, experts)
+            row["sizes"][str(snapshot["count"])] = _at_size(snapshot, base, experts)
     last = snapshots[-1]
     row |= {name: last[name] for name in ("state_bytes", "fold_cpu", "export_cpu") if name in last}
-    gaps = [other["relative"] for other in others if "relative" in other]
-    row["order_difference"] = max(gaps) if gaps else None
+    row["order_difference"] = None
     row["backward_transfer"] = _transfer(snapshots, result["experts"], experts)
     return row
 
 
-def _at_size(snapshot: Found, others: Sequence[Found], base: Scores, experts: Sequence[Sequence[Any]]) -> Row:
+def _at_size(snapshot: Found, base: Scores, experts: Sequence[Sequence[Any]]) -> Row:
     count = snapshot["count"]
     scores, its_experts = scores_of(snapshot["own"]), experts[:count]
-    kept = [kept_of(scores, base, its_experts)]
-    for other in others:
-        kept += [
-            kept_of(scores_of(found["own"]), base, its_experts)
-            for found in other.get("snapshots", ())
-            if found["count"] == count
-        ]
+    kept = kept_of(scores, base, its_experts)
     gain = fmean(ceiling(its_experts, list(scores)).values()) - mean_accuracy({task: base[task] for task in scores})
     row = {
         "accuracy": mean_accuracy(scores),
         "error": standard_error(scores),
         "tasks": _accuracies(scores),
-        "kept": fmean(kept),
-        "kept_by_order": kept,
+        "kept": kept,
+        "kept_by_order": [kept],
         "kept_error": standard_error(scores) / gain,
     }
     if "norm" in snapshot:

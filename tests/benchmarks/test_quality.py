@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
+from benchmarks.quality.__main__ import main
 from benchmarks.quality.contestants import SMALL, Contestant, contestants
 from benchmarks.quality.experts import SETTINGS, experts_of
 from benchmarks.quality.figures import backward_transfer, mean_accuracy, norm_rule, share_kept, standard_error
@@ -142,6 +143,7 @@ def test_a_job_is_known_again_by_what_it_depends_on() -> None:
     distinct = {(job.contestant.label, job.experts, job.swept, job.transfer, job.rows) for job in jobs}
     assert len({job.key for job in jobs}) == len(distinct) >= 11
     assert first_job(light, average, None).key == jobs[0].key
+    assert [job.sizes for job in other_jobs(light, opcm, None, [8])] == [(8,), (8,)]
     assert Contestant("TSVM", "tsvm").code != opcm.code
 
 
@@ -235,6 +237,33 @@ def test_single_rows_take_their_places_in_a_report(tmp_path: Path) -> None:
     assert list(told["sweeps"]) == ["<odd>"]
 
 
+def test_orders_measured_alone_join_the_rows_of_a_report(tmp_path: Path) -> None:
+    found = _found()
+    others = found.pop("others")
+    (tmp_path / "light.json").write_text(json.dumps({**found, "others": []}))
+    write_report(tmp_path, tmp_path / "report")
+    (tmp_path / "light-rows.json").write_text(json.dumps({**found, "first": [], "sweeps": [], "others": others}))
+    for _ in range(2):  # the second time changes nothing
+        write_report(tmp_path, tmp_path / "report", onto=True)
+        told = json.loads((tmp_path / "report" / "figures.json").read_text())["settings"]["light"]
+        average, odd = told["rows"]
+        assert (average["order_difference"], odd["order_difference"]) == (1e-8, None)
+        assert average["sizes"]["2"]["kept_by_order"] == pytest.approx([0.5])
+        assert odd["sizes"]["2"]["kept_by_order"] == pytest.approx([0.85, 0.55])
+        assert odd["sizes"]["2"]["kept"] == pytest.approx(0.7)
+        assert list(told["sweeps"]) == ["<odd>"]
+
+
+def test_orders_of_a_row_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    found = _found()
+    (tmp_path / "light.json").write_text(json.dumps(found))
+    write_report(tmp_path, tmp_path / "report")
+    other = {"label": "absent", "order": 2, "relative": 1e-8}
+    (tmp_path / "light-rows.json").write_text(json.dumps({**found, "first": [], "sweeps": [], "others": [other]}))
+    with pytest.raises(SystemExit, match="absent: no such row"):
+        write_report(tmp_path, tmp_path / "report", onto=True)
+
+
 def test_rows_of_other_experts_are_not_mixed_in(tmp_path: Path) -> None:
     found = _found()
     (tmp_path / "light.json").write_text(json.dumps(found))
@@ -266,6 +295,11 @@ def test_side_cars_say_what_the_layers_saw_and_what_matters() -> None:
     assert "embeddings.word_embeddings.weight" not in weights
     assert all(bool((fisher >= 0).all()) for fisher in weights.values())
     assert float(weights["encoder.layer.0.output.dense.weight"].sum()) > 0
+
+
+def test_a_size_that_the_plan_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"sizes \[2, 4, 8, 9\], not \[7\]"):
+        main(["run", "--work", str(tmp_path), "--parts", "orders", "--sizes", "7", "8"])
 
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
