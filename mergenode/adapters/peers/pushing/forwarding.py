@@ -116,8 +116,8 @@ class Forwarding:
             try:
                 self.work()
                 self._said.pop("work", None)
-            except MergenodeError as error:
-                self._say("work", f"contributions are not forwarded now: {error.message}")
+            except (MergenodeError, OSError) as error:
+                self._say("work", f"contributions are not forwarded now: {error}")
             with self._changed:
                 if not self._poked and not self._ending:
                     self._changed.wait(_POLL_SECONDS)

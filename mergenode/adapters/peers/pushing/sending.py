@@ -51,10 +51,8 @@ class Sending:
         )  # fmt: skip
         try:
             return pushing.push()
-        except (grpc.FutureCancelledError, ValueError) as error:
-            if self._ending:  # the channel was closed under the call
-                raise NotNowError("the node ends") from error
-            raise
+        except (grpc.FutureCancelledError, ValueError) as error:  # the channel was closed under it; no host:port
+            raise NotNowError("the node ends" if self._ending else f"{address}: {error}") from error
 
     def stop(self) -> None:
         """Hang up, and open nothing any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ class World:
     sent: list[tuple[str, str]] = field(default_factory=list)
     orders: list[PushOrder] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    heard: threading.Event = field(default_factory=threading.Event)
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
@@ -83,9 +85,14 @@ class World:
         side = ForwardingSide(
             ledger=self.ledger, file=self.root / "state" / "forwarded.json", lineage="mergenode",
             neighbours=lambda: dict(self.up), clock=self.clock, random=lambda: 1.0,
-            tell=lambda level, text: self.told.append(f"{level}: {text}"),
+            tell=self.tell,
         )  # fmt: skip
         return Forwarding(side, send or self.send, hang_up)
+
+    def tell(self, level: str, text: str) -> None:
+        self.told.append(f"{level}: {text}")
+        if level == "warning":
+            self.heard.set()
 
     def send(self, model: LocalModel, order: PushOrder, address: str) -> PushReport:
         if address in self.faults:
@@ -231,6 +238,26 @@ def test_nobody_there_is_one_attempt(world: World) -> None:
         sending = Sending(lambda place: open_channel(place, None), SystemClock())
         with describe_model(world.fold("one", 1)) as model, pytest.raises(NotNowError, match="nothing listens there"):
             sending.send(model, PushOrder(name="one", lineage="mergenode"), address)
+
+
+def test_an_address_that_is_none_ends_one_attempt(world: World) -> None:
+    """Nodes say themselves where they can be called."""
+    sending = Sending(lambda place: open_channel(place, None), SystemClock())
+    with describe_model(world.fold("one", 1)) as model, pytest.raises(NotNowError, match="nonsense"):
+        sending.send(model, PushOrder(name="one", lineage="mergenode"), "nonsense")
+
+
+def test_a_disk_that_fails_is_said_and_tried_again(world: World) -> None:
+    world.fold("one", 1)
+    forwarding = world.life()
+    (world.root / "state").write_text("in the way")
+    forwarding.start()
+    assert world.heard.wait(60)
+    forwarding.stop()
+    assert "contributions are not forwarded now" in world.told[0]
+    (world.root / "state").unlink()
+    world.life().work()
+    assert (world.root / "state" / "forwarded.json").exists()
 
 
 def test_a_call_under_way_ends_with_the_node(world: World) -> None:
