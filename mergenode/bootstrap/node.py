@@ -28,6 +28,7 @@ from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.adapters.store.union_reader import UnionReader
 from mergenode.bootstrap.exchanging import open_exchange
+from mergenode.bootstrap.forwarding import CONTRIBUTIONS, forwarding_to_neighbours, refuse_forwarding
 from mergenode.bootstrap.intake import open_intake
 from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
@@ -131,6 +132,8 @@ def _among_others(
 ) -> UnionMixing | None:
     """Everything that other nodes and teams have to do with: what they push, what they offer, and the port, open."""
     settings = peers.settings
+    if settings.mixer.name == CONTRIBUTIONS:
+        refuse_forwarding(parts.method)
     exchange = open_exchange(peers, parts.base) if settings.mixer.name == UNION else None
     mixing = None
     if exchange is None:
@@ -152,6 +155,8 @@ def _among_others(
     else:
         registries[PUSHES] = PushesRegistry(settings.node.state, clock=peers.clock, limits=limits_of(settings))
     stack.enter_context(open_port(peers, exchange, services))
+    if settings.mixer.name == CONTRIBUTIONS:
+        stack.enter_context(forwarding_to_neighbours(peers))
     return mixing
 
 

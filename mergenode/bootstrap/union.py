@@ -46,7 +46,8 @@ def refuse_union(method: Method) -> None:
     if not method.combinable:
         raise UsageError(
             f"mixer.name is union, but merges of method {method.name} cannot be added up",
-            hint="Take a method whose merges are sums, such as iso or aswudi (docs/which-method.md), or mixer: dimat.",
+            hint="Take a method whose merges are sums, such as iso or aswudi (docs/which-method.md), or "
+            "mixer: {name: contributions} (docs/contributions.md).",
         )
 
 
