@@ -26,13 +26,15 @@ from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.sqlite_ledger import open_reader
+from mergenode.adapters.store.union_reader import UnionReader
 from mergenode.bootstrap.exchanging import open_exchange
+from mergenode.bootstrap.forwarding import CONTRIBUTIONS, forwarding_to_neighbours, refuse_forwarding
 from mergenode.bootstrap.intake import open_intake
 from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
-from mergenode.bootstrap.union import UNION, open_union
+from mergenode.bootstrap.union import UNION, open_union, union_ledger
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.rounds import Rounds
@@ -41,7 +43,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
-from mergenode.ports.ledger_store import LedgerStore
+from mergenode.ports.ledger_store import LedgerReader, LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.registry import Registry
 from mergenode.settings import Settings
@@ -70,7 +72,12 @@ def names_of(settings: Settings) -> list[str]:
     """The registries that a node looks at, by name; a node of rounds looks at none."""
     if settings.mixer.name == "dimat":
         return []
-    return [*(entry.name for entry in settings.registries), REQUESTS, PUSHES]
+    return [*(entry.name for entry in settings.registries), REQUESTS, *([PUSHES] if _has_pushes(settings) else [])]
+
+
+def _has_pushes(settings: Settings) -> bool:
+    """Whether teams can push here, or could once: what they pushed stays a contribution."""
+    return settings.peers.address is not None or pushes_directory(settings.node.state).is_dir()
 
 
 @contextmanager
@@ -91,7 +98,8 @@ def open_loop(
         if peers is None:
             _need_a_port(settings)
             start(parts)
-            registries[PUSHES] = PushesRegistry(settings.node.state, clock=clock, limits=limits_of(settings))
+            if _has_pushes(settings):
+                registries[PUSHES] = PushesRegistry(settings.node.state, clock=clock, limits=limits_of(settings))
         else:
             mixing = _among_others(stack, peers, parts, registries, lifecycle)
         if not once:
@@ -124,6 +132,8 @@ def _among_others(
 ) -> UnionMixing | None:
     """Everything that other nodes and teams have to do with: what they push, what they offer, and the port, open."""
     settings = peers.settings
+    if settings.mixer.name == CONTRIBUTIONS:
+        refuse_forwarding(parts.method)
     exchange = open_exchange(peers, parts.base) if settings.mixer.name == UNION else None
     mixing = None
     if exchange is None:
@@ -145,6 +155,8 @@ def _among_others(
     else:
         registries[PUSHES] = PushesRegistry(settings.node.state, clock=peers.clock, limits=limits_of(settings))
     stack.enter_context(open_port(peers, exchange, services))
+    if settings.mixer.name == CONTRIBUTIONS:
+        stack.enter_context(forwarding_to_neighbours(peers))
     return mixing
 
 
@@ -199,6 +211,18 @@ def _work(
 
 
 @contextmanager
+def shown_ledger(settings: Settings) -> Iterator[LedgerReader]:
+    """What people are shown of a node whose state is locked here: in a union, versions are those of the union."""
+    with closing(open_reader(settings.node.state / LEDGER)) as own:
+        if settings.mixer.name != UNION:
+            yield own
+            return
+        ledger = union_ledger(settings)
+        with closing(open_reader(ledger)) as shown:
+            yield UnionReader(own, shown)
+
+
+@contextmanager
 def _serving(
     settings: Settings, metrics: CollectorRegistry, live: LiveStatus, observer: Observer, peers: Peers | None
 ) -> Iterator[None]:
@@ -206,7 +230,7 @@ def _serving(
         yield
         return
     document = None if peers is None else peers.document
-    with closing(open_reader(settings.node.state / LEDGER)) as reader:
+    with shown_ledger(settings) as reader:
         app = create_app(settings.node.name, reader, metrics, live, peers=document)
         server = HttpServer(app, *settings.http.address)
         host, port = server.start()

@@ -32,12 +32,22 @@ def union_state(settings: Settings) -> Path:
     return settings.node.state / UNION
 
 
+def union_ledger(settings: Settings) -> Path:
+    """The ledger of the union, made when it is not there yet. The state is locked by the caller."""
+    state = union_state(settings)
+    with disk_errors(state):
+        state.mkdir(parents=True, exist_ok=True)
+        _ledger(state).close()
+    return state / LEDGER
+
+
 def refuse_union(method: Method) -> None:
     """Raises UsageError when merges of this method cannot be added up."""
     if not method.combinable:
         raise UsageError(
             f"mixer.name is union, but merges of method {method.name} cannot be added up",
-            hint="Take a method whose merges are sums, such as iso or aswudi (docs/which-method.md), or mixer: dimat.",
+            hint="Take a method whose merges are sums, such as iso or aswudi (docs/which-method.md), or "
+            "mixer: {name: contributions} (docs/contributions.md).",
         )
 
 

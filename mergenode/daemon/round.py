@@ -8,7 +8,7 @@ repeated with the same input: the same chosen heads give the same model. The dec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from mergenode.daemon.admission import admit
@@ -31,13 +31,14 @@ class Watch:
     """What a process remembers of its waiting. After a restart it begins anew: only waits get longer by that.
 
     ``began``: of the process. ``since``: when the wait at hand began. ``due``: heads that are waited for, by node the
-    epochs with the time of the own offer; late ones are noted when they come.
+    epochs with the time of the own offer; late ones are noted when they come. ``came``: the newest epoch noted of each.
     """
 
     began: float
     since: float | None = None
     due: dict[UUID, dict[int, float]] | None = None
     noted: list[float] | None = None
+    came: dict[UUID, int] = field(default_factory=dict)
 
     def waited(self, now: float) -> float:
         if self.since is None:
@@ -45,9 +46,11 @@ class Watch:
         return now - self.since
 
     def expect(self, nodes: Mapping[UUID, bool], epoch: int, since: float) -> None:
+        """These nodes are waited for. A head is noted once, however often the wait is looked at."""
         self.due = self.due or {}
         for node in nodes:
-            self.due.setdefault(node, {}).setdefault(epoch, since)
+            if epoch > self.came.get(node, -1):
+                self.due.setdefault(node, {}).setdefault(epoch, since)
 
     def note(self, arrived: Mapping[UUID, Arrived], now: float) -> None:
         """When what was waited for came, seconds after the own offer."""
@@ -56,6 +59,7 @@ class Watch:
             newest = arrived[node].head.epoch if node in arrived else -1
             came = [epoch for epoch in sorted(epochs) if epoch <= newest]
             if came:  # of rounds that it missed only the last one says how long it takes
+                self.came[node] = came[-1]
                 self.noted.append(now - epochs[came[-1]])
             for epoch in (*came, *sorted(epochs)[:-ARRIVALS]):
                 epochs.pop(epoch, None)

@@ -97,10 +97,6 @@ def tsvm(
             return left or right
         return pooled(left, right, shares) if decomposed(spec) else combine_sums(left, right, base)
 
-    def working_bytes(spec: TensorSpec) -> int:
-        clipped = 0 if clip is None else spec.numel * (8 if spec.dtype is DType.F64 else 4)
-        return clipped + folding_bytes(spec, shares) if decomposed(spec) else SCRATCH_BYTES
-
     return Method(
         name="tsvm",
         reference="Gargiulo et al. 2025, Task Singular Vectors, arXiv 2412.00081, algorithm 1",
@@ -112,7 +108,7 @@ def tsvm(
         advance=advance_counts,
         export=export,
         elementwise=lambda spec: not decomposed(spec),
-        working_bytes=working_bytes,
+        working_bytes=lambda spec: _working_bytes(spec, shares, clip) if decomposed(spec) else SCRATCH_BYTES,
         export_bytes=lambda spec: _merging_bytes(spec, shares, merge) if decomposed(spec) else SCRATCH_BYTES,
         needs_totals=False,
         uses_totals=lambda spec: not decomposed(spec),
@@ -124,6 +120,11 @@ def tsvm(
         pool=pool_counts,
         layouts=lambda spec: triplet_layouts(spec, shares) if decomposed(spec) else accumulator_layouts(spec),
     )  # fmt: skip
+
+
+def _working_bytes(spec: TensorSpec, shares: Shares, clip: float | None) -> int:
+    clipped = 0 if clip is None else spec.numel * (8 if spec.dtype is DType.F64 else 4)
+    return clipped + folding_bytes(spec, shares)
 
 
 def _checked_shares(rank_share: object, rank: object, merge: object) -> Shares:

@@ -107,10 +107,10 @@ class MixerSettings(Section):
 
     name: str = setting(
         "none",
-        "What is exchanged with other nodes: none | union | dimat.",
+        "What is exchanged with other nodes: none | union | dimat | contributions.",
         unit="name",
         why="a node alone merges what its registries bring",
-        pattern="^(none|union|dimat)$",
+        pattern="^(none|union|dimat|contributions)$",
     )
     start: ConfigPath | None = setting(
         None,

@@ -52,7 +52,7 @@ class RoleSettings(Section):
 
     peer: tuple[str, ...] = setting(
         ("spiffe://mergenode/peer/*",),
-        "Nodes: they exchange heads and weights.",
+        "Nodes: they exchange heads and weights, and push what they forward.",
         unit="list of name patterns",
         why="`mergenode certs` writes these names",
     )

@@ -70,6 +70,7 @@ class Settings(Section):
         _names_differ(self.registries)
         _places_apart(self)
         _rounds_fit(self)
+        _contributions_fit(self)
         return self
 
 
@@ -110,6 +111,17 @@ def _rounds_fit(settings: Settings) -> None:
         raise conflict(
             "mixer.defence.guard needs something to judge by: set task.entrypoint (docs/dimat.md)",
             ("mixer", "defence", "guard"),
+        )
+
+
+def _contributions_fit(settings: Settings) -> None:
+    """Contributions travel only to nodes that take pushes."""
+    if settings.mixer.name == "contributions" and not settings.peers.intake.enabled:
+        raise conflict(
+            "with mixer.name: contributions neighbours push to this node: set peers.intake.enabled: true, or "
+            "mixer.name: none (docs/contributions.md)",
+            ("peers", "intake", "enabled"),
+            ("mixer", "name"),
         )
 
 

@@ -19,13 +19,14 @@ PATIENCE_SECONDS = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Epochs after which something happens, once all nodes that run have committed them. The others are places."""
+    """Rounds of every node that takes part: before the kill, while ``victim`` is away, once it is back, while
+    ``island`` is cut off, after that. ``victim`` and ``island`` are places in the fleet."""
 
-    kill: int = 2
-    back: int = 4
-    part: int = 6
-    heal: int = 8
-    end: int = 10
+    before: int = 3
+    away: int = 2
+    back: int = 2
+    apart: int = 3
+    after: int = 3
     victim: int = 3
     island: tuple[int, ...] = (3, 4)
 
@@ -40,8 +41,6 @@ class RingStory:
         self.fleet, self.report, self.results = fleet, report, results
         self.script = script or Script()
         self._read = read
-        self._told = -1
-        self._found: dict[str, list[Mixing]] = {}
 
     def play(self) -> None:
         """Everything, from the start of the processes to their end.
@@ -52,25 +51,25 @@ class RingStory:
         script, names = self.script, [member.name for member in self.fleet.members]
         self.fleet.start()
         self._header()
-        self._until(script.kill, names)
-        self._kill_and_restart()
-        self._until(script.part, names)
+        self._rounds(script.before, names)
+        self._kill_and_restart(names)
         self._part_and_heal(names)
-        self._until(script.end, names)
+        self._rounds(script.after, names)
         self.results.exit_codes = self.fleet.stop()
         self.results.mixings = [each for member in self.fleet.members for each in self._read(member)]
 
-    def _kill_and_restart(self) -> None:
+    def _kill_and_restart(self, names: Sequence[str]) -> None:
         victim = self.fleet.members[self.script.victim]
-        others = [member.name for member in self.fleet.members if member is not victim]
+        others = [name for name in names if name != victim.name]
         began = time.time()
         victim.process.kill()
         self.report.say(f"SIGKILL: {victim.name} is gone; the others go on without it", "bold red")
-        self._until(self.script.back, others)
+        self._rounds(self.script.away, others)
         offset = victim.process.launch()
         victim.process.await_ready(offset)
         self.results.events.append(Event(f"{victim.name} killed", began, time.time()))
         self.report.say(f"{victim.name} is started again, with what it had on disk", "bold green")
+        self._rounds(self.script.back, names)
 
     def _part_and_heal(self, names: Sequence[str]) -> None:
         island = [names[place] for place in self.script.island]
@@ -82,45 +81,45 @@ class RingStory:
             f"({self.results.cut_connections} connections cut); both sides go on",
             "bold red",
         )
-        self._until(self.script.heal, names)
+        self._rounds(self.script.apart, names)
         self.fleet.heal()
         self.results.events.append(Event(f"{' and '.join(island)} cut off", began, time.time()))
         self.report.say("healed", "bold green")
 
-    def _until(self, epoch: int, names: Collection[str]) -> None:
-        """Wait until all of these nodes have committed this epoch or a later one, telling every epoch on the way."""
-        watched = [member for member in self.fleet.members if member.name in names]
-        for due in range(self._told + 1, epoch + 1):
-            for member in watched:
-                self._await(member, due)
-            self._told = due
-            self._row(due, names)
+    def _rounds(self, count: int, names: Collection[str]) -> None:
+        """Wait until each of these nodes has committed so many rounds more, telling each on the way.
 
-    def _await(self, member: Member, epoch: int) -> None:
+        Epochs are no measure: a node that was away leaves those out that it missed.
+        """
+        watched = [member for member in self.fleet.members if member.name in names]
+        for _ in range(count):
+            before = {member.name: len(self._read(member)) for member in watched}
+            for member in watched:
+                self._await(member, before[member.name])
+            self._row(watched)
+
+    def _await(self, member: Member, before: int) -> None:
         """Raises FatalError: it ended, or took longer than patience lasts; with the end of its log."""
 
-        def reached() -> bool | None:
-            self._found[member.name] = list(self._read(member))
-            newest = self._found[member.name][-1:]
-            return True if newest and newest[0].epoch >= epoch else None
+        def mixed() -> bool | None:
+            return True if len(self._read(member)) > before else None
 
-        member.process.wait(f"get through epoch {epoch}", reached, PATIENCE_SECONDS, POLL_SECONDS)
+        member.process.wait("get through a round", mixed, PATIENCE_SECONDS, POLL_SECONDS)
 
     def _header(self) -> None:
         cells = "".join(f"{member.name:>{CELL}}" for member in self.fleet.members)
         self.report.say(f"{'accuracy in % after':<22}{cells}{'mean':>{CELL}}{'spread':>{CELL}}", "bold")
 
-    def _row(self, epoch: int, names: Collection[str]) -> None:
-        """The model that each node has after this epoch: nodes that fell behind skip epochs to be with the others."""
-        cells, scores, spreads = "", [], []
-        for member in self.fleet.members:
-            until = [each for each in self._found.get(member.name, ()) if each.epoch <= epoch]
-            if member.name not in names or not until:
-                cells += f"{'-':>{CELL}}"
-                continue
-            cells += f"{100 * until[-1].mixed:{CELL}.1f}"
-            scores.append(until[-1].mixed)
-            spreads += [] if until[-1].spread is None else [until[-1].spread]
-        mean = f"{100 * sum(scores) / len(scores):{CELL}.1f}" if scores else f"{'-':>{CELL}}"
+    def _row(self, watched: Sequence[Member]) -> None:
+        """The model that each node has now."""
+        newest = {member.name: self._read(member)[-1] for member in watched}
+        cells = "".join(
+            f"{100 * newest[member.name].mixed:{CELL}.1f}" if member.name in newest else f"{'-':>{CELL}}"
+            for member in self.fleet.members
+        )
+        epochs = sorted({each.epoch + 1 for each in newest.values()})
+        label = f"mix {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else "")
+        mean = sum(each.mixed for each in newest.values()) / len(newest)
+        spreads = [each.spread for each in newest.values() if each.spread is not None]
         spread = f"{sum(spreads) / len(spreads):{CELL}.2f}" if spreads else f"{'-':>{CELL}}"
-        self.report.say(f"{f'mix {epoch + 1}':<22}{cells}{mean}{spread}")
+        self.report.say(f"{label:<22}{cells}{100 * mean:{CELL}.1f}{spread}")

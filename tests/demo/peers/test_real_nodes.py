@@ -28,14 +28,14 @@ def report() -> Report:
 
 def test_a_ring_goes_through_a_kill_and_a_partition(tmp_path: Path, report: Report) -> None:
     results = PeersResults()
-    script = Script(kill=0, back=1, part=3, heal=4, end=6, victim=1, island=(2,))
+    script = Script(before=1, away=1, back=1, apart=1, after=2, victim=1, island=(2,))
     play_ring(tmp_path / "ring", report, results, nodes=3, script=script)
     assert results.exit_codes == [0, 0, 0]
     assert [event.what for event in results.events] == ["node-2 killed", "node-3 cut off"]
     assert results.cut_connections > 0
     last = results.last()
     assert [each.node for each in last] == ["node-1", "node-2", "node-3"]
-    assert all(each.epoch >= 6 and each.mixed > 0.7 for each in last)
+    assert all(each.epoch >= 5 and each.mixed > 0.7 for each in last)
     healed = results.events[1].end
     for node in ("node-1", "node-2", "node-3"):
         own = [each for each in results.mixings if each.node == node]

@@ -49,21 +49,20 @@ class EndingNode(IdleNode):
 
 
 class Ledgers:
-    """Every look finds every running node one epoch further, but for those that are not up or were cut off."""
+    """Every look finds every node that runs one round further; one that was away joins the epoch of the others."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.rounds: dict[str, list[Mixing]] = {member.name: [] for member in fleet.members}
-        self.seen: list[tuple[str, int, frozenset[str]]] = []
+        self.reached: list[tuple[str, frozenset[str]]] = []
 
     def __call__(self, member: Member) -> Sequence[Mixing]:
         if member.process.process.poll() is None:
             own = self.rounds[member.name]
             newest = max((each[-1].epoch for each in self.rounds.values() if each), default=-1)
-            epoch = own[-1].epoch + 1 if own else 0
-            epoch = max(epoch, newest - 1)  # one that was away catches up
-            reachable = {each.name for each in self.fleet.members if self.fleet.reaches(member.name, each.name)}
-            self.seen.append((member.name, epoch, frozenset(reachable)))
+            epoch = max(own[-1].epoch + 1 if own else 0, newest - 1)
+            reachable = (each.name for each in self.fleet.members if self.fleet.reaches(member.name, each.name))
+            self.reached.append((member.name, frozenset(reachable)))
             own.append(Mixing(member.name, epoch, 10.0 * epoch, 0.5, 0.6, 2, 1.5 if epoch else None))
         return self.rounds[member.name]
 
@@ -88,20 +87,20 @@ def test_what_is_done_to_the_nodes(tmp_path: Path, report: Report) -> None:
     results = PeersResults()
     with Fleet(tmp_path, ring_edges(5), RING, IdleNode) as fleet:
         ledgers = Ledgers(fleet)
-        RingStory(fleet, report, results, Script(), ledgers).play()
+        RingStory(fleet, report, results, Script(before=3, away=2, back=1, apart=2, after=2), ledgers).play()
         again = fleet.members[3].process.process
     assert results.exit_codes == [0] * 5
     assert [event.what for event in results.events] == ["node-4 killed", "node-4 and node-5 cut off"]
-    while_away = {name for name, epoch, _ in ledgers.seen if epoch == 3}
-    assert "node-4" not in while_away
-    apart = [reach for name, _, reach in ledgers.seen if name == "node-4" and len(reach) < 5]
-    assert apart and set(apart) == {frozenset({"node-4", "node-5"})}
-    assert all(last.epoch >= 10 for last in results.last())
     assert again.returncode == 0
+    assert len(results.mixings) == sum(len(rounds) for rounds in ledgers.rounds.values())
+    apart = {name: reach for name, reach in ledgers.reached if len(reach) < 5}
+    assert set(apart) == {f"node-{number}" for number in range(1, 6)}
+    assert apart["node-5"] == {"node-4", "node-5"}
+    assert apart["node-1"] == {"node-1", "node-2", "node-3"}
+    assert all(reach == set(ledgers.rounds) for _, reach in ledgers.reached[-5:])
     text = told(report)
-    rows = [line.split() for line in text.splitlines() if line.strip().startswith("mix")]
-    assert [row[1] for row in rows] == [str(number) for number in range(1, 12)]
-    assert rows[3][2:7] == ["60.0", "60.0", "60.0", "-", "60.0"]
+    rows = [line.split()[-7:] for line in text.splitlines() if line.strip().startswith("mix")]
+    assert [row[3] for row in rows] == ["60.0"] * 3 + ["-"] * 2 + ["60.0"] * 5
     assert text.index("SIGKILL") < text.index("started again") < text.index("partition") < text.index("healed")
 
 

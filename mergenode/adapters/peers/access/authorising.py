@@ -36,13 +36,14 @@ TRANSFER_BYTES = (1 << 20) + (64 << 10)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``role``: who may call; None: whoever is recognised at all. ``transfer``: refused while draining.
+    """``roles``: one of them is enough to call; none named: whoever is recognised at all. ``transfer``: refused while
+    draining.
 
     A request is at most 64 KiB, one of a transfer a piece of weights and what goes with it. Many small parts in one
     message take fifty times its size once it is read.
     """
 
-    role: Role | None
+    roles: tuple[Role, ...]
     transfer: bool = False
 
     @property
@@ -51,25 +52,28 @@ class Rule:
         return TRANSFER_BYTES if self.transfer else CONTROL_BYTES
 
 
+_PUSHERS = (Role.PUSHER, Role.PEER)
+"""Nodes forward contributions; they can influence each other's merges anyway."""
+
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "/mergenode.v1.Peer/Hello": Rule(Role.PEER),
-        "/mergenode.v1.Peer/Exchange": Rule(Role.PEER),
-        "/mergenode.v1.Peer/GetHeads": Rule(Role.PEER),
-        "/mergenode.v1.Peer/WatchHeads": Rule(Role.PEER),
-        "/mergenode.v1.Blobs/GetManifest": Rule(Role.PEER, transfer=True),
-        "/mergenode.v1.Blobs/Fetch": Rule(Role.PEER, transfer=True),
-        "/mergenode.v1.Intake/Begin": Rule(Role.PUSHER, transfer=True),
-        "/mergenode.v1.Intake/Missing": Rule(Role.PUSHER, transfer=True),
-        "/mergenode.v1.Intake/Put": Rule(Role.PUSHER, transfer=True),
-        "/mergenode.v1.Intake/Commit": Rule(Role.PUSHER),
-        "/mergenode.v1.Admin/Drain": Rule(Role.ADMIN),
-        "/mergenode.v1.Admin/SetTopology": Rule(Role.ADMIN),
-        "/mergenode.v1.Admin/Ban": Rule(Role.ADMIN),
-        "/mergenode.v1.Admin/GetState": Rule(Role.ADMIN),
-        f"/{HEALTH}/Check": Rule(None),
-        f"/{HEALTH}/Watch": Rule(None),
-        f"/{REFLECTION}/ServerReflectionInfo": Rule(Role.ADMIN),
+        "/mergenode.v1.Peer/Hello": Rule((Role.PEER,)),
+        "/mergenode.v1.Peer/Exchange": Rule((Role.PEER,)),
+        "/mergenode.v1.Peer/GetHeads": Rule((Role.PEER,)),
+        "/mergenode.v1.Peer/WatchHeads": Rule((Role.PEER,)),
+        "/mergenode.v1.Blobs/GetManifest": Rule((Role.PEER,), transfer=True),
+        "/mergenode.v1.Blobs/Fetch": Rule((Role.PEER,), transfer=True),
+        "/mergenode.v1.Intake/Begin": Rule(_PUSHERS, transfer=True),
+        "/mergenode.v1.Intake/Missing": Rule(_PUSHERS, transfer=True),
+        "/mergenode.v1.Intake/Put": Rule(_PUSHERS, transfer=True),
+        "/mergenode.v1.Intake/Commit": Rule(_PUSHERS),
+        "/mergenode.v1.Admin/Drain": Rule((Role.ADMIN,)),
+        "/mergenode.v1.Admin/SetTopology": Rule((Role.ADMIN,)),
+        "/mergenode.v1.Admin/Ban": Rule((Role.ADMIN,)),
+        "/mergenode.v1.Admin/GetState": Rule((Role.ADMIN,)),
+        f"/{HEALTH}/Check": Rule(()),
+        f"/{HEALTH}/Watch": Rule(()),
+        f"/{REFLECTION}/ServerReflectionInfo": Rule((Role.ADMIN,)),
     }
 )
 """Health says no more than that a node is up, to whoever was recognised; without TLS everybody has every role."""
@@ -128,11 +132,12 @@ class _Gate:
         begun = time.monotonic()
         _at_end(context, lambda: self._answered(context, time.monotonic() - begun))
         caller = await self._recognised(context)
-        role = self.rule.role
-        if role is not None and role not in caller.roles:
+        roles = self.rule.roles
+        if roles and caller.roles.isdisjoint(roles):
             self.owner.refused(self.method, "role")
-            text = f"{caller.name} has not the role {role.value}, which {self.method.strip('/')} needs"
-            hint = f"Add a pattern for that name to peers.roles.{role.value} of the node, or use other credentials."
+            needed = " or ".join(role.value for role in roles)
+            text = f"{caller.name} has not the role {needed}, which {self.method.strip('/')} needs"
+            hint = f"Add a pattern for that name to peers.roles.{roles[0].value} of the node, or use other credentials."
             await abort(context, refusal(Refusal.CODE_NOT_ALLOWED, text, hint))
         if self.rule.transfer:
             await self._count(context)

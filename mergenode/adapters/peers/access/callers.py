@@ -50,8 +50,9 @@ class Caller:
     quota: int | None = None
 
     def may_push(self, lineage: str) -> bool:
-        """Whether the caller may push contributions into this lineage."""
-        return Role.PUSHER in self.roles and bool(self.scopes & {_EVERY_PUSH, push_scope(lineage)})
+        """Whether the caller may push contributions into this lineage. Nodes may: they forward what they folded."""
+        scoped = bool(self.scopes & {_EVERY_PUSH, push_scope(lineage)})
+        return scoped and not self.roles.isdisjoint({Role.PUSHER, Role.PEER})
 
 
 class UnknownCallerError(Exception):

@@ -17,8 +17,8 @@ from mergenode.wire.v1.objects_pb2 import Refusal
 from tests.support.peer_ports import METHODS, OpenPort, Trial, call, code_of, open_port, register_everything
 
 OTHERS = (f"/{HEALTH}/Check", f"/{HEALTH}/Watch", f"/{REFLECTION}/ServerReflectionInfo")
-NEEDED = {method: RULES[method].role for method in (*METHODS, OTHERS[2])}
-"""The calls that need a role; reflection is the one whose both directions are streams."""
+NEEDED = {method: RULES[method].roles for method in (*METHODS, OTHERS[2])}
+"""The calls that need one of some roles; reflection is the one whose both directions are streams."""
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 UNIMPLEMENTED, UNREACHABLE = grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE
@@ -41,14 +41,14 @@ def test_the_table_holds_every_call_of_the_protocol_and_nothing_else() -> None:
     """A new call needs a line in authorising.RULES."""
     assert set(RULES) == set(METHODS) | set(OTHERS)
     roles = {
-        "Peer": Role.PEER,
-        "Blobs": Role.PEER,
-        "Intake": Role.PUSHER,
-        "Admin": Role.ADMIN,
-        "ServerReflection": Role.ADMIN,
+        "Peer": (Role.PEER,),
+        "Blobs": (Role.PEER,),
+        "Intake": (Role.PUSHER, Role.PEER),
+        "Admin": (Role.ADMIN,),
+        "ServerReflection": (Role.ADMIN,),
     }
-    for method, role in NEEDED.items():
-        assert role is roles[method.split("/")[1].rpartition(".")[2]]
+    for method, needed in NEEDED.items():
+        assert needed == roles[method.split("/")[1].rpartition(".")[2]]
 
 
 def test_all_four_kinds_of_calls_are_tried_below() -> None:
@@ -58,14 +58,16 @@ def test_all_four_kinds_of_calls_are_tried_below() -> None:
 
 @every_call
 def test_with_the_role_it_is_served(channels: dict[str, grpc.Channel], method: str) -> None:
-    role = NEEDED[method]
-    assert role is not None and code_of(channels[role.value], method) is grpc.StatusCode.OK
+    assert NEEDED[method]
+    for role in NEEDED[method]:
+        assert code_of(channels[role.value], method) is grpc.StatusCode.OK
 
 
 @every_call
 def test_with_another_role_it_is_denied(channels: dict[str, grpc.Channel], port: OpenPort, method: str) -> None:
+    needed = " or ".join(NEEDED[method])
     for name in ("peer", "pusher", "admin", "nobody"):
-        if name == NEEDED[method]:
+        if name in NEEDED[method]:
             continue
         port.refused.clear()
         with pytest.raises(grpc.RpcError) as denied:
@@ -73,7 +75,7 @@ def test_with_another_role_it_is_denied(channels: dict[str, grpc.Channel], port:
         assert denied.value.code() is DENIED
         refused = refusal_of(denied.value)
         assert refused is not None and refused.code == Refusal.CODE_NOT_ALLOWED
-        assert f"/some-{name if name != 'nobody' else 'guest'} has not the role {NEEDED[method]}" in refused.message
+        assert f"/some-{name if name != 'nobody' else 'guest'} has not the role {needed}" in refused.message
         assert port.refused == [(method, "role")]
 
 
@@ -103,7 +105,7 @@ def test_a_wrong_token_is_refused_in_one_way(channels: dict[str, grpc.Channel], 
 
 @every_call
 def test_a_token_pushes_and_does_nothing_else(channels: dict[str, grpc.Channel], trial: Trial, method: str) -> None:
-    expected = grpc.StatusCode.OK if NEEDED[method] is Role.PUSHER else DENIED
+    expected = grpc.StatusCode.OK if Role.PUSHER in NEEDED[method] else DENIED
     for channel in (channels["token"], channels["nobody"], channels["admin"]):
         assert code_of(channel, method, token=trial.token()) is expected
     assert code_of(channels["token"], method, token=trial.folder.token("t", [], None, 1, "mergenode")) is DENIED
@@ -194,11 +196,11 @@ def test_what_is_registered_without_a_rule_stops_the_start(trial: Trial) -> None
 def test_the_message_is_read_only_once_the_caller_is_known(channels: dict[str, grpc.Channel]) -> None:
     garbage = [b"\xff\xff\xff"]
     for method in METHODS:
-        role = NEEDED[method]
-        assert role is not None
+        roles = NEEDED[method]
+        assert roles
         for name, channel in channels.items():
             expected = (
-                UNAUTHENTICATED if name == "token" else grpc.StatusCode.INVALID_ARGUMENT if name == role else DENIED
+                UNAUTHENTICATED if name == "token" else grpc.StatusCode.INVALID_ARGUMENT if name in roles else DENIED
             )
             assert code_of(channel, method, requests=garbage) is expected
 

@@ -150,7 +150,8 @@ def test_faults_of_tokens_are_told_to_metrics(trial: Trial) -> None:
 
 def test_certificates_push_into_every_lineage_if_they_push_at_all() -> None:
     assert caller_named(["spiffe://mergenode/pusher/x"], PATTERNS).may_push("anything")
-    assert not caller_named([PEER], PATTERNS).may_push("anything")
+    assert caller_named([PEER], PATTERNS).may_push("anything")  # a node forwards what it folded
+    assert not Caller("a", frozenset({Role.ADMIN})).may_push("anything")
     assert Caller("t", frozenset({Role.PUSHER}), frozenset({"push:*"})).may_push("anything")
 
 

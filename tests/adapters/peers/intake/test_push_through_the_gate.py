@@ -43,8 +43,13 @@ def test_a_certificate_with_the_role_pushes(trial: Any, port: Any, push: Any, tu
 
 
 def test_a_certificate_without_the_role_does_not(trial: Any, port: Any, push: Any, tuned: Path) -> None:
+    result = push(tuned, "--to", port.address, *certificate(trial, "admin", "alice"))
+    assert result.exit_code == 1 and "has not the role pusher or peer" in result.stderr
+
+
+def test_a_node_pushes_what_it_forwards(trial: Any, port: Any, push: Any, tuned: Path) -> None:
     result = push(tuned, "--to", port.address, *certificate(trial, "peer", "other-node"))
-    assert result.exit_code == 1 and "has not the role pusher" in result.stderr
+    assert (result.exit_code, "accepted" in result.stdout) == (0, True), result.output
 
 
 @pytest.mark.parametrize(

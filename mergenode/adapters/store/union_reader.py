@@ -1,0 +1,66 @@
+"""The ledgers of a node in a union, read as one: what is published is the union's, everything else the node's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Member, Published, Retracted
+from mergenode.ports.ledger_store import Key, LedgerReader
+from mergenode.types import Digest, Head
+
+_OF_THE_UNION = frozenset({"published", "pruned"})
+
+
+@dataclass(frozen=True, slots=True)
+class UnionReader:
+    """Implements ``LedgerReader`` for who looks at a node: ``own`` and ``shown`` are the two ledgers."""
+
+    own: LedgerReader
+    shown: LedgerReader
+
+    def initialised(self) -> Initialised | None:
+        return self.own.initialised()
+
+    def head(self) -> Head:
+        """Of the union: its contributions and its newest version."""
+        return self.shown.head()
+
+    def outcomes(self, keys: Iterable[Key]) -> Mapping[Key, ContributionFact]:
+        return self.own.outcomes(keys)
+
+    def discovered(self, keys: Iterable[Key]) -> Mapping[Key, int]:
+        return self.own.discovered(keys)
+
+    def by_content(self, content: Digest) -> Member | None:
+        return self.shown.by_content(content)
+
+    def retraction(self, content: Digest) -> Retracted | None:
+        return self.own.retraction(content)
+
+    def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
+        return self.shown.members(after)
+
+    def newest_members(self, count: int) -> Sequence[tuple[int, Member]]:
+        return self.shown.newest_members(count)
+
+    def facts(
+        self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
+    ) -> Sequence[tuple[int, Fact]]:
+        """Of the union where only versions are asked for; else of the node."""
+        reader = self.shown if kinds and _OF_THE_UNION.issuperset(kinds) else self.own
+        return reader.facts(kinds=kinds, name=name, newest=newest)
+
+    def folds(self, after: int = 0) -> Iterator[tuple[int, Folded]]:
+        return self.own.folds(after)
+
+    def history(self) -> Iterator[tuple[int, Fact]]:
+        return self.own.history()
+
+    def counts(self) -> Mapping[str, int]:
+        """Facts of the node, and versions of the union."""
+        of_union = self.shown.counts()
+        return {**self.own.counts(), **{kind: of_union[kind] for kind in sorted(_OF_THE_UNION & of_union.keys())}}
+
+    def versions(self) -> Sequence[Published]:
+        return self.shown.versions()
