@@ -87,10 +87,14 @@ def orders(figures: Mapping[str, Any]) -> str:
     lines += [
         f"| {label} | {' | '.join(cells.get(column, '') for column in columns)} |" for label, cells in rows.items()
     ]
-    differences = [f"{label} {apart[label]:.0e}" for label in sorted(apart, key=lambda label: -apart[label])]
+    differences = [f"{label} {_scientific(apart[label])}" for label in sorted(apart, key=lambda label: -apart[label])]
     if differences:
         lines += ["", *wrap(f"Largest relative difference of weights: {', '.join(differences)}.", 120)]
     return "\n".join(lines)
+
+
+def _scientific(number: float) -> str:
+    return f"{number:.0e}" if number else "0"
 
 
 def with_table(page: str, figures: Mapping[str, Any]) -> str:
