@@ -28,7 +28,7 @@ def report() -> Report:
 
 def test_a_ring_goes_through_a_kill_and_a_partition(tmp_path: Path, report: Report) -> None:
     results = PeersResults()
-    script = Script(before=1, away=1, back=1, apart=1, after=2, victim=1, island=(2,))
+    script = Script(before=1, away=1, back=1, apart=1, after=4, victim=1, island=(2,))
     play_ring(tmp_path / "ring", report, results, nodes=3, script=script)
     assert results.exit_codes == [0, 0, 0]
     assert [event.what for event in results.events] == ["node-2 killed", "node-3 cut off"]
