@@ -141,7 +141,7 @@ def _among_others(
     else:
         mixing = stack.enter_context(open_union(settings, parts, exchange[0], policy_of(settings)))
         exchange[0].listen(lifecycle.poke)
-    services = []
+    services, drain = [], ExitStack()
     if settings.peers.intake.enabled:
         reader = stack.enter_context(closing(open_reader(settings.node.state / LEDGER)))
         intake = open_intake(
@@ -149,12 +149,13 @@ def _among_others(
             tell=lambda text: peers.observer.message("info", text),
         )  # fmt: skip
         stack.callback(intake.close)
-        stack.callback(intake.service.drain)
+        drain.callback(intake.service.drain)
         services.append(intake.service.register)
         registries[PUSHES] = intake.registry
     else:
         registries[PUSHES] = PushesRegistry(settings.node.state, clock=peers.clock, limits=limits_of(settings))
     stack.enter_context(open_port(peers, exchange, services))
+    stack.enter_context(drain)  # left before the port is closed: long work of a push ends at its next block
     if settings.mixer.name == CONTRIBUTIONS:
         stack.enter_context(forwarding_to_neighbours(peers))
     return mixing

@@ -209,7 +209,7 @@ def _defects(context: Context) -> Iterator[None]:
         yield
     except grpc.aio.BaseError:
         raise  # the call was aborted, or is over
-    except Exception as error:
+    except Exception as error:  # whatever a handler raises: its caller learns nothing of this node's insides
         context.set_code(grpc.StatusCode.INTERNAL)
         raise InternalFaultError("the node met a defect; its log has more") from error
 
