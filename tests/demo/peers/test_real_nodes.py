@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,7 @@ from mergenode.demo.peers.results import PeersResults
 from mergenode.demo.peers.ring_story import Script
 from mergenode.demo.report import Report
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("mergenode.bootstrap.rounds") is None, reason="the mixers are not there yet"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from mergenode.demo.peers.watching import Mixing, mixing
 from mergenode.demo.report import Report
 from mergenode.errors import FatalError
 from mergenode.settings import load_settings
-from mergenode.settings.tree import Settings
 
 IDLE = """\
 import signal, sys
@@ -122,8 +121,6 @@ def test_nothing_is_left_when_the_fleet_closes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("template", [RING, UNION])
 def test_the_settings_are_valid_and_lead_through_the_relays(tmp_path: Path, template: str) -> None:
-    if "start" not in Settings.model_fields["mixer"].annotation.model_fields:  # type: ignore[union-attr]
-        pytest.skip("the mixer is not there yet")
     with Fleet(tmp_path, ring_edges(5), template) as fleet:
         for place, member in enumerate(fleet.members):
             settings = load_settings(member.process.config)
