@@ -105,12 +105,11 @@ class DefenceSettings(Section):
 class MixerSettings(Section):
     """How the models of other nodes combine with this one's. All but the name is for dimat; see docs/dimat.md."""
 
-    name: str = setting(
+    name: Literal["none", "union", "dimat", "contributions"] = setting(
         "none",
         "What is exchanged with other nodes: none | union | dimat | contributions.",
         unit="name",
         why="a node alone merges what its registries bring",
-        pattern="^(none|union|dimat|contributions)$",
     )
     start: ConfigPath | None = setting(
         None,

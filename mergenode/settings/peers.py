@@ -39,7 +39,7 @@ class TlsSettings(Section):
     def _all_or_none(self) -> Self:
         given = [self.certificate, self.key, self.authority]
         if any(given) and not all(given):
-            raise ValueError("certificate, key and authority belong together: give all three or none")
+            raise ValueError("all three of certificate, key and authority, or none")
         return self
 
     @property
@@ -177,22 +177,22 @@ class PeersSettings(Section):
         for entry in value:
             host, port = _parts(entry.removeprefix(DNS))
             if not host or not 0 < port < 1 << 16:
-                raise ValueError(f"{entry!r}: host:port such as node-b:50051, or dns:mergenode-headless:50051")
+                raise ValueError("host:port such as node-b:50051, or dns:mergenode-headless:50051")
         if len(set(value)) < len(value):
-            raise ValueError("a neighbour is there twice")
+            raise ValueError("every neighbour once")
         return value
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
         if self.listen is not None and not (self.insecure or self.tls.complete or is_loopback(self.listen)):
             raise ValueError(
-                f"{self.listen} can be reached from elsewhere and there are no certificates: set peers.tls "
-                "(`mergenode certs` makes some for a trial), or write `insecure: true` if the network is all yours"
+                "an address on loopback; any other with certificates in peers.tls (`mergenode certs` makes some for a "
+                "trial), or with `insecure: true` if the network is all yours"
             )
         if self.tokens.listen is not None and not (self.listen and self.tls.complete and self.tokens.keys):
             raise ValueError("peers.tokens.listen needs peers.listen, peers.tls and peers.tokens.keys")
         if self.neighbours and self.listen is None:
-            raise ValueError("neighbours are named, but they could not call back: set peers.listen")
+            raise ValueError("neighbours together with peers.listen only: they have to be able to call back")
         return self
 
     @property
