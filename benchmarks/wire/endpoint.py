@@ -71,7 +71,8 @@ def node_client(folder: Path, shelf_folder: Path, address: str, root: str, *held
     import grpc
 
     from mergenode.adapters.engines.local.allocator import tune_allocator
-    from mergenode.adapters.peers.weights.fetching import BULK_OPTIONS, Fetcher, Order
+    from mergenode.adapters.peers.port.channels import BULK
+    from mergenode.adapters.peers.weights.fetching import Fetcher, Order
     from mergenode.adapters.peers.weights.shelf import Shelf
     from mergenode.adapters.peers.weights.sources import Source
     from mergenode.wire.blocks import Root
@@ -82,7 +83,7 @@ def node_client(folder: Path, shelf_folder: Path, address: str, root: str, *held
         shelf.put([Path(file)])
     certificate, key, authority = pem(folder)
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-    options = [*BULK_OPTIONS, ("grpc.ssl_target_name_override", "localhost")]
+    options = [*BULK, ("grpc.ssl_target_name_override", "localhost")]
     fetcher = Fetcher(shelf, lambda target: grpc.secure_channel(target, credentials, options=options))
     used, begun = cpu(), time.perf_counter()
     assert fetcher.fetch(Order(Root(bytes.fromhex(root)), lambda: [Source("server", address)]))

@@ -12,7 +12,7 @@ from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.checkpoints.weights import open_weights
 from mergenode.adapters.durable import disk_errors, replace_file
-from mergenode.adapters.peers.port.channels import open_channel
+from mergenode.adapters.peers.port.channels import open_bulk_channel
 from mergenode.adapters.peers.weights.exchange import GrpcExchange
 from mergenode.adapters.peers.weights.fetching import Fetcher, FetchSettings
 from mergenode.adapters.peers.weights.member_heads import MemberHeads
@@ -50,7 +50,7 @@ def open_exchange(peers: Peers, base: BaseModel) -> tuple[GrpcExchange, Shelf]:
         MemberHeads(peers.membership),
         shelf,
         lambda accuse: Fetcher(
-            shelf, lambda address: open_channel(address, peers.credentials()), peers.transfers, accuse,
+            shelf, lambda address: open_bulk_channel(address, peers.credentials()), peers.transfers, accuse,
             FetchSettings(limits=limits),
         ),
         base_root=described.root,

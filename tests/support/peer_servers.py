@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from mergenode.adapters.peers.weights.fetching import BULK_OPTIONS
+from mergenode.adapters.peers.port.channels import BULK
 
 
 class Service(Protocol):
@@ -76,11 +76,13 @@ def serving(*services: Service, **options: Any) -> Iterator[ThreadedServer]:
         server.stop()
 
 
-def insecure_channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(address, options=list(BULK_OPTIONS))
+def insecure_channel(address: str, window: int | None = None) -> grpc.Channel:
+    """``window``: what the server may send ahead of the reader, where a small model is to be stalled on."""
+    narrow = {} if window is None else {"grpc.http2.lookahead_bytes": window}
+    return grpc.insecure_channel(address, options=list({**dict(BULK), **narrow}.items()))
 
 
 def secure_channel(credentials: grpc.ChannelCredentials) -> Callable[[str], grpc.Channel]:
     return lambda address: grpc.secure_channel(
-        address, credentials, options=[*BULK_OPTIONS, ("grpc.ssl_target_name_override", "localhost")]
+        address, credentials, options=[*BULK, ("grpc.ssl_target_name_override", "localhost")]
     )

@@ -16,7 +16,6 @@ from time import monotonic as monotonic_seconds
 from typing import TypeVar
 
 import grpc
-import grpc.experimental
 
 from mergenode.adapters.peers.weights.arriving import ArrivingBlocks
 from mergenode.adapters.peers.weights.blob_calls import BlobCalls, CallFailed, UnusableModel
@@ -42,14 +41,6 @@ from mergenode.wire.v1 import blobs_pb2, objects_pb2
 from mergenode.wire.wanted import lacking, runs_of
 
 T = TypeVar("T")
-
-BULK_OPTIONS: tuple[tuple[str, int], ...] = (
-    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_receive_message_length", 4 << 20),
-)
-"""For the channels that weights come through: no thread between the socket and the file, no connection that is shared
-with calls which may not wait, nothing longer than a chunk."""
 
 _LONGEST_WAIT = 1.0
 """Seconds until the sources are looked at again: others may be there."""
@@ -92,7 +83,7 @@ class Fetcher:
         monotonic: Callable[[], float] = monotonic_seconds,
         random: Callable[[], float] = random_numbers.random,
     ) -> None:
-        """``channel_of``: a new channel to an address, made with ``BULK_OPTIONS``; it is closed here. ``accuse``: a
+        """``channel_of``: a new channel to an address, as of ``open_bulk_channel``; it is closed here. ``accuse``: a
         source, a code and a message, when it sent what no honest node sends, twice."""
         self._shelf, self._observer, self._accuse = shelf, observer or Unobserved(), accuse
         self._settings, self._monotonic = settings, monotonic

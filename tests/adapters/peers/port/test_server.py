@@ -151,6 +151,9 @@ def test_the_transport_is_set_as_the_design_says() -> None:
     assert common.items() <= dict(channels.OPTIONS).items()
     for options in (OPTIONS, channels.OPTIONS):
         assert not [name for name, _ in options if "bdp" in name or "lookahead" in name or "target_name" in name]
+    window = {"grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": 16 * MEBIBYTE}
+    assert window.items() <= dict(channels.BULK).items()
+    assert common.items() <= dict(channels.BULK).items()
 
 
 def test_no_address_reaches_another_resolver() -> None:

@@ -49,7 +49,7 @@ class Served:
             holders=lambda root: [b"0123456789abcdef"],
         )
         self.server = ThreadedServer(self.service)
-        self.channel = insecure_channel(self.server.address)
+        self.channel = insecure_channel(self.server.address, window=1 << 16)
 
     def fetch(self, caller: str = "node-b", **request: Any) -> Any:
         call = self.channel.unary_stream("/mergenode.v1.Blobs/Fetch", None, None)
@@ -224,7 +224,7 @@ def test_a_reader_that_takes_nothing_loses_its_place(tmp_path: Path) -> None:
     notes.active = note  # type: ignore[method-assign]  # a tap
     service = BlobService(shelf, notes, ServingLimits(stalled_seconds=0.2))
     with serving(service) as server, Relay(("127.0.0.1", server.port), Faults(rate=1e6)) as relay:
-        channel = insecure_channel(relay.address)
+        channel = insecure_channel(relay.address, window=1 << 16)
         call = channel.unary_stream("/mergenode.v1.Blobs/Fetch", None, None)
         running = call(blobs_pb2.FetchRequest(root=manifest.root).SerializeToString(), timeout=60)
         next(running)
