@@ -134,7 +134,7 @@ def _soft_round(still: Round, scores: Scores, oracle: Oracle, options: Options) 
             rate *= RATES[-1] ** 2
             continue
         coefficients, best, rate = tried[place], value, rate * RATES[place]
-        asked = usable.keys() & {vertex for vertices in chosen.values() for vertex in vertices}
+        asked = frozenset(vertex for vertices in chosen.values() for vertex in vertices if vertex in usable)
         there = oracle.scores(mixed(start, chosen, coefficients), asked | start.vertices())
         if refusals(there):
             break  # the loss is finite, its gradient is not: no further from here
