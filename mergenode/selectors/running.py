@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import inf, isfinite
 
 from mergenode.selectors.barycentric import difference
 from mergenode.selectors.contract import Options, Oracle, Scores, State, Stop
 from mergenode.selectors.frank_wolfe import Proposal, advance, propose
 from mergenode.selectors.inner_products import per_group, refusals
-from mergenode.selectors.soft import Coefficients, at_rest, choose, mixed, slopes, soft_step
+from mergenode.selectors.soft import Coefficients, between, choose, placed, resting, slopes, soft_step, spectral_rate
 from mergenode.selectors.steps import line_candidates, lowest, refined, schedule_step, short_step
 
-RATES = (4.0, 1.0, 0.25, 0.0625)
-"""Multiples of the last good rate that one step of projected gradient tries."""
+LONGEST = 1e6
+"""A step of projected gradient is at most this long before it is projected: with more, rounding shows."""
 
 REFINEMENTS = 3
 """Parabolas that a line search tries as long as no point is better than where it stands."""
@@ -93,57 +92,68 @@ def _gammas(state: State, proposal: Proposal, oracle: Oracle, options: Options) 
 
 
 def _line_round(still: Round, oracle: Oracle) -> Round:
-    """The best of a few points, and of the minimum of the parabola through the best three of them."""
     state, proposal = still.before, still.proposal
-    gammas = list(line_candidates(proposal.gamma_max))
-    losses = list(oracle.losses([_at(state, proposal, gamma) for gamma in gammas]))
+    found = _search(oracle, state, advance(state, proposal, proposal.gamma_max))
+    gamma = found.share * proposal.gamma_max
+    if gamma == 0.0:
+        return replace(still, losses=(found.before, found.after), stop=Stop.NO_DESCENT)
+    taken = dict.fromkeys(proposal.moves, gamma)
+    return replace(still, after=advance(state, proposal, gamma), gamma=taken, losses=(found.before, found.after))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    share: float
+    before: float
+    after: float
+
+
+def _search(oracle: Oracle, start: State, end: State) -> _Found:
+    """The best of a few points of the line, and of the minimum of the parabola through the best three of them."""
+    shares = list(line_candidates())
+    losses = list(oracle.losses(start, end, shares))
     for _ in range(REFINEMENTS):
-        finer = refined(gammas, losses)
+        finer = refined(shares, losses)
         if finer is None:
             break
-        gammas.append(finer)
-        losses += oracle.losses([_at(state, proposal, finer)])
-        if lowest(gammas, losses) > 0.0:
+        shares.append(finer)
+        losses += oracle.losses(start, end, [finer])
+        if lowest(shares, losses) > 0.0:
             break
-    gamma = lowest(gammas, losses)
-    ends = (losses[0], losses[gammas.index(gamma)])
-    if gamma == 0.0:
-        return replace(still, losses=ends, stop=Stop.NO_DESCENT)
-    taken = {group: min(gamma, move.gamma_max) for group, move in proposal.moves.items()}
-    return replace(still, after=advance(state, proposal, gamma), gamma=taken, losses=ends)
-
-
-def _at(state: State, proposal: Proposal, gamma: float) -> State:
-    return state if gamma == 0.0 else advance(state, proposal, gamma)
+    best = lowest(shares, losses)
+    return _Found(best, losses[0], losses[shares.index(best)])
 
 
 def _soft_round(still: Round, scores: Scores, oracle: Oracle, options: Options) -> Round:
-    """Projected gradient on the coefficients of the best vertices, each step the best of a few rates."""
-    start = still.before
+    """Projected gradient on the weights of all that take part, each step by line search."""
+    start = here = still.before
     usable = {vertex: values for vertex, values in scores.items() if vertex not in still.proposal.refused}
     table = per_group(usable, options.by_group)
-    chosen = choose(start, table, options.soft)
-    coefficients, gradient = at_rest(chosen), slopes(start, chosen, table)
-    rate = 1.0 / max(max(values) - min(values) for values in gradient.values())  # moves in the order of the simplex
-    first = best = next(iter(oracle.losses([start])))
+    points = choose(start, table, options.soft)
+    asked = frozenset(vertex for vertices in points.values() for vertex in vertices if vertex in usable)
+    weights, gradient = resting(start, points), slopes(points, table)
+    losses: list[float] = []
+    rate = None
     for _ in range(options.inner):
-        tried = [_soft_steps(coefficients, gradient, rate * factor) for factor in RATES]
-        losses = oracle.losses([mixed(start, chosen, trial) for trial in tried])
-        value, place = min((loss if isfinite(loss) else inf, place) for place, loss in enumerate(losses))
-        if not value < best:
-            rate *= RATES[-1] ** 2
-            continue
-        coefficients, best, rate = tried[place], value, rate * RATES[place]
-        asked = frozenset(vertex for vertices in chosen.values() for vertex in vertices if vertex in usable)
-        there = oracle.scores(mixed(start, chosen, coefficients), asked | start.vertices())
+        longest = LONGEST / max(max(values) - min(values) for values in gradient.values())
+        rate = longest / LONGEST if rate is None else min(rate, longest)
+        target = {group: soft_step(values, gradient[group], rate) for group, values in weights.items()}
+        found = _search(oracle, here, placed(start, points, target))
+        losses += [found.before, found.after]
+        if found.share == 0.0:
+            break
+        before, turned = (weights, gradient), between(weights, target, found.share)
+        weights, here = turned, placed(start, points, turned)
+        there = oracle.scores(here, asked | start.vertices())
         if refusals(there):
-            break  # the loss is finite, its gradient is not: no further from here
-        gradient = slopes(start, chosen, per_group(there, options.by_group))
-    if not best < first:
-        return replace(still, losses=(first, best), stop=Stop.NO_DESCENT)
-    after = replace(mixed(start, chosen, coefficients), round=start.round + 1)
-    return replace(still, after=after, losses=(first, best))
+            break  # the loss is a number, its gradient is not: no further from here
+        gradient = slopes(points, per_group(there, options.by_group))
+        rate = spectral_rate(_change(weights, before[0]), _change(gradient, before[1]), longest)
+    ends = (losses[0], losses[-1])
+    if here == start:
+        return replace(still, losses=ends, stop=Stop.NO_DESCENT)
+    return replace(still, after=replace(here, round=start.round + 1), losses=ends)
 
 
-def _soft_steps(coefficients: Coefficients, gradient: Coefficients, rate: float) -> dict[str, tuple[float, ...]]:
-    return {group: soft_step(values, gradient[group], rate) for group, values in coefficients.items()}
+def _change(after: Coefficients, before: Coefficients) -> dict[str, list[float]]:
+    return {group: [new - old for new, old in zip(after[group], before[group], strict=True)] for group in after}
