@@ -10,16 +10,12 @@ from dataclasses import dataclass, replace
 
 from mergenode.selectors.barycentric import difference
 from mergenode.selectors.contract import Options, Oracle, Scores, State, Stop
+from mergenode.selectors.fitting import fit
 from mergenode.selectors.frank_wolfe import Proposal, advance, propose
-from mergenode.selectors.inner_products import per_group, refusals
-from mergenode.selectors.soft import Coefficients, between, choose, placed, resting, slopes, soft_step, spectral_rate
-from mergenode.selectors.steps import line_candidates, lowest, refined, schedule_step, short_step
-
-LONGEST = 1e6
-"""A step of projected gradient is at most this long before it is projected: with more, rounding shows."""
-
-REFINEMENTS = 3
-"""Parabolas that a line search tries as long as no point is better than where it stands."""
+from mergenode.selectors.inner_products import per_group
+from mergenode.selectors.line_search import search
+from mergenode.selectors.soft import choose, slopes
+from mergenode.selectors.steps import schedule_step, short_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +89,7 @@ def _gammas(state: State, proposal: Proposal, oracle: Oracle, options: Options) 
 
 def _line_round(still: Round, oracle: Oracle) -> Round:
     state, proposal = still.before, still.proposal
-    found = _search(oracle, state, advance(state, proposal, proposal.gamma_max))
+    found = search(oracle, state, advance(state, proposal, proposal.gamma_max))
     gamma = found.share * proposal.gamma_max
     if gamma == 0.0:
         return replace(still, losses=(found.before, found.after), stop=Stop.NO_DESCENT)
@@ -101,59 +97,13 @@ def _line_round(still: Round, oracle: Oracle) -> Round:
     return replace(still, after=advance(state, proposal, gamma), gamma=taken, losses=(found.before, found.after))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    share: float
-    before: float
-    after: float
-
-
-def _search(oracle: Oracle, start: State, end: State) -> _Found:
-    """The best of a few points of the line, and of the minimum of the parabola through the best three of them."""
-    shares = list(line_candidates())
-    losses = list(oracle.losses(start, end, shares))
-    for _ in range(REFINEMENTS):
-        finer = refined(shares, losses)
-        if finer is None:
-            break
-        shares.append(finer)
-        losses += oracle.losses(start, end, [finer])
-        if lowest(shares, losses) > 0.0:
-            break
-    best = lowest(shares, losses)
-    return _Found(best, losses[0], losses[shares.index(best)])
-
-
 def _soft_round(still: Round, scores: Scores, oracle: Oracle, options: Options) -> Round:
-    """Projected gradient on the weights of all that take part, each step by line search."""
-    start = here = still.before
+    start = still.before
     usable = {vertex: values for vertex, values in scores.items() if vertex not in still.proposal.refused}
     table = per_group(usable, options.by_group)
     points = choose(start, table, options.soft)
-    asked = frozenset(vertex for vertices in points.values() for vertex in vertices if vertex in usable)
-    weights, gradient = resting(start, points), slopes(points, table)
-    losses: list[float] = []
-    rate = None
-    for _ in range(options.inner):
-        longest = LONGEST / max(max(values) - min(values) for values in gradient.values())
-        rate = longest / LONGEST if rate is None else min(rate, longest)
-        target = {group: soft_step(values, gradient[group], rate) for group, values in weights.items()}
-        found = _search(oracle, here, placed(start, points, target))
-        losses += [found.before, found.after]
-        if found.share == 0.0:
-            break
-        before, turned = (weights, gradient), between(weights, target, found.share)
-        weights, here = turned, placed(start, points, turned)
-        there = oracle.scores(here, asked | start.vertices())
-        if refusals(there):
-            break  # the loss is a number, its gradient is not: no further from here
-        gradient = slopes(points, per_group(there, options.by_group))
-        rate = spectral_rate(_change(weights, before[0]), _change(gradient, before[1]), longest)
-    ends = (losses[0], losses[-1])
-    if here == start:
-        return replace(still, losses=ends, stop=Stop.NO_DESCENT)
-    return replace(still, after=replace(here, round=start.round + 1), losses=ends)
-
-
-def _change(after: Coefficients, before: Coefficients) -> dict[str, list[float]]:
-    return {group: [new - old for new, old in zip(after[group], before[group], strict=True)] for group in after}
+    fitted = fit(start, points, slopes(points, table), oracle, options.inner, options.by_group)
+    losses = (fitted.before, fitted.after)
+    if fitted.state == start:
+        return replace(still, losses=losses, stop=Stop.NO_DESCENT)
+    return replace(still, after=replace(fitted.state, round=start.round + 1), losses=losses)

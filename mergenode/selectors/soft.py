@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import fsum
+from math import fsum, inf
 
 from mergenode.selectors.barycentric import settled
 from mergenode.selectors.contract import BASE, State, base_weight
@@ -76,15 +76,14 @@ def soft_step(weights: Sequence[float], gradient: Sequence[float], rate: float) 
     return project_to_simplex(moved)
 
 
-def spectral_rate(moved: Mapping[str, Sequence[float]], turned: Mapping[str, Sequence[float]], largest: float) -> float:
-    """The next rate, <s, s> / <s, y>, for the last change s of the weights and y of the derivatives, at most ``largest``.
+def spectral_rate(moved: Mapping[str, Sequence[float]], turned: Mapping[str, Sequence[float]]) -> float:
+    """The next rate, <s, s> / <s, y>, after a change s of the weights and y of the derivatives (Barzilai and Borwein).
 
-    Birgin, Martinez and Raydan 2000, "Nonmonotone spectral projected gradient methods on convex sets", algorithm 2.1;
-    here with a line search that never goes up.
+    Infinite where the loss does not bend upwards.
     """
     length = fsum(value * value for values in moved.values() for value in values)
     bend = fsum(s * y for group, values in moved.items() for s, y in zip(values, turned[group], strict=True))
-    return min(length / bend, largest) if bend > 0.0 else largest
+    return length / bend if bend > 0.0 else inf
 
 
 def between(start: Coefficients, end: Coefficients, share: float) -> dict[str, tuple[float, ...]]:
