@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 import mergenode
 from mergenode.adapters.tasks.lines import BrokenLine, LineReader, encode
+from mergenode.adapters.tasks.started import MARK, end_marked
 from mergenode.ports.engine import Stopped
 from mergenode.ports.task import TaskOptions
 
@@ -40,12 +42,13 @@ class PluginProcess:
         self._answers = answers
         self._started = False
         self._lines = LineReader(answers)
+        self._mark = secrets.token_hex(16)
         arguments = [str(to_child), str(from_child), str(options.memory_limit), options.entrypoint or ""]
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own module, by a list of arguments
                 [sys.executable, "-P", "-m", "mergenode.adapters.tasks.child", *arguments],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                pass_fds=(to_child, from_child), start_new_session=True, env=_environment(options.path),
+                pass_fds=(to_child, from_child), start_new_session=True, env=_environment(options.path, self._mark),
             )  # fmt: skip
         except OSError:
             os.close(self._requests)
@@ -104,6 +107,7 @@ class PluginProcess:
         if self._child.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)  # before it is waited for: then the number is still its own
+            end_marked(self._mark)
             self._child.wait()
             os.close(self._requests)
             os.close(self._answers)
@@ -142,9 +146,9 @@ class _Tail:
             self._stream.close()
 
 
-def _environment(path: Path | None) -> dict[str, str]:
-    """Ours, with the plug-in's directory and this package where Python looks first."""
+def _environment(path: Path | None, mark: str) -> dict[str, str]:
+    """Ours, with the plug-in's directory and this package where Python looks first, and the mark of the process."""
     places = [str(path)] if path is not None else []
     places.append(str(Path(mergenode.__file__).parents[1]))
     places += [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1", MARK: mark}
