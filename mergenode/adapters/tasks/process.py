@@ -86,8 +86,11 @@ class PluginProcess:
         while (left := deadline - monotonic()) > 0:
             if stop():
                 raise Stopped("while waiting for the task plug-in")
-            message = self._lines.read(min(left, _POLL_SECONDS))
+            over = self._ended()
+            message = self._lines.read(0.0 if over else min(left, _POLL_SECONDS))
             if message is None:
+                if over:
+                    raise EOFError  # a process that it forked still holds the pipe open
                 continue
             if "progress" not in message:
                 return message
@@ -117,9 +120,12 @@ class PluginProcess:
     def settle(self) -> None:
         """Give a process that closed its pipe a moment to end by itself, so that its exit status tells why."""
         for _ in range(_SETTLE_POLLS):
-            if os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            if self._ended():
                 return
             select.select([], [], [], _SETTLE_SECONDS)
+
+    def _ended(self) -> bool:
+        return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 class _Tail:
