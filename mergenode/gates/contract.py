@@ -116,3 +116,14 @@ def failed(gate: str, reason: GateReason, message: str, hint: str, numbers: Mapp
         hint=hint,
         numbers=numbers,
     )
+
+
+def not_finite(gate: str, what: str, value: float) -> Finding:
+    """A number that has to be judged is none: evidence that cannot be compared never passes."""
+    return failed(
+        gate,
+        GateReason.NOT_FINITE,
+        f"{what} is {value}, which no limit can be compared with",
+        "The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
+        {"value": value},
+    )

@@ -10,7 +10,6 @@ class GateReason(StrEnum):
 
     NOT_FINITE = "not_finite"
     NORM_ABOVE_MEDIAN = "norm_above_median"
-    NORM_BELOW_MEDIAN = "norm_below_median"
     AGAINST_THE_MERGE = "against_the_merge"
     LITTLE_IS_KEPT = "little_is_kept"
     FEW_DIRECTIONS = "few_directions"
