@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenode.adapters.checkpoints.digest import content_digest
+from mergenode.adapters.peers.pushing.local_model import describe_model
 from mergenode.adapters.signatures.keys import word_of
 from mergenode.adapters.signatures.signature_file import (
     SIGNATURE_BYTES,
@@ -74,6 +75,11 @@ def test_other_shards_with_the_same_tensors_are_what_was_signed(model: Path) -> 
     again = write_model(model.with_name("sharded"), TENSORS, shards=2)
     signature_path(again).write_bytes(signature)
     assert status(again) is SignatureStatus.VALID
+
+
+def test_a_push_takes_the_signature_along(model: Path) -> None:
+    with describe_model(model) as pushed:
+        assert pushed.files[signature_path(model).name] == signature_path(model).read_bytes()
 
 
 def test_changed_weights(model: Path) -> None:
