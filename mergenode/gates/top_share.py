@@ -9,7 +9,7 @@ from mergenode.gates.evidence import DIRECTIONS, Evidence, Need, SpectraSummary
 from mergenode.gates.reasons import GateReason
 
 
-def top_share(*, max_excess: float = 0.9, directions: int = 1) -> Gate:
+def top_share(*, max_excess: float = 0.5, directions: int = 1) -> Gate:
     """Energy in the leading singular directions of the matrices, beyond what their rank explains, is bounded.
 
     Per matrix the excess of ``SpectraSummary``: 0 when all directions that the matrix can have are equally strong, 1

@@ -19,7 +19,7 @@ def summary(*median: float | None) -> SpectraSummary:
 
 @pytest.mark.parametrize(
     ("excess", "reason"),
-    [(0.89, None), (0.9, None), (0.91, GateReason.FEW_DIRECTIONS), (math.nan, GateReason.NOT_FINITE)],
+    [(0.49, None), (0.5, None), (0.51, GateReason.FEW_DIRECTIONS), (math.nan, GateReason.NOT_FINITE)],
 )
 def test_at_above_and_below_the_limit(excess: float, reason: GateReason | None) -> None:
     finding = top_share().judge(honest(spectra=summary(excess, 1.0, 1.0, 1.0)))
