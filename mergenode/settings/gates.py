@@ -160,7 +160,15 @@ class TopShareGate(GateSection):
         0.5,
         "Largest energy in the leading directions beyond what the rank explains, median over matrices by energy.",
         unit="share, 0 (all directions equal) to 1",
-        why="honest updates and adapters that we measured stayed below 0.35",
+        why="honest fine-tunes that we measured stayed below 0.35",
+        ge=0,
+        le=1,
+    )
+    max_excess_of_adapters: float = setting(
+        0.8,
+        "The same for adapters, against the rank that they declare.",
+        unit="share, 0 (all directions equal) to 1",
+        why="an adapter of few modules uses few of its directions: up to 0.5 where we measured",
         ge=0,
         le=1,
     )
