@@ -90,10 +90,10 @@ class ProtectSettings(Section):
         why="what the base can do is what most want to keep",
     )
     max_rise: float | None = setting(
-        0.05,
+        0.005,
         "How far one contribution may raise the loss of the capability, as predicted; null: no such bound.",
         unit="units of the loss",
-        why="a twentieth of a nat is hardly seen in scores",
+        why="predictions are low where a model is sure of itself, see docs/protect.md",
         ge=0,
         strict=True,
     )
