@@ -100,15 +100,16 @@ def fit_curve(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def best_weight(curves: Mapping[str, Curve], before: Scores, rule: WeightRule, own: float) -> float | None:
-    """The weight of the grid whose predicted objective is greatest; of equals the nearest to ``own``, then the least.
+    """The weight, of the grid and ``own``, whose predicted objective is greatest; of equals the nearest to ``own``.
 
     None: at every one of them some task would fall too far.
     """
     allowed = []
-    for weight in grid(rule):
+    for weight in (*grid(rule), *([own] if rule.lowest <= own <= rule.highest else [])):
         scores = {task: curve.at(weight) for task, curve in curves.items()}
         if rule.keeps(scores, before):
-            allowed.append((-rule.objective(scores), abs(weight - own), weight))
+            # What differs by less than this differs by the rounding of the fit.
+            allowed.append((-round(rule.objective(scores), 9), abs(weight - own), weight))
     return min(allowed)[2] if allowed else None
 
 
