@@ -10,7 +10,7 @@ are fitted as they are, not through a softplus; one dimension needs no genetic s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, fsum, log, sqrt
 
 import torch
@@ -92,11 +92,11 @@ def fit_curve(points: Sequence[tuple[float, float]]) -> Curve:
     values = [score if link == IDENTITY else _logit(score) for _, score in points]
     rows = torch.tensor([[1.0, weight, weight * weight] for weight, _ in points], dtype=torch.float64)
     wanted = torch.tensor(values, dtype=torch.float64).unsqueeze(1)
-    found = torch.linalg.lstsq(rows, wanted, driver="gelsd").solution.flatten().tolist()
-    curve = Curve(link, *found, residual=0.0)
+    constant, linear, quadratic = torch.linalg.lstsq(rows, wanted, driver="gelsd").solution.flatten().tolist()
+    curve = Curve(link, constant, linear, quadratic, 0.0)
     left = max(1, len(points) - 3)
     residual = sqrt(fsum((curve.at(weight) - score) ** 2 for weight, score in points) / left)
-    return Curve(link, *found, residual=residual)
+    return replace(curve, residual=residual)
 
 
 def best_weight(curves: Mapping[str, Curve], before: Scores, rule: WeightRule, own: float) -> float | None:
