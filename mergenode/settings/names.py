@@ -20,7 +20,8 @@ _LISTS: dict[str, type[Section]] = {"registries": RegistrySettings, "protect": P
 def settings_fields() -> Iterator[tuple[str, FieldInfo]]:
     """Every leaf setting by its dotted name, in the order of the sections.
 
-    Fields of listed sections are ``registries[].url``, ``protect[].name``; an option of a method is ``method.alpha (opcm)``.
+    Fields of listed sections are ``registries[].url``, ``protect[].name``; an option of a method is
+    ``method.alpha (opcm)``.
     """
     yield from _fields(Settings, "")
 

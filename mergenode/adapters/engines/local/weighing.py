@@ -120,7 +120,7 @@ class LocalWeigher:
     ) -> dict[str, Any]:  # fmt: skip
         tasks = sorted(before)[:MOST_TASKS]
         places = grid(self.rule)
-        front = thinned(pareto([[curve.at(place) for curve in curves.values()] for place in places]), MOST_POINTS)
+        front = thinned(pareto([[curves[task].at(place) for task in tasks] for place in places]), MOST_POINTS)
         trials = sorted({0.0: before, **measured}.items())
         return {
             "name": "fit",

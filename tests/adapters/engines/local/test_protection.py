@@ -22,6 +22,7 @@ from mergenode.ledger.restatement import Replay, Subtract
 from mergenode.maths.veto import BINS, count_rises, predicted_rise, total_rise, veto_threshold
 from mergenode.methods import METHODS, build_method
 from mergenode.methods.protected import protected
+from mergenode.methods.rescale import at_scale
 from mergenode.types import Candidate, Head
 from tests.support.local_node import SILENT, LocalNode, load_model, same_bits
 from tests.support.models import HEAD, factors, fine_tune, random_base, write_lora, write_model
@@ -225,6 +226,7 @@ def test_terms_are_options_of_the_method(tmp_path: Path) -> None:
     assert build_method("ties", options).options == options, "what a ledger holds makes the same method again"
     other = guard(LocalNode(tmp_path / "o", place, "ties"), protection(tmp_path, base, max_rise=1.0))
     assert other.engine.method.options != options
+    assert at_scale(node.engine.method, 0.5).options == options | {"scale": 0.5}
     bare = LocalNode(tmp_path / "p", place, "ties").engine.method
     assert protected(bare, []) is bare
 
