@@ -61,6 +61,8 @@ class RejectReason(StrEnum):
     NOT_FINITE = "not_finite"
     NORM_TOO_LARGE = "norm_too_large"
     EMPTY_DELTA = "empty_delta"
+    # what it does to the merge
+    LOWERS_A_SCORE = "lowers_a_score"
     # the promise of the pusher
     MARKER_INVALID = "marker_invalid"
     DIGEST_MISMATCH = "digest_mismatch"

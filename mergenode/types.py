@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import NewType
+from typing import Any, NewType
 
 Digest = NewType("Digest", str)
 """A content digest, ``blake3:`` and 64 hexadecimal digits."""
@@ -165,6 +165,8 @@ class FoldResult:
     warnings: tuple[str, ...] = field(default=())
     promised: Digest | None = None
     """Content of the weights alone, which is what commit markers promise; None: equal to ``content``."""
+    protection: Mapping[str, Any] = field(default_factory=dict)
+    """What protected capabilities held back: ``share`` of the squared norm, ``groups``, ``by``. Empty: none are."""
 
 
 @dataclass(frozen=True, slots=True)

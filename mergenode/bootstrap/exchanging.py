@@ -19,6 +19,7 @@ from mergenode.adapters.peers.weights.member_heads import MemberHeads
 from mergenode.adapters.peers.weights.shelf import Shelf
 from mergenode.bootstrap.parts import limits_of, method_of
 from mergenode.bootstrap.peers import PEERS, Peers
+from mergenode.methods.contract import Method
 from mergenode.settings import Settings
 from mergenode.types import Digest
 from mergenode.wire.blocks import Root
@@ -36,15 +37,17 @@ _MOST_PER_BYTE = 16
 _ROOM = 256 << 20
 
 
-def open_exchange(peers: Peers, base: BaseModel) -> tuple[GrpcExchange, Shelf]:
+def open_exchange(peers: Peers, base: BaseModel, method: Method | None = None) -> tuple[GrpcExchange, Shelf]:
     """The exchange that the settings name, not pulling yet, and the shelf that is to be served.
+
+    ``method``: with all that its options say; None: as the settings name it.
 
     Raises as ``Shelf.put``; FatalError where ``Membership.heads`` does.
     """
     settings = peers.settings
     shelf = Shelf(settings.node.state / SHELF, peers.clock.monotonic, observer=peers.transfers)
     described = _base_on(shelf, settings, base.digest)
-    peers.membership.heads.expect(_kind(settings, described), described.root)
+    peers.membership.heads.expect(_kind(settings, described, method or method_of(settings)), described.root)
     limits = WireLimits(model_bytes=_MOST_PER_BYTE * described.total_bytes + _ROOM)
     exchange = GrpcExchange(
         MemberHeads(peers.membership),
@@ -61,9 +64,8 @@ def open_exchange(peers: Peers, base: BaseModel) -> tuple[GrpcExchange, Shelf]:
     return exchange, shelf
 
 
-def _kind(settings: Settings, base: Manifest) -> bytes:
+def _kind(settings: Settings, base: Manifest, method: Method) -> bytes:
     """What is exchanged, as 32 bytes: nodes that would not understand each other's weights refuse their heads."""
-    method = method_of(settings)
     statistics = {"method": method.name, "options": dict(method.options)}
     weights = {"dtype": settings.publish.dtype}
     said: Mapping[str, object] = {

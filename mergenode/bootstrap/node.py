@@ -134,7 +134,7 @@ def _among_others(
     settings = peers.settings
     if settings.mixer.name == CONTRIBUTIONS:
         refuse_forwarding(parts.method)
-    exchange = open_exchange(peers, parts.base) if settings.mixer.name == UNION else None
+    exchange = open_exchange(peers, parts.base, parts.method) if settings.mixer.name == UNION else None
     mixing = None
     if exchange is None:
         start(parts)

@@ -14,7 +14,9 @@ from mergenode.adapters.checkpoints.base_cache import base_of
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
+from mergenode.adapters.engines.local.protection import Protection, describe_protection
 from mergenode.adapters.engines.local.restate import LocalRestater
+from mergenode.adapters.engines.local.weighing import LocalWeigher
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.publishers.folder import FolderPublisher
 from mergenode.adapters.store.generations import FolderGenerations
@@ -26,8 +28,10 @@ from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise, recover
 from mergenode.errors import FatalError, MergenodeError, UsageError
 from mergenode.ledger.records import Initialised
+from mergenode.maths.two_model_fit import WeightRule
 from mergenode.methods import build_method
 from mergenode.methods.contract import Method
+from mergenode.methods.protected import protected
 from mergenode.methods.scale_search import SearchLimits
 from mergenode.methods.scaling import EVALUATE
 from mergenode.ports.clock import Clock
@@ -130,10 +134,13 @@ def engine_of(
     stop: Callable[[], bool] = lambda: False,
 ) -> LocalEngine:
     """The local engine over the given folders. Raises FatalError when base or method cannot be used."""
+    base = base_model(settings, observer)
+    protections = protections_of(settings, base)
     return LocalEngine(
         base_path=settings.base,
-        base=base_model(settings, observer),
-        method=method_of(settings),
+        base=base,
+        method=protected(method_of(settings), [each.terms for each in protections]),
+        protections=protections,
         folding=generations.folding,
         generations=generations.statistics,
         resources=Resources(
@@ -147,6 +154,20 @@ def engine_of(
         evaluator=evaluator_of(settings, stop),
         search=search_of(settings),
     )
+
+
+def protections_of(settings: Settings, base: BaseModel) -> tuple[Protection, ...]:
+    """What the settings protect, read once. Raises FatalError when a file of it cannot be used."""
+    found = []
+    for asked in settings.protect:
+        terms = asked.model_dump()
+        try:
+            found.append(describe_protection(Protection(**terms), base, limits_of(settings)))
+        except MergenodeError as error:
+            if isinstance(error, FatalError):
+                raise
+            raise FatalError(error.message, hint=error.hint) from error
+    return tuple(found)
 
 
 def search_of(settings: Settings) -> SearchLimits:
@@ -177,6 +198,21 @@ def evaluator_of(settings: Settings, stop: Callable[[], bool]) -> Evaluator | No
     return evaluating
 
 
+def weigher_of(settings: Settings, engine: LocalEngine) -> LocalWeigher | None:
+    """What finds the weights of contributions; None: they are as given."""
+    weigh = settings.weigh
+    if weigh.name == "fixed":
+        return None
+    rule = WeightRule(
+        lowest=weigh.lowest,
+        highest=weigh.highest,
+        evaluations=weigh.evaluations,
+        importance=None if isinstance(weigh.objective, str) else weigh.objective,
+        max_fall=weigh.max_fall,
+    )
+    return LocalWeigher(engine, engine.evaluator, rule)
+
+
 def build_parts(
     settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, clock: Clock
 ) -> Parts:
@@ -186,6 +222,9 @@ def build_parts(
     reading = _Interruptible(observer, lambda: lifecycle.draining)
     engine = engine_of(settings, generations, reading, lifecycle.abandon)
     dtype = engine.publish_dtype
+    weigher = weigher_of(settings, engine)
+    if weigher is not None:
+        weigher.clear()
     line = Line(
         engine=engine,
         ledger=ledger,
@@ -198,6 +237,7 @@ def build_parts(
         max_relative_norm=settings.validation.max_relative_norm or float("inf"),
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
+        weigher=weigher,
     )
     return Parts(
         settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations

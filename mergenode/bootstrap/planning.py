@@ -74,6 +74,8 @@ def plan_node(settings: Settings, observer: Observer) -> NodePlan:
         update = sum(spec.numel * accumulator_dtype(spec).itemsize for spec in _merged(base))
         needs.append(Need("an export under way: the update", state, 1, update))
         needs.append(Need("an export under way: a candidate", state, int(asked_scale(method) == EVALUATE), version))
+    if settings.weigh.name == "fit":
+        needs.append(Need("a trial merge, while a weight is being found", state, 1, statistics + version))
     return NodePlan(
         method=method.name,
         retracts="subtracts" if method.retractable else "replays the contributions after the newest snapshot before it",

@@ -26,6 +26,7 @@ from mergenode.cli.output import (
     visible,
 )
 from mergenode.cli.scale import scale_fields
+from mergenode.cli.weighing import pareto_table, protection_fields, weighing_fields
 from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Fact, Published
 
@@ -138,6 +139,9 @@ def _print_contribution(document: Mapping[str, Any], facts: Sequence[tuple[int, 
         return
     out.print("")
     out.print(field_table(_fold_fields(fold)))
+    if (front := pareto_table(fold["weighing"])) is not None:
+        out.print("\nWeights that no other weight beats, by the fit", style="bold")
+        out.print(front)
     if fold["groups"]:
         out.print("\nPer layer group", style="bold")
         out.print(drift_table(fold["groups"]))
@@ -155,6 +159,8 @@ def _fold_fields(fold: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number_text(fold['norm'])}, {percent_text(fold['relative_norm'])} of the base's matrices",
         ),
         ("read, written", f"{moved} in {seconds_text(fold['seconds'])}"),
+        *weighing_fields(fold["weighing"]),
+        *protection_fields(fold["protection"]),
         *(("warning", warning) for warning in fold["warnings"]),
     ]
 

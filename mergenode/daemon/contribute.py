@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
+from math import hypot, isfinite
 from typing import Any
 
 from mergenode.daemon.elsewhere import NOWHERE, Elsewhere
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
 from mergenode.daemon.recent import Listed, RecentMembers
+from mergenode.daemon.weighing import weigh_in
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import (
@@ -33,6 +34,7 @@ from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.publisher import Publisher
 from mergenode.ports.restater import Restater
+from mergenode.ports.weighing import Weighed, Weigher
 from mergenode.types import Candidate, Digest, FoldResult, Head
 
 DIVERGED = 10.0
@@ -43,7 +45,8 @@ DIVERGED = 10.0
 class Line:
     """The ports that one contribution passes, and the limits it is judged by. ``retractable``: of the method.
 
-    ``recent``: what manifests list. ``elsewhere``: what other nodes count and rule.
+    ``recent``: what manifests list. ``elsewhere``: what other nodes count and rule. ``weigher``: finds weights; None:
+    they are as given.
     """
 
     engine: Engine
@@ -59,6 +62,7 @@ class Line:
     keep: int = 5
     recent: Listed = field(default_factory=RecentMembers)
     elsewhere: Elsewhere = NOWHERE
+    weigher: Weigher | None = None
 
 
 def contribute(line: Line, candidate: Candidate) -> ContributionFact:
@@ -81,13 +85,20 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
         if same is None:
             judge_retraction(line, candidate, result.content)
             judge(candidate, result, line.max_relative_norm)
+        deferred = _deferred(line, candidate, result.content) if same is None else None
+        weighed = None
+        if same is None and deferred is None and line.weigher is not None:
+            earlier = _earlier(line, head.version + 1, None)
+            candidate, result, weighed = weigh_in(
+                line.weigher, line.engine, candidate, head, result, earlier, line.observer
+            )
     except RejectedError as error:
         return _record(line, _rejected(line, candidate, error))
     if same is not None:
         return _record(line, _duplicate(line, candidate, result, same.name))
-    if (deferred := _deferred(line, candidate, result.content)) is not None:
+    if deferred is not None:
         return _record(line, deferred, *_readmitted(line, candidate, result.content))
-    return _commit(line, candidate, head, result, line.clock.monotonic() - started)
+    return _commit(line, candidate, head, (result, weighed), line.clock.monotonic() - started)
 
 
 def judge_promise(candidate: Candidate, base: Digest) -> None:
@@ -133,6 +144,12 @@ def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) ->
             f"{candidate.name}: its commit marker promises {candidate.content}, the files hold {held}",
             hint="Copy the files again and run `mergenode commit` on the finished directory.",
         )
+    if result.norm == 0.0 and result.protection.get("share"):
+        raise RejectedError(
+            RejectReason.EMPTY_DELTA,
+            f"{candidate.name}: every weight that it changes is vetoed by what is protected; nothing is left to fold",
+            hint="It would harm a declared capability; see `protect` in the settings of the node.",
+        )
     if result.norm == 0.0:
         raise RejectedError(
             RejectReason.EMPTY_DELTA,
@@ -145,7 +162,8 @@ def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) ->
 def _judge_norms(candidate: Candidate, result: FoldResult, limit: float) -> None:
     """Relative norms: of the matrices, which tell models apart, and of everything, which a wild vector shows in."""
     whole = result.groups[0] if result.groups else None
-    overall = whole.delta_norm / whole.base_norm if whole is not None and whole.base_norm > 0 else 0.0
+    offered = hypot(whole.delta_norm, result.protection.get("norm", 0.0)) if whole is not None else 0.0
+    overall = offered / whole.base_norm if whole is not None and whole.base_norm > 0 else 0.0
     relative = result.relative_norm
     finite = isfinite(result.norm) and isfinite(relative) and isfinite(overall)
     if not finite or relative > max(limit, DIVERGED) or overall > max(limit, DIVERGED):
@@ -164,8 +182,9 @@ def _judge_norms(candidate: Candidate, result: FoldResult, limit: float) -> None
 
 
 def folded_fact(
-    candidate: Candidate, result: FoldResult, head: Head, origin: Initialised, *, time: str = "", seconds: float = 0.0
-) -> Folded:
+    candidate: Candidate, result: FoldResult, head: Head, origin: Initialised, *, time: str = "", seconds: float = 0.0,
+    weighed: Weighed | None = None,
+) -> Folded:  # fmt: skip
     """What a fold onto ``head`` is recorded as; its lineage follows from that of ``head``."""
     return Folded(
         time=time,
@@ -197,11 +216,18 @@ def folded_fact(
         bytes_written=result.bytes_written,
         warnings=result.warnings,
         profile=dict(candidate.profile),
+        weighing=weighed.record if weighed is not None else {},
+        protection=result.protection,
     )
 
 
-def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, seconds: float) -> Folded:
-    fact = folded_fact(candidate, result, head, origin_of(line), time=line.clock.now(), seconds=seconds)
+def _commit(
+    line: Line, candidate: Candidate, head: Head, found: tuple[FoldResult, Weighed | None], seconds: float
+) -> Folded:
+    result, weighed = found
+    fact = folded_fact(
+        candidate, result, head, origin_of(line), time=line.clock.now(), seconds=seconds, weighed=weighed
+    )
     # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.

@@ -30,8 +30,8 @@ def initialise(line: Line, origin: Initialised) -> Initialised:
         raise FatalError(
             f"the settings ask for {origin.method} {dict(origin.options)}, but this state directory was made with "
             f"{known.method} {dict(known.options)}",
-            hint="Restore the method settings, or give the node a new node.state directory: statistics of one method "
-            "mean nothing to another.",
+            hint="Restore the settings of method and protect, and the files that protect names, or give the node a new "
+            "node.state directory: statistics of one method mean nothing to another.",
         )
     return known
 

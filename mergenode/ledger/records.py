@@ -96,6 +96,10 @@ class Folded(ContributionFact):
     warnings: tuple[str, ...] = field(default=())
     profile: Mapping[str, float] = field(default_factory=dict)
     """Factors of ``weight`` by tensor name pattern."""
+    weighing: Mapping[str, Any] = field(default_factory=dict)
+    """How ``weight`` was found, where scores decided; see ``ports.weighing``. Empty: it was given."""
+    protection: Mapping[str, Any] = field(default_factory=dict)
+    """What protected capabilities held back; see ``FoldResult``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

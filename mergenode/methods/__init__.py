@@ -15,6 +15,7 @@ from mergenode.methods.fisher import fisher
 from mergenode.methods.iso import iso
 from mergenode.methods.magmax import magmax
 from mergenode.methods.opcm import opcm
+from mergenode.methods.protected import PROTECT, protected
 from mergenode.methods.regmean import regmean
 from mergenode.methods.swudi import swudi
 from mergenode.methods.task_arithmetic import task_arithmetic
@@ -43,6 +44,8 @@ METHODS: Mapping[str, Callable[..., Method]] = {
 def build_method(name: str, options: Mapping[str, object]) -> Method:
     """The method of this name with these options; what is left out takes the factory's default.
 
+    What ``protected`` added to the options of a method is kept.
+
     Raises:
         UsageError: no such method or option (with the nearest valid name), or a value that the option does
         not take.
@@ -51,6 +54,9 @@ def build_method(name: str, options: Mapping[str, object]) -> Method:
     if factory is None:
         raise UsageError(f"there is no method {name!r}", hint=_nearest(name, "method", list(METHODS)))
     valid = list(signature(factory).parameters)
+    terms = options.get(PROTECT)
+    if isinstance(terms, list | tuple):
+        return protected(build_method(name, {key: value for key, value in options.items() if key != PROTECT}), terms)
     for option in options:
         if option not in valid:
             raise UsageError(f"method {name!r} has no option {option!r}", hint=_nearest(option, "option", valid))

@@ -12,12 +12,16 @@ from mergenode.settings.methods import METHOD_SECTIONS
 from mergenode.settings.registries import RegistrySettings
 from mergenode.settings.section import Section
 from mergenode.settings.tree import Settings
+from mergenode.settings.weighing import ProtectSettings
+
+_LISTS: dict[str, type[Section]] = {"registries": RegistrySettings, "protect": ProtectSettings}
 
 
 def settings_fields() -> Iterator[tuple[str, FieldInfo]]:
     """Every leaf setting by its dotted name, in the order of the sections.
 
-    A registry's fields are ``registries[].url``; an option of a method is ``method.alpha (opcm)``.
+    Fields of listed sections are ``registries[].url``, ``protect[].name``; an option of a method is
+    ``method.alpha (opcm)``.
     """
     yield from _fields(Settings, "")
 
@@ -32,8 +36,8 @@ def _fields(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInf
             yield from _fields(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
-            if prefix == "" and name == "registries":
-                yield from _fields(RegistrySettings, "registries[].")
+            if prefix == "" and name in _LISTS:
+                yield from _fields(_LISTS[name], f"{name}[].")
 
 
 def _inner(field: FieldInfo) -> type[Section] | None:

@@ -29,6 +29,7 @@ from mergenode.settings.sections import (
     ValidationSettings,
 )
 from mergenode.settings.task import TaskSettings
+from mergenode.settings.weighing import ProtectSettings, WeighSettings
 
 RESERVED_REGISTRIES = {"ingest": "`mergenode ingest`", "push": "`mergenode push`"}
 """Registry names that are taken, and by whom."""
@@ -64,6 +65,13 @@ class Settings(Section):
     engine: EngineSettings = subsection(EngineSettings, "How folds are executed.")
     validation: ValidationSettings = subsection(ValidationSettings, "What a contribution may be.")
     task: TaskSettings = subsection(TaskSettings, "Your own code that knows model and data.")
+    weigh: WeighSettings = subsection(WeighSettings, "How much of a contribution is folded.")
+    protect: tuple[ProtectSettings, ...] = setting(
+        (),
+        "Capabilities that no contribution may harm; fixed for a state directory, like the method.",
+        unit="list of sections",
+        why="only you know what must not get worse",
+    )
     log: LogSettings = subsection(LogSettings, "What the node writes about itself.")
     shutdown: ShutdownSettings = subsection(ShutdownSettings, "How the node ends.")
 
@@ -74,6 +82,7 @@ class Settings(Section):
         _rounds_fit(self)
         _contributions_fit(self)
         _gates_fit(self)
+        _weighing_fits(self)
         return self
 
 
@@ -149,6 +158,26 @@ def _gates_fit(settings: Settings) -> None:
                 ("gates", "signature", "keys", registry),
                 ("gates", "signature", "keys"),
             )
+
+
+def _weighing_fits(settings: Settings) -> None:
+    """What weighing and protecting cannot do without, or go together with."""
+    if settings.weigh.name == "fit" and settings.task.entrypoint is None:
+        raise conflict(
+            "weigh.name: fit needs scores: set task.entrypoint to a plug-in with evaluate (docs/weigh.md)",
+            ("weigh", "name"),
+        )
+    if settings.mixer.name == "dimat" and (settings.protect or settings.weigh.name == "fit"):
+        raise conflict(
+            "with mixer.name: dimat nothing is folded, so there is nothing to weigh or to veto: leave out weigh and "
+            "protect",
+            ("protect",) if settings.protect else ("weigh",),
+            ("mixer", "name"),
+        )
+    names = [each.name for each in settings.protect]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise conflict(f"the name {name!r} occurs twice; set another for one of them", ("protect", position))
 
 
 def _places_apart(settings: Settings) -> None:

@@ -91,6 +91,14 @@ def open_side_cars(
     return SideCars(files, places)
 
 
+def fisher_places(files: WeightFiles, base: BaseModel) -> Mapping[str, str]:
+    """Base tensor name -> name in a Fisher file that belongs to no contribution, by the names of the base.
+
+    Raises RejectedError: SIDE_CAR_INVALID.
+    """
+    return _placed("fisher", files, {}, base)
+
+
 def content_with(weights: Digest, side_cars: Mapping[str, Digest]) -> Digest:
     """What a contribution *is* to a method that uses side-cars: weights and side-cars together; see ADR 0017."""
     if not side_cars:

@@ -42,6 +42,10 @@ def _(fact: Folded) -> Line:
     text = f"folded {fact.name!r} as number {fact.count}"
     if share is not None:
         text += f", {float(share):.1%} of it kept"
+    if fact.weighing:
+        text += f", with weight {fact.weight:.4g}"
+    if fact.protection.get("share"):
+        text += f", {float(fact.protection['share']):.1%} of it vetoed"
     for warning in fact.warnings:
         text += f"; {warning}"
     fields: dict[str, object] = {

@@ -74,6 +74,13 @@ class MergeInstruments:
             "mergenode_share_kept",
             "Share of the last folded task vector kept by the merge, NaN when not defined.",
         )
+        self.contribution_weight = gauge(
+            "mergenode_contribution_weight", "Weight that the last contribution was folded with, 0 before the first."
+        )
+        self.vetoed_share = gauge(
+            "mergenode_vetoed_share",
+            "Share of the squared norm of the last contribution that protected capabilities vetoed.",
+        )
         self.group_share_kept = gauge(
             "mergenode_group_share_kept",
             "Share of the last folded task vector kept by the merge, NaN when not defined, per layer group.",

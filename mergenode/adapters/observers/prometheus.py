@@ -162,6 +162,8 @@ class PrometheusObserver:
         self._work.last_fold.set(_unix(fact.time))
         self._merge.count.set(fact.count)
         self._merge.contribution_relative_norm.set(fact.relative_norm)
+        self._merge.contribution_weight.set(fact.weight)
+        self._merge.vetoed_share.set(float(fact.protection.get("share", 0.0)))
         whole = next((group for group in fact.groups if group.get("group") == WHOLE_MODEL), {})
         merge_norm, base_norm = _number(whole, "merge_norm"), _number(whole, "base_norm")
         self._merge.merge_norm.set(merge_norm)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,21 @@ from mergenode.adapters.engines.local.memory import (
 )
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import run_ordered
-from mergenode.adapters.engines.local.report import all_tensors, finite_sums, group_reports, relative_norm
+from mergenode.adapters.engines.local.protection import (
+    Guard,
+    Protection,
+    RisePass,
+    open_guard,
+    protect_bytes,
+    vetoed_report,
+)
+from mergenode.adapters.engines.local.report import (
+    all_tensors,
+    finite_sums,
+    group_reports,
+    relative_norm,
+    vetoed_squares,
+)
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
 from mergenode.adapters.engines.local.updates import UpdatePass
@@ -87,6 +101,8 @@ class LocalEngine:
     evaluator: Evaluator | None = None
     """Scores candidates for ``scale: evaluate``."""
     search: SearchLimits = DEFAULT_LIMITS
+    protections: tuple[Protection, ...] = ()
+    """Capabilities that no contribution may harm; their terms are among the options of the method."""
     _set_aside: int = field(default_factory=set_aside)
     _base_files: tuple[tuple[str, int, int], ...] = ()
 
@@ -107,22 +123,45 @@ class LocalEngine:
             path = Path(candidate.location)
             # What the operator names himself may be a snapshot of the hub's cache, which links to its blobs.
             root = trusted_root(path) if candidate.forced else None
-            with open_contribution(
-                path, self.base, root=root, limits=self.limits, needs=self.method.needs
-            ) as contribution:
+            with ExitStack() as stack:
+                contribution = stack.enter_context(
+                    open_contribution(path, self.base, root=root, limits=self.limits, needs=self.method.needs)
+                )
                 stamps = journal.stamps_of(contribution.files)
                 journal.open_folder(self.folding, self._plan(candidate, head, stamps))
                 source = Source(contribution, candidate.weight, candidate.name, candidate.profile)
                 previous = self.generation_folder(head.generation) if head.generation else None
                 work = self._fold_pass(files, [source], previous)
                 self._tell_resumption(candidate, observer)
+                guard = stack.enter_context(self.guarded(source, files, observer))
                 self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
                 content = finish_content(source)
                 contribution.assert_unchanged()
                 journal.assert_same(contribution.files, stamps)
                 with reading_own("base"):
                     files.assert_unchanged()
-                return self._finish(work, content, contribution, candidate, head)
+                return self._finish(work, content, contribution, candidate, head, guard)
+
+    @contextmanager
+    def guarded(self, source: Source, files: WeightFiles, observer: Observer) -> Iterator[Guard | None]:
+        """Hold what is protected against ``source``: one more reading of it, after which its vetoes are settled.
+
+        None: nothing is protected. A function of the contribution, its weight and the protections alone, so that it is
+        the same for a fold, a replay and a subtraction. Raises as a fold.
+        """
+        if not self.protections:
+            yield None
+            return
+        with ExitStack() as stack:
+            guard = open_guard(self.protections, self.base, self.limits, stack)
+            work = RisePass(
+                base=self.base, base_files=files, source=source, guard=guard, device=self.resources.torch_device()
+            )
+            window = self.window(self._fold_pass(files, [source], None), 1)
+            self._run(work.steps(), work, window, ("protect", source.label), observer)
+            guard.settle()
+            source.vetoes = guard
+            yield guard
 
     def _tell_resumption(self, candidate: Candidate, observer: Observer) -> None:
         shards = len(shard_layout(self.base))
@@ -215,7 +254,12 @@ class LocalEngine:
             folder=self.folding,
             previous=previous,
             device=self.resources.torch_device(),
+            veto_bytes=self.veto_bytes,
         )
+
+    def veto_bytes(self, elements: int) -> int:
+        """Bytes that the vetoes of one contribution take in a step of so many elements."""
+        return protect_bytes(self.protections, elements)
 
     def window(self, work: FoldPass, sources: int) -> int:
         """Bytes that the steps of a fold may hold in flight under the memory limit.
@@ -268,7 +312,7 @@ class LocalEngine:
     def _run(
         self,
         steps: Any,
-        work: FoldPass | ExportPass | UpdatePass,
+        work: FoldPass | ExportPass | UpdatePass | RisePass,
         window: int,
         subject: tuple[str, str],
         observer: Observer,
@@ -276,8 +320,9 @@ class LocalEngine:
         run_observed(steps, work, self.base, window, subject, observer, self.resources.threads, self.stop)
 
     def _finish(
-        self, work: FoldPass, content: Digest, contribution: Contribution, candidate: Candidate, head: Head
-    ) -> FoldResult:
+        self, work: FoldPass, content: Digest, contribution: Contribution, candidate: Candidate, head: Head,
+        guard: Guard | None,
+    ) -> FoldResult:  # fmt: skip
         tensors = all_tensors(work.records)
         sums = finite_sums(tensors, 0, candidate.name)
         totals = dict(self.method.advance(head.totals, sums, candidate.weight))
@@ -299,6 +344,7 @@ class LocalEngine:
             bytes_written=work.bytes_written,
             warnings=contribution.warnings,
             promised=weights_content(work.sources[0]),
+            protection={} if guard is None else vetoed_report(guard, vetoed_squares(tensors, 0)),
         )
         manifest = {"statistics": statistics, "content": content, "totals": totals, "shards": len(work.records)}
         manifest["groups"] = [asdict(group) for group in result.groups]
@@ -307,7 +353,8 @@ class LocalEngine:
 
 
 def run_observed(
-    steps: Any, work: FoldPass | ExportPass | UpdatePass, base: BaseModel, window: int, subject: tuple[str, str],
+    steps: Any, work: FoldPass | ExportPass | UpdatePass | RisePass, base: BaseModel, window: int,
+    subject: tuple[str, str],
     observer: Observer, threads: int, stop: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Run a pass, telling the observer how far it is; raises Stopped between steps when asked to stop."""
@@ -334,7 +381,7 @@ def run_observed(
         work.close()
 
 
-def progress_totals(work: FoldPass | ExportPass | UpdatePass, base: BaseModel) -> tuple[int, int]:
+def progress_totals(work: FoldPass | ExportPass | UpdatePass | RisePass, base: BaseModel) -> tuple[int, int]:
     """Tensors and output bytes of a pass, for progress."""
     if not isinstance(work, FoldPass):
         return len(base.specs), sum(spec.nbytes for spec in base.specs.values())

@@ -50,6 +50,8 @@ class FoldPass:
     device: torch.device
     durable: bool = True
     retracting: bool = False
+    veto_bytes: Callable[[int], int] = lambda elements: 0
+    """Bytes that the vetoes of one source take in a step of so many elements."""
     advanced: Callable[[int, int], None] = lambda tensors, nbytes: None
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     bytes_read: int = 0
@@ -117,6 +119,7 @@ class FoldPass:
         kept = 2 * max(1.0, self.method.state_factor(spec))
         raw = elements * (spec.dtype.size + 4 * max(0, sources - 1))
         raw += sources * side_bytes(self.method.sides(spec), spec, elements)
+        raw += max(1, sources) * self.veto_bytes(elements)
         working = self.method.working_bytes(spec) if whole else 3 * elements * wide
         return raw + int(elements * wide * (2 + kept)) + working
 
@@ -224,6 +227,8 @@ def fold_slice(
     arrived = incoming(spec, entry, parts, base, bounds, source.weight_of(spec.name), first=not statistics)._replace(
         side=side
     )
+    # Before the method sees it: what is vetoed was never there, whatever the method, and comes out again exactly.
+    vetoed = source.vetoes.apply(parts, arrived.delta, arrived.tuned, base) if source.vetoes is not None else None
     if shape is not None:
         if "fisher" in side:
             side["fisher"] = side["fisher"].view(shape)
@@ -236,4 +241,4 @@ def fold_slice(
     folded = apply(spec, statistics, base, arrived._replace(observe=observe))
     if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums.get("merge_sq", 0.0))):
         reject_values(spec, source, entry, arrived.delta, bounds)
-    return folded
+    return folded if vetoed is None else folded._replace(sums={**folded.sums, "vetoed_sq": vetoed})

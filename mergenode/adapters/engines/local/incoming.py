@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import torch
 from blake3 import blake3
@@ -22,14 +22,33 @@ from mergenode.types import TensorSpec
 _DIVERGED = "The training run diverged: push an earlier checkpoint of the run."
 
 
+class Vetoes(Protocol):
+    """What the capabilities that are protected have to say about the entries of a contribution (``protection``)."""
+
+    def read(self, name: str, start: int, stop: int) -> dict[str, Tensor]:
+        """What the vetoes of a slice of the base tensor ``name`` take, under keys of their own."""
+        ...
+
+    def apply(self, parts: dict[str, Tensor], delta: Tensor, tuned: Tensor | None, base: Tensor) -> float:
+        """Set vetoed entries to those of the base, in place; takes what ``read`` found out of ``parts``.
+
+        All 1-D of one length. Returns the squared norm of what was vetoed.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Source:
-    """One opened contribution on its way through a pass, with the digests of what was read of it so far."""
+    """One opened contribution on its way through a pass, with the digests of what was read of it so far.
+
+    ``vetoes``: what some of its entries are held back by; None: nothing is protected.
+    """
 
     contribution: Contribution
     weight: float
     label: str
     profile: tuple[tuple[str, float], ...] = ()
+    vetoes: Vetoes | None = None
     hashers: dict[str, blake3] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     _factors: dict[str, Tensor] = field(default_factory=dict)
@@ -64,6 +83,8 @@ class Source:
         ``sides``: kinds of side-cars whose word on the base tensor ``name`` is wanted too, under ``side_key``.
         """
         found = self._read_sides(name, sides, start, stop)
+        if self.vetoes is not None:
+            found |= self.vetoes.read(name, start, stop)
         if isinstance(entry, LowRank):
             return found | {name: self._factor(name) for name in (entry.left, entry.right)}
         files = self.contribution.weights

@@ -68,18 +68,31 @@ def relative_norm(base: BaseModel, tensors: Tensors, fold: int) -> float:
 
     An unrelated model of the same shapes comes out above 1; fine-tunes stay well below.
     """
-    moved = fsum(
-        tensor["folds"][fold]["sums"]["delta_sq"] for name, tensor in tensors.items() if len(base.specs[name].shape) > 1
-    )
+    sums = (tensor["folds"][fold]["sums"] for name, tensor in tensors.items() if len(base.specs[name].shape) > 1)
+    # What was vetoed counts: a veto is no reason to take another model for a fine-tune of this base.
+    moved = fsum(each["delta_sq"] + each.get("vetoed_sq", 0.0) for each in sums)
     return sqrt(moved) / base.matrix_norm if base.matrix_norm else 0.0
 
 
 def group_reports(base: BaseModel, tensors: Tensors, fold: int) -> tuple[GroupReport, ...]:
     """One report for the whole model, then one per layer group in model order."""
+    return tuple(_report(group, names, base, tensors, fold) for group, names in _members(tensors).items())
+
+
+def vetoed_squares(tensors: Tensors, fold: int) -> dict[str, tuple[float, float]]:
+    """Squared norms of what was vetoed and of what entered, for the whole model and per layer group."""
+    found = {}
+    for group, names in _members(tensors).items():
+        sums = whole_sums({name: tensors[name] for name in names}, fold)
+        found[group] = (sums.get("vetoed_sq", 0.0), sums.get("delta_sq", 0.0))
+    return found
+
+
+def _members(tensors: Tensors) -> dict[str, list[str]]:
     members: dict[str, list[str]] = {WHOLE: list(tensors)}
     for name in tensors:
         members.setdefault(layer_group(name), []).append(name)
-    return tuple(_report(group, names, base, tensors, fold) for group, names in members.items())
+    return members
 
 
 def _report(group: str, names: Iterable[str], base: BaseModel, tensors: Tensors, fold: int) -> GroupReport:

@@ -77,7 +77,10 @@ class LocalRestater:
                 previous=engine.generation_folder(way.head.generation),
                 device=engine.resources.torch_device(),
                 retracting=True,
+                veto_bytes=engine.veto_bytes,
             )
+            for source in sources:
+                stack.enter_context(engine.guarded(source, files, observer))
             self._run(work, way, observer)
             for source, candidate, stamp in zip(sources, way.removed, stamps, strict=True):
                 self._assert_is(candidate, finish_content(source))

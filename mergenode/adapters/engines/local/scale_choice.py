@@ -21,7 +21,7 @@ class Choice:
     points: tuple[tuple[float, float], ...] | None = None
 
 
-class _NoScore(Exception):
+class NoScore(Exception):
     """The plug-in did not say how good a candidate is."""
 
 
@@ -40,12 +40,12 @@ def evaluated_scale(
         return Choice(float(earlier.recorded["used"]), tuple((float(at), float(score)) for at, score in points))
     try:
         if evaluator is None:
-            raise _NoScore("there is no task plug-in")
-        with _opened(evaluator) as score_of:
+            raise NoScore("there is no task plug-in")
+        with opened(evaluator) as score_of:
             found = search_scale(
                 lambda scale: _mean_score(score_of, candidate(scale)), own=own, norm_rule=norm_rule, limits=limits
             )
-    except _NoScore as why:
+    except NoScore as why:
         scale = earlier.last_scale if earlier.last_scale is not None else own
         hint = f"The version is published with scale {scale:g}; `mergenode task check` tells what the plug-in can do."
         warn(f"scale: evaluate found no scale: {why}", hint)
@@ -54,22 +54,28 @@ def evaluated_scale(
 
 
 @contextmanager
-def _opened(evaluator: Evaluator) -> Iterator[Callable[[Path], Mapping[str, float]]]:
+def opened(evaluator: Evaluator) -> Iterator[Callable[[Path], Mapping[str, float]]]:
     """The evaluator's ``with``, entered; refusing to start is an answer too."""
     with ExitStack() as stack:
         try:
             score_of = stack.enter_context(evaluator())
         except MergenodeError as error:
-            raise _NoScore(error.message) from error
+            raise NoScore(error.message) from error
         yield score_of
+
+
+def finite_scores(score_of: Callable[[Path], Mapping[str, float]], checkpoint: Path) -> Mapping[str, float]:
+    """The scores of a checkpoint, at least one, all of them finite. Raises NoScore."""
+    try:
+        scores = score_of(checkpoint)
+    except MergenodeError as error:
+        raise NoScore(error.message) from error
+    if not scores or not all(isfinite(score) for score in scores.values()):
+        raise NoScore(f"the scores are {list(scores.values())}, not finite numbers")
+    return scores
 
 
 def _mean_score(score_of: Callable[[Path], Mapping[str, float]], checkpoint: Path) -> float:
     """Mean of the scores, correctly rounded, so that their order does not matter."""
-    try:
-        scores = list(score_of(checkpoint).values())
-    except MergenodeError as error:
-        raise _NoScore(error.message) from error
-    if not scores or not all(isfinite(score) for score in scores):
-        raise _NoScore(f"the scores are {scores}, not finite numbers")
-    return fsum(scores) / len(scores)
+    scores = finite_scores(score_of, checkpoint)
+    return fsum(scores.values()) / len(scores)

@@ -90,10 +90,7 @@ class VersionExport:
             remove_tree(folder)
             folder.mkdir()
             self._run_export(self._export(folder, scale, updates, durable=False), f"scale {scale:.4g}")
-            for side_file in side_files(self.base_path):
-                target = folder / side_file.relative_to(self.base_path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(side_file, target)
+            copy_side_files(self.base_path, folder)
             return folder
 
         return evaluated_scale(
@@ -153,6 +150,14 @@ class VersionExport:
         self.run(work, part)
         if len(self.base_files.files) > 1:
             work.write_index()
+
+
+def copy_side_files(base_path: Path, folder: Path) -> None:
+    """Put the base's other files (configuration, tokenizer) beside weights, so that a plug-in can load them."""
+    for side_file in side_files(base_path):
+        target = folder / side_file.relative_to(base_path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(side_file, target)
 
 
 def scale_report(

@@ -1,0 +1,1 @@
+"""What a veto by Fisher is worth, on a small network with two skills."""
