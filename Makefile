@@ -25,7 +25,7 @@ demo-peers: $(READY)  ## nodes that train and mix their models, killed and cut o
 	$(BIN)/mergenode demo --peers --output demo-peers-output
 
 test: $(READY)  ## all tests, JOBS of them at a time
-	$(BIN)/python $(PYTEST) -n $(JOBS) --dist worksteal
+	$(BIN)/python $(PYTEST) -n $(JOBS) --dist loadfile
 
 test-fast: $(READY)  ## all but the slow ones
 	$(BIN)/python -m pytest -m "not slow"

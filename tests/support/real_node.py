@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +103,10 @@ class RealNode:
 
 
 class Process:
-    """``python -m mergenode ...`` with its output as lines, ended with the block."""
+    """``python -m mergenode ...`` with its output as lines, ended with the block.
+
+    The output is read all the time, so that no node is held up by a full pipe while a test looks at another one.
+    """
 
     def __init__(self, *args: object, cwd: Path = ROOT) -> None:
         self.process = subprocess.Popen(
@@ -115,15 +119,20 @@ class Process:
             text=True,
         )
         self.lines: list[str] = []
+        self._seen = 0
+        self._ended = False
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def until(self, text: str) -> str:
-        """Read the output up to the line that holds ``text``."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if text in line:
-                return line
-        raise AssertionError(f"ended without {text!r}:\n{''.join(self.lines)}")
+    def until(self, text: str, patience: float = 240.0) -> str:
+        """Go on in the output to the next line that holds ``text``."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._found(text) or self._ended, patience), self._told(text)
+            if not self._found(text):
+                raise AssertionError(self._told(text))
+            self._seen += 1
+            return self.lines[self._seen - 1]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, read the rest, return the exit code."""
@@ -131,9 +140,28 @@ class Process:
         return self.join()
 
     def join(self) -> int:
+        """Its exit code, once it ended and its output was read."""
+        code = self.process.wait(240)
+        self._reader.join(60)
+        return code
+
+    def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines += list(self.process.stdout)
-        return self.process.wait(60)
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _found(self, text: str) -> bool:
+        while self._seen < len(self.lines) and text not in self.lines[self._seen]:
+            self._seen += 1
+        return self._seen < len(self.lines)
+
+    def _told(self, text: str) -> str:
+        return f"no {text!r} in:\n{''.join(self.lines)}"
 
     def __enter__(self) -> Process:
         return self
@@ -142,6 +170,7 @@ class Process:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
+        self._reader.join(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
