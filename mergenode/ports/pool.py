@@ -13,7 +13,8 @@ WHOLE = "*"
 """Name of the layer group that is the whole model."""
 
 Scores = Mapping[Digest, Mapping[str, float]]
-"""By content, then by layer group (``WHOLE`` too): ``a_i = <g, theta_i - base>``, in units of the loss."""
+"""By content, then by layer group: ``a_i = <g, theta_i - base>``, in units of the loss.
+The groups are those of the gradient, and ``WHOLE``."""
 
 Weights = Mapping[str, Mapping[Digest, float]]
 """By layer group, then by content: the weights of a combination. The base takes the rest, named or not.

@@ -22,7 +22,7 @@ from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pool.estimating import GradientSketch, estimated, sketch_of
 from mergenode.adapters.engines.local.pool.gradient import opened_gradient
 from mergenode.adapters.engines.local.pool.reading import FirstReading
-from mergenode.adapters.engines.local.pool.scoring import Running, ScoringPass
+from mergenode.adapters.engines.local.pool.scoring import ScoringPass
 from mergenode.adapters.engines.local.pool.sketching import SketchScheme, packed
 from mergenode.adapters.engines.local.pool.task_vector import TaskVector
 from mergenode.adapters.engines.local.pool.trial import OpenVectors, TrialModel
@@ -157,7 +157,7 @@ class LocalPool:
             while waiting:
                 with ExitStack() as stack:
                     batch = self._batch(waiting, scores, unreadable, stack)
-                    running = {content: Running(item.vector) for content, item in batch.items()}
+                    running = {content: work.start(item.vector) for content, item in batch.items()}
                     work.run(list(running.values()))
                     for content, item in running.items():
                         failure = item.failure or _change(batch[content])

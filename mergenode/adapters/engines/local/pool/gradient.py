@@ -79,4 +79,4 @@ def _names(files: WeightFiles, base: BaseModel) -> dict[str, tuple[str, ...]]:
             refuse(f"{shown}: is {spec.dtype} {list(spec.shape)}, the base has {list(wanted.shape)}")
         primary = base.aliases.get(name, name)
         found[primary] = (*found.get(primary, ()), name)
-    return found
+    return {spec.name: found[spec.name] for spec in merged(base) if spec.name in found}

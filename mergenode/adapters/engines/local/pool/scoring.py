@@ -30,7 +30,7 @@ class Running:
     """One candidate on its way through the pass. The first thing that goes wrong with it ends its part in it."""
 
     vector: TaskVector
-    sums: GroupSums = field(default_factory=GroupSums)
+    sums: GroupSums
     failure: MergenodeError | None = None
 
 
@@ -57,6 +57,10 @@ class ScoringPass:
     base_files: WeightFiles
     gradient: Gradient
     between: Callable[[], None]
+
+    def start(self, vector: TaskVector) -> Running:
+        """A candidate before the pass; it will have a sum for every layer group of the gradient."""
+        return Running(vector, GroupSums(self.gradient.names))
 
     def run(self, batch: Sequence[Running]) -> None:
         """Score a batch whose files are open. Failures of candidates are kept with them.

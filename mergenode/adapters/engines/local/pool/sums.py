@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mergenode.ledger.groups import layer_group
 from mergenode.maths.norms import exact_total
 from mergenode.ports.pool import WHOLE
@@ -16,8 +18,9 @@ class GroupSums:
     are infinite or NaN.
     """
 
-    def __init__(self) -> None:
-        self._parts: dict[str, list[float]] = {}
+    def __init__(self, tensors: Iterable[str] = ()) -> None:
+        """``tensors``: their groups are there from the start, with sums of 0."""
+        self._parts: dict[str, list[float]] = {layer_group(tensor): [] for tensor in tensors}
 
     def add(self, tensor: str, value: float) -> None:
         """One more number of the group that a tensor belongs to."""
