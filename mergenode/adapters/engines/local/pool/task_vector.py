@@ -14,6 +14,9 @@ from mergenode.adapters.engines.local.pool.parts import Part
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, RejectReason
 
+READ_AHEAD_BYTES = 8 << 20
+"""What the system is asked to have at hand of every open file."""
+
 _BLOCK_ELEMENTS = 1 << 20
 """Most elements of factor blocks that are in memory, of ranks that are not absurd; see ``_low_rank``."""
 
@@ -46,7 +49,9 @@ class TaskVector:
         if isinstance(entry, LowRank):
             return None
         files = self.contribution.weights
-        values, buffer = read_slice(files, files.specs[entry.source], part.start, part.stop)
+        spec = files.specs[entry.source]
+        files.read_ahead(spec.name, part.start * spec.dtype.size, READ_AHEAD_BYTES)
+        values, buffer = read_slice(files, spec, part.start, part.stop)
         if seen is not None:
             seen(entry.source, part.stop, buffer)
         return values
