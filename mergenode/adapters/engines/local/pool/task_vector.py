@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.contribution import Contribution, Dense, LowRank
-from mergenode.adapters.engines.local.pool.parts import Part
+from mergenode.adapters.engines.local.pool.parts import READ_AHEAD_BYTES, Part
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, RejectReason
-
-READ_AHEAD_BYTES = 8 << 20
-"""What the system is asked to have at hand of every open file."""
 
 _BLOCK_ELEMENTS = 1 << 20
 """Most elements of factor blocks that are in memory, of ranks that are not absurd; see ``_low_rank``."""
