@@ -82,7 +82,7 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
             judge_retraction(line, candidate, result.content)
             judge(candidate, result, line.max_relative_norm)
     except RejectedError as error:
-        return _record(line, _rejected(line, candidate, error))
+        return _record(line, rejected(line, candidate, error))
     if same is not None:
         return _record(line, _duplicate(line, candidate, result, same.name))
     if (deferred := _deferred(line, candidate, result.content)) is not None:
@@ -339,7 +339,8 @@ def tidy(line: Line, remove: Callable[[], object]) -> None:
         line.observer.message("warning", f"removed at the next chance: {error.message}", hint=error.hint)
 
 
-def _rejected(line: Line, candidate: Candidate, error: RejectedError) -> Rejected:
+def rejected(line: Line, candidate: Candidate, error: RejectedError) -> Rejected:
+    """The fact that says why a candidate cannot be accepted."""
     return Rejected(
         time=line.clock.now(),
         registry=candidate.registry,
