@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +12,9 @@ from mergenode.cli.failures import FAILED
 from mergenode.cli.lazy import SuggestingGroup
 from mergenode.cli.node import config_option
 from mergenode.cli.output import console, json_option, print_json, table, visible
+
+if TYPE_CHECKING:
+    from mergenode.bootstrap.task_check import Tried, Unlocked
 
 
 @click.group(cls=SuggestingGroup)
@@ -37,25 +42,47 @@ def check(ctx: click.Context, config: Path, as_json: bool) -> None:
     Example:
       mergenode task check -c node.yaml
     """
-    from mergenode.bootstrap.task_check import try_task
+    from mergenode.bootstrap.task_check import try_task, unlocked
     from mergenode.settings import load_settings
 
     settings = load_settings(config)
     tried = list(try_task(settings.task, settings.base))
     if as_json:
-        methods = {
-            one.method: {"works": one.works, "said": one.said, "hint": one.hint, "unlocks": list(one.unlocks)}
-            for one in tried
-        }
-        print_json({"entrypoint": settings.task.entrypoint, "methods": methods})
+        print_json(_document(settings.task.entrypoint, tried, unlocked(tried)))
     else:
-        rows = table("method", "works", "what came of it", "unlocks")
-        for one in tried:
-            works = {True: "yes", False: "no", None: "-"}[one.works]
-            rows.add_row(one.method, works, visible(one.said), ", ".join(one.unlocks))
-        console().print(rows)
-        for one in tried:
-            if one.hint:
-                click.echo(f"{one.method}: {visible(one.hint)}")
+        _show(tried, unlocked(tried))
     if any(one.works is False for one in tried):
         ctx.exit(FAILED)
+
+
+def _document(entrypoint: str | None, tried: Sequence[Tried], features: Sequence[Unlocked]) -> dict[str, Any]:
+    methods = {
+        one.method: {"works": one.works, "said": one.said, "hint": one.hint, "unlocks": list(one.unlocks)}
+        for one in tried
+    }
+    unlocks = {
+        one.feature: {
+            "unlocked": one.ready,
+            "needs": list(one.needs),
+            "missing": list(one.missing),
+            "failing": list(one.failing),
+        }
+        for one in features
+    }
+    return {"entrypoint": entrypoint, "methods": methods, "features": unlocks}
+
+
+def _show(tried: Sequence[Tried], features: Sequence[Unlocked]) -> None:
+    rows = table("method", "works", "what came of it")
+    for one in tried:
+        rows.add_row(one.method, {True: "yes", False: "no", None: "-"}[one.works], visible(one.said))
+    console().print(rows)
+    click.echo()
+    rows = table("feature", "unlocked", "what is missing")
+    for feature in features:
+        lacks = [f"{name}()" for name in feature.missing] + [f"{name}() that works" for name in feature.failing]
+        rows.add_row(feature.feature, "yes" if feature.ready else "no", ", ".join(lacks))
+    console().print(rows)
+    for one in tried:
+        if one.hint:
+            click.echo(f"{one.method}: {visible(one.hint)}")

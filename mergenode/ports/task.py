@@ -11,17 +11,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-METHODS: Mapping[str, tuple[str, ...]] = {
-    "build_model": ("all others need it",),
-    "calibration_batches": (
-        "side-cars (`mergenode sidecar`): methods fisher and regmean",
-        "mixer dimat: matching of activations, BatchNorm after mixing",
-    ),
-    "loss": ("Fisher side-cars: method fisher", "mixer dimat: the guard"),
-    "train": ("training between exchanges with peers",),
-    "evaluate": ("scores of versions: `scale: evaluate`", "mixer dimat: scores of every round"),
+GRAMS = "side-cars: gram"
+FISHERS = "side-cars: fisher"
+SCALE_EVALUATE = "method: scale: evaluate"
+FRANK_WOLFE = "selector: frank_wolfe"
+EVALUATION_GATE = "gates: evaluation"
+FRANK_WOLFE_SIGN_GATE = "gates: frank_wolfe_sign"
+WEIGHT_FIT = "weight: fit"
+PROTECT = "protect"
+MIXER_TRAINING = "mixer: dimat: training"
+MIXER_MATCHING = "mixer: dimat: matching, BatchNorm"
+MIXER_GUARD = "mixer: dimat: guard by losses"
+MIXER_SCORES = "mixer: dimat: scores of rounds"
+
+_OBJECTIVE = ("build_model", "calibration_batches", "loss")
+
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    GRAMS: ("build_model", "calibration_batches"),
+    FISHERS: _OBJECTIVE,
+    SCALE_EVALUATE: ("build_model", "evaluate"),
+    FRANK_WOLFE: _OBJECTIVE,
+    EVALUATION_GATE: ("build_model", "evaluate"),
+    FRANK_WOLFE_SIGN_GATE: _OBJECTIVE,
+    WEIGHT_FIT: ("build_model", "evaluate"),
+    PROTECT: _OBJECTIVE,
+    MIXER_TRAINING: ("build_model", "train"),
+    MIXER_MATCHING: ("build_model", "calibration_batches"),
+    MIXER_GUARD: _OBJECTIVE,
+    MIXER_SCORES: ("build_model", "evaluate"),
 }
-"""Every method that a plug-in may have, and what it is for."""
+"""Every feature that asks a plug-in, and the methods without which it cannot work. Named as in the settings."""
+
+METHODS: Mapping[str, tuple[str, ...]] = {
+    method: tuple(feature for feature, needs in FEATURES.items() if method in needs)
+    for method in ("build_model", "calibration_batches", "loss", "train", "evaluate")
+}
+"""Every method that a plug-in may have, and the features that need it."""
 
 DEFAULT_MEMORY_LIMIT = 4 << 30
 DEFAULT_TIMEOUT = 600.0

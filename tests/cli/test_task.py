@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,16 @@ def node(tmp_path: Path) -> Path:
 def test_check_tells_what_works_and_ends_with_1_when_something_does_not(run, node: Path) -> None:
     result = run("task", "check", "-c", node / "node.yaml")
     assert result.exit_code == 1
-    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    methods, features = result.stdout.split("\n\n")
+    lines = {line.split()[0]: line for line in methods.splitlines()}
     assert "yes" in lines["build_model"] and "8 parameters" in lines["build_model"]
     assert "a first batch of 5 examples" in lines["calibration_batches"]
     assert lines["loss"].split()[1] == lines["train"].split()[1] == "-"
     assert "no test data" in lines["evaluate"] and "line 12" in lines["evaluate"]
+    unlocked = {name: rest for name, rest in re.findall(r"^(\S.*?)  +(yes|no .*)$", features, re.M)}
+    assert unlocked["side-cars: gram"] == "yes"
+    assert unlocked["selector: frank_wolfe"].split() == ["no", "loss()"]
+    assert unlocked["gates: evaluation"].split(maxsplit=1)[1].strip() == "evaluate() that works"
     assert "\x1b" not in result.stdout
 
 
@@ -54,7 +60,14 @@ def test_check_as_json(run, node: Path) -> None:
     assert works == {
         "build_model": True, "calibration_batches": True, "loss": None, "train": None, "evaluate": False,
     }  # fmt: skip
-    assert "fisher" in " ".join(document["methods"]["loss"]["unlocks"])
+    assert {"side-cars: fisher", "selector: frank_wolfe"} <= set(document["methods"]["loss"]["unlocks"])
+    assert document["features"]["weight: fit"] == {
+        "unlocked": False, "needs": ["build_model", "evaluate"], "missing": [], "failing": ["evaluate"],
+    }  # fmt: skip
+    assert document["features"]["protect"]["missing"] == ["loss"]
+    assert {name for name, feature in document["features"].items() if feature["unlocked"]} == {
+        "side-cars: gram", "mixer: dimat: matching, BatchNorm",
+    }  # fmt: skip
 
 
 def test_check_without_a_plugin_is_a_question_of_settings(run, config: Path) -> None:

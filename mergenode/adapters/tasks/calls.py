@@ -15,6 +15,7 @@ from mergenode.adapters.tasks.failure import Failure
 from mergenode.adapters.tasks.gradients import checked_loss, diagonal_fisher
 from mergenode.adapters.tasks.loading import find_task, load_weights, names_by_parameter
 from mergenode.adapters.tasks.moments import watch_inputs
+from mergenode.adapters.tasks.objective_calls import OBJECTIVE_CALLS
 from mergenode.adapters.tasks.returned_numbers import numbers
 from mergenode.adapters.tasks.round_calls import ROUND_CALLS
 from mergenode.adapters.tasks.side_car_file import write_tensors
@@ -22,6 +23,7 @@ from mergenode.mixers.symmetry import Symmetry
 from mergenode.ports.task import METHODS
 
 _TRIED_EXAMPLES = 2
+_OTHER_CALLS = {**ROUND_CALLS, **OBJECTIVE_CALLS}
 
 
 class Calls:
@@ -48,8 +50,8 @@ class Calls:
             return self._gram(place, Path(request["out"]), request["batches"])
         if call == "fisher":
             return self._fisher(place, Path(request["out"]), request["batches"])
-        if call in ROUND_CALLS:
-            return ROUND_CALLS[call](self, request)
+        if call in _OTHER_CALLS:
+            return _OTHER_CALLS[call](self, request)
         if call == "try":
             return self._try(request["method"], place)
         raise Failure("invalid", f"unknown request {call!r}")

@@ -20,6 +20,7 @@ from typing import Any
 
 from mergenode.adapters.tasks.failure import Failure
 from mergenode.adapters.tasks.lines import LineReader, encode
+from mergenode.adapters.tasks.started import MARK, end_marked
 
 _FOREVER = 1e9
 _MESSAGE_CHARACTERS = 2000
@@ -31,10 +32,10 @@ def main(arguments: list[str]) -> None:
     for fd in (requests, answers):
         os.set_inheritable(fd, False)  # what the plug-in starts must not hold our pipes open
     _limit(memory_limit)
-    told = Answers(answers)
+    told, mark = Answers(answers), os.environ.get(MARK, "")
     sys.excepthook = told.fail
     arriving: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_listen, args=(requests, arriving), name="requests", daemon=True).start()
+    threading.Thread(target=_listen, args=(requests, arriving, mark), name="requests", daemon=True).start()
     from mergenode.adapters.tasks.calls import Calls  # noqa: PLC0415 - imports torch: the limit and the hook come first
 
     calls = Calls(arguments[3], told.progress)
@@ -84,7 +85,7 @@ def _limit(memory_limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _listen(fd: int, arriving: queue.Queue[dict[str, Any]]) -> None:
+def _listen(fd: int, arriving: queue.Queue[dict[str, Any]], mark: str) -> None:
     """Hand requests on; when the node is gone, end this process and all that the plug-in started."""
     lines = LineReader(fd)
     with suppress(EOFError):
@@ -92,6 +93,7 @@ def _listen(fd: int, arriving: queue.Queue[dict[str, Any]]) -> None:
             request = lines.read(_FOREVER)
             if request is not None:
                 arriving.put(request)
+    end_marked(mark)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Squared gradients of a loss, example by example: the diagonal Fisher of a side-car."""
+"""Gradients of a loss: their mean over batches, and squared, example by example, the diagonal Fisher."""
 
 from __future__ import annotations
 
@@ -24,27 +24,60 @@ def diagonal_fisher(
     Raises:
         Failure: ``invalid``: the loss is no finite scalar that can be differentiated, or there are no examples.
     """
-    tuned = {wanted[id(p)]: p for p in model.parameters() if p.requires_grad and id(p) in wanted}
+    tuned = _tuned(model, wanted)
     sums = {name: torch.zeros_like(parameter, dtype=torch.float32) for name, parameter in tuned.items()}
-    if not sums:
-        raise Failure("invalid", "there are no parameters that require a gradient", "Look at build_model().")
     count = 0
     for example in examples:
         differentiate(checked_loss(loss(model, example)), tuned, sums)
         count += 1
     if not count:
         raise Failure("invalid", "there are no examples", "calibration_batches() has to yield at least one batch.")
-    for name, total in sums.items():
-        if not bool(total.div_(count).isfinite().all()):
-            raise Failure("invalid", f"the gradient of {name!r} is not finite", "Look at loss().")
+    _divide(sums, count)
     return sums, count
 
 
-def checked_loss(value: object) -> Tensor:
-    """The loss when it is one. Raises Failure: ``invalid``."""
+def mean_gradient(
+    model: nn.Module, wanted: Mapping[int, str], batches: Iterable[Any], loss: Callable[[nn.Module, Any], Any]
+) -> tuple[dict[str, Tensor], float, int]:
+    """Gradient of the mean of ``loss`` over batches, fp32, by the names of ``wanted``; that mean; number of batches.
+
+    Batches count alike, whatever their size. Parameters that no batch depends on are left out, as are those that do
+    not require a gradient. The model is left as it was.
+
+    Raises:
+        Failure: ``invalid``: a loss is no finite scalar that can be differentiated, or there are no batches.
+    """
+    tuned = _tuned(model, wanted)
+    sums: dict[str, Tensor] = {}
+    losses = []
+    for batch in batches:
+        value = checked_loss(loss(model, batch))
+        gradients = torch.autograd.grad(value, list(tuned.values()), allow_unused=True)
+        for (name, parameter), gradient in zip(tuned.items(), gradients, strict=True):
+            if gradient is not None:
+                if name not in sums:
+                    sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
+                sums[name].add_(gradient.float())
+        losses.append(float(value.detach()))
+    if not losses:
+        raise Failure("invalid", "calibration_batches() yields nothing", "It has to yield at least one batch.")
+    if not sums:
+        raise Failure("invalid", "loss() depends on no tensor of the checkpoint", "Compute it from the given model.")
+    _divide(sums, len(losses))
+    return sums, sum(losses) / len(losses), len(losses)
+
+
+def scalar_loss(value: object) -> Tensor:
+    """The loss when it is a scalar tensor, finite or not. Raises Failure: ``invalid``."""
     if not isinstance(value, Tensor) or value.numel() != 1:
         what = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise Failure("invalid", f"loss() returned {what}", "It has to return a scalar tensor.")
+    return value
+
+
+def checked_loss(returned: object) -> Tensor:
+    """The loss when it is one. Raises Failure: ``invalid``."""
+    value = scalar_loss(returned)
     if not value.requires_grad:
         raise Failure("invalid", "loss() returned a tensor without gradient", "Compute it from the model it is given.")
     if not isfinite(float(value.detach())):
@@ -58,3 +91,17 @@ def differentiate(loss: Tensor, tuned: Mapping[str, nn.Parameter], sums: Mapping
     for total, gradient in zip(sums.values(), gradients, strict=True):
         if gradient is not None:
             total.addcmul_(gradient.float(), gradient.float())
+
+
+def _tuned(model: nn.Module, wanted: Mapping[int, str]) -> dict[str, nn.Parameter]:
+    """Parameters that require a gradient, by name. Raises Failure: ``invalid``: there are none."""
+    tuned = {wanted[id(p)]: p for p in model.parameters() if p.requires_grad and id(p) in wanted}
+    if not tuned:
+        raise Failure("invalid", "there are no parameters that require a gradient", "Look at build_model().")
+    return tuned
+
+
+def _divide(sums: Mapping[str, Tensor], count: int) -> None:
+    for name, total in sums.items():
+        if not bool(total.div_(count).isfinite().all()):
+            raise Failure("invalid", f"the gradient of {name!r} is not finite", "Look at loss().")

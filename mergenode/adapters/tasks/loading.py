@@ -52,7 +52,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> tuple[str, ...]:
     state = model.state_dict()
     try:
         with open_weights(checkpoint, root=trusted_root(checkpoint)) as files:
-            _check_names(state, files, checkpoint.name)
+            check_names(state, files, checkpoint.name)
             with torch.no_grad():
                 for name, spec in files.specs.items():
                     values, _ = read_slice(files, spec, 0, spec.numel)
@@ -74,7 +74,8 @@ def names_by_parameter(model: nn.Module, names: Iterable[str]) -> dict[int, str]
     return found
 
 
-def _check_names(state: Mapping[str, Tensor], files: WeightFiles, label: str) -> None:
+def check_names(state: Mapping[str, Tensor], files: WeightFiles, label: str) -> None:
+    """Strict, see ``load_weights``; ``label`` names the checkpoint. Raises Failure: ``unfit``."""
     there = {_place(state[name]) for name in files.specs if name in state}
     missing = [name for name in state if name not in files.specs and _place(state[name]) not in there]
     if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 import mergenode
 from mergenode.adapters.tasks.lines import BrokenLine, LineReader, encode
+from mergenode.adapters.tasks.started import MARK, end_marked
 from mergenode.ports.engine import Stopped
 from mergenode.ports.task import TaskOptions
 
@@ -40,12 +42,13 @@ class PluginProcess:
         self._answers = answers
         self._started = False
         self._lines = LineReader(answers)
+        self._mark = secrets.token_hex(16)
         arguments = [str(to_child), str(from_child), str(options.memory_limit), options.entrypoint or ""]
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own module, by a list of arguments
                 [sys.executable, "-P", "-m", "mergenode.adapters.tasks.child", *arguments],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                pass_fds=(to_child, from_child), start_new_session=True, env=_environment(options.path),
+                pass_fds=(to_child, from_child), start_new_session=True, env=_environment(options.path, self._mark),
             )  # fmt: skip
         except OSError:
             os.close(self._requests)
@@ -83,8 +86,11 @@ class PluginProcess:
         while (left := deadline - monotonic()) > 0:
             if stop():
                 raise Stopped("while waiting for the task plug-in")
-            message = self._lines.read(min(left, _POLL_SECONDS))
+            over = self._ended()
+            message = self._lines.read(0.0 if over else min(left, _POLL_SECONDS))
             if message is None:
+                if over:
+                    raise EOFError  # a process that it forked still holds the pipe open
                 continue
             if "progress" not in message:
                 return message
@@ -104,6 +110,7 @@ class PluginProcess:
         if self._child.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)  # before it is waited for: then the number is still its own
+            end_marked(self._mark)
             self._child.wait()
             os.close(self._requests)
             os.close(self._answers)
@@ -113,9 +120,12 @@ class PluginProcess:
     def settle(self) -> None:
         """Give a process that closed its pipe a moment to end by itself, so that its exit status tells why."""
         for _ in range(_SETTLE_POLLS):
-            if os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            if self._ended():
                 return
             select.select([], [], [], _SETTLE_SECONDS)
+
+    def _ended(self) -> bool:
+        return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 class _Tail:
@@ -142,9 +152,9 @@ class _Tail:
             self._stream.close()
 
 
-def _environment(path: Path | None) -> dict[str, str]:
-    """Ours, with the plug-in's directory and this package where Python looks first."""
+def _environment(path: Path | None, mark: str) -> dict[str, str]:
+    """Ours, with the plug-in's directory and this package where Python looks first, and the mark of the process."""
     places = [str(path)] if path is not None else []
     places.append(str(Path(mergenode.__file__).parents[1]))
     places += [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1", MARK: mark}

@@ -1,4 +1,4 @@
-"""A task worker that trains, matches and measures for a round."""
+"""A worker that trains, matches and measures for a round."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mergenode.adapters.tasks.worker import TaskWorker
+from mergenode.adapters.tasks.asking import PluginWorker
 from mergenode.ports.rounds import Trained
 from mergenode.ports.task import TaskOptions
 
 
-class RoundWorker(TaskWorker):
+class RoundWorker(PluginWorker):
     """Implements ports.rounds.Trainer. ``batches``: at most so many calibration batches; ``seconds``: for a training.
 
     Whether ``methods`` answers is remembered: a plug-in does not change while it runs.

@@ -1,4 +1,4 @@
-"""A side-car as a safetensors file."""
+"""What a plug-in computed for the tensors of a checkpoint (side-cars, gradients) as a safetensors file."""
 
 from __future__ import annotations
 
@@ -44,14 +44,19 @@ def side_car_place(checkpoint: Path, kind: str) -> Path:
 
 
 def publish_side_car(checkpoint: Path, kind: str, make: Callable[[Path], Made]) -> tuple[Path, Made]:
-    """Let ``make`` write a side-car under a private name and give it its own: readers see all of it or none.
+    """``publish`` in the place that the side-car of a checkpoint has; the place, and what ``make`` returned."""
+    place = side_car_place(checkpoint, kind)
+    return place, publish(place, make)
+
+
+def publish(place: Path, make: Callable[[Path], Made]) -> Made:
+    """Let ``make`` write tensors under a private name and give them their own: readers see all of them or none.
 
     Durability: content and name are synced on return. Idempotence: the same content under the same name.
 
     Raises:
         TransientError: DISK_FULL, WRITE_FAILED; and whatever ``make`` raises. Nothing new is left then.
     """
-    place = side_car_place(checkpoint, kind)
     private = place.with_name(f".new-{place.name}")  # hidden, and still a name that the reader takes
     with disk_errors(place.parent):
         try:
@@ -62,4 +67,4 @@ def publish_side_car(checkpoint: Path, kind: str, make: Callable[[Path], Made]) 
         finally:
             private.unlink(missing_ok=True)
         sync_directory(place.parent)
-    return place, made
+    return made

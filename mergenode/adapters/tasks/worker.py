@@ -1,92 +1,82 @@
-"""What the node asks a task plug-in, answered by a process of its own or refused with a clear error."""
+"""What the node asks a task plug-in about one model or two: scores, losses, gradients, side-cars."""
 
 from __future__ import annotations
 
-import re
-import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
 
-from mergenode.adapters.tasks.lines import BrokenLine
-from mergenode.adapters.tasks.process import PluginProcess, Silent
-from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
-from mergenode.ports.task import TaskOptions
-
-BatchProgress = Callable[[int, int], None]
-
-_PERMANENT = ("entrypoint", "missing", "unfit", "checkpoint")
-_TAIL_CHARACTERS = 300
-_OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")
-_MEMORY_HINT = (
-    "It needs more memory than task.memory_limit (sidecar: --memory-limit) allows: raise it, or use smaller batches."
-)
+from mergenode.adapters.tasks.asking import BatchProgress, PluginWorker, unheard
+from mergenode.adapters.tasks.side_car_file import publish
 
 
-def _unheard(done: int, total: int) -> None:
-    """Progress nobody looks at."""
-
-
-class TaskWorker:
-    """Asks the plug-in of the settings' section ``task``. Close it, or use it in ``with``; for one thread at a time.
-
-    The process is started by the first call and kept for the next ones; after any failure it is ended with all that
-    it started, and the next call begins with a new one. Nothing that a plug-in does (raise, hang, leak, print, exit,
-    kill itself) does more to the node than the errors below.
-
-    Errors of every call:
-        UsageError: the settings name no plug-in.
-        FatalError: there is no such class, it lacks the method, its model does not have the checkpoint's names and
-            shapes, or the checkpoint cannot be read: the same again until somebody changes something.
-        TransientError: TASK_FAILED: the plug-in raised, took longer than ``timeout``, more memory than
-            ``memory_limit``, ended its process, or returned no finite numbers.
-        Stopped: ``stop`` asked for it.
-    """
-
-    def __init__(self, options: TaskOptions, *, stop: Callable[[], bool] = lambda: False) -> None:
-        self._options = options
-        self._stop = stop
-        self._process: PluginProcess | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process. Idempotent; a later call starts a new one."""
-        if self._process is not None:
-            self._process.end()
-            self._process = None
-
-    def methods(self) -> frozenset[str]:
-        """Names of the methods that the plug-in offers, of ``ports.task.METHODS``."""
-        return frozenset(self._ask({"call": "describe"}))
-
-    def evaluate(self, checkpoint_dir: Path) -> Mapping[str, float]:
-        """Scores of a full checkpoint (directory or bare file): finite numbers by name, never empty."""
-        scores: dict[str, float] = self._ask({"call": "evaluate", "checkpoint": str(checkpoint_dir.absolute())})
-        return scores
+class TaskWorker(PluginWorker):
+    """See ``PluginWorker`` for errors. ``batches``: at most so many of the plug-in's calibration batches, None: all."""
 
     def gram(
-        self, checkpoint_dir: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = _unheard
+        self, checkpoint_dir: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = unheard
     ) -> Mapping[str, int]:
         """Write the Grams of a full checkpoint's linear layers to the file ``out``; numbers of tensors, batches, rows.
 
-        ``batches``: at most so many of the plug-in's; ``progress`` hears (batches done, batches in all or 0).
         Durability: the content of ``out`` is synced on return.
         """
         return self._write("gram", checkpoint_dir, out, batches, progress)
 
     def fisher(
-        self, checkpoint_dir: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = _unheard
+        self, checkpoint_dir: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = unheard
     ) -> Mapping[str, int]:
         """Write the diagonal Fisher of a full checkpoint to ``out``; numbers of tensors and examples. See ``gram``."""
         return self._write("fisher", checkpoint_dir, out, batches, progress)
+
+    def gradient(
+        self, checkpoint: Path, out: Path, *, batches: int | None = None, progress: BatchProgress = unheard
+    ) -> float:
+        """Mean loss over the calibration batches at a full checkpoint; its gradient becomes the file ``out``.
+
+        ``out`` (``*.safetensors``, its directory is there) holds fp32 tensors with names and shapes of the checkpoint:
+        d/d theta of 1/n sum_b loss(model, b), every batch counted once whatever its size, the model in evaluation mode.
+        Tied weights are there once, under the first of their names in the checkpoint, with the sum over their places.
+        What is not there has gradient zero: buffers, frozen tensors, and parameters that no batch depends on. A model
+        that ``build_model`` makes in a smaller type is differentiated in that type and summed up in fp32.
+
+        Durability: content and name of ``out`` are synced on return; after an error an older file is still there.
+        Idempotence: as far as the plug-in repeats itself.
+        """
+        places = {"checkpoint": str(checkpoint.absolute()), "batches": batches}
+
+        def make(private: Path) -> float:
+            request = {"call": "gradient", "out": str(private.absolute()), **places}
+            return self._number(request, self._ask(request, progress))
+
+        return publish(out, make)
+
+    def losses(
+        self,
+        start: Path,
+        end: Path,
+        gammas: Sequence[float],
+        *,
+        batches: int | None = None,
+        progress: BatchProgress = unheard,
+    ) -> list[float]:
+        """Mean calibration loss at start + gamma (end - start) for each gamma; gammas may lie outside of [0, 1].
+
+        Both are full checkpoints with the same names and shapes. Interpolated in fp32 (fp64 where either is) in the
+        worker's memory, exact at 0 and 1, one pair of tensors at a time beside the model; what is not floating point
+        stays that of ``start``. All points see the same batches, which are kept in memory meanwhile: differences are
+        those of the models. ``progress`` hears (batches drawn, batches in all or 0).
+
+        Returns infinity where the loss is not finite, so that such a point is never the smallest; if it is finite
+        nowhere, that is a failure. Raises ValueError: a gamma that is not finite.
+        """
+        if not gammas:
+            return []
+        places = {"start": str(start.absolute()), "end": str(end.absolute())}
+        request = {"call": "segment", **places, "gammas": [float(gamma) for gamma in gammas], "batches": batches}
+        answer = self._ask(request, progress)
+        if not isinstance(answer, list) or len(answer) != len(gammas):
+            raise self._forged(request)
+        return [inf if loss is None else self._number(request, loss) for loss in answer]
 
     def try_method(self, method: str, checkpoint_dir: Path) -> str:
         """Call one method of the plug-in once, on as little as possible; what came of it, in words."""
@@ -99,68 +89,3 @@ class TaskWorker:
         places = {"checkpoint": str(checkpoint_dir.absolute()), "out": str(out.absolute())}
         made: dict[str, int] = self._ask({"call": kind, **places, "batches": batches}, progress)
         return made
-
-    def _ask(
-        self, request: Mapping[str, Any], progress: BatchProgress = _unheard, *, seconds: float | None = None
-    ) -> Any:
-        """The result of a request, within ``seconds`` (None: ``timeout``)."""
-        answered = False
-        try:
-            answer = self._answer(request, progress, self._options.timeout if seconds is None else seconds)
-            answered = "result" in answer
-        finally:
-            if not answered:
-                self.close()
-        if not answered:
-            self._refuse(_named(request), answer)
-        return answer["result"]
-
-    def _answer(self, request: Mapping[str, Any], progress: BatchProgress, seconds: float) -> dict[str, Any]:
-        if self._options.entrypoint is None:
-            raise UsageError(
-                "there is no task plug-in",
-                hint="Name its class: task: {entrypoint: package.module:Class} in the settings; see docs/tasks.md.",
-            )
-        if self._process is None:
-            self._process = PluginProcess(self._options)
-        try:
-            return self._process.ask(request, seconds, progress, self._stop)
-        except Silent:
-            raise self._failed(
-                f"{_named(request)} took longer than {seconds:g} seconds",
-                "Give it less data, or raise task.timeout (sidecar: --timeout).",
-            ) from None
-        except BrokenLine as error:
-            raise self._failed(f"{_named(request)} answered with {error}", "") from error
-        except EOFError:
-            raise self._ended(_named(request)) from None
-
-    def _ended(self, call: str) -> TransientError:
-        assert self._process is not None
-        self._process.settle()
-        status = self._process.end()
-        how = f"with status {status}" if status >= 0 else f"by signal {signal.Signals(-status).name}"
-        said = self._process.said().splitlines()
-        return self._failed(
-            f"its process ended {how} during {call}" + (f": {said[-1][-_TAIL_CHARACTERS:]}" if said else ""),
-            "It may have run out of memory: see task.memory_limit.",
-        )
-
-    def _failed(self, what: str, hint: str) -> TransientError:
-        return TransientError(
-            TransientReason.TASK_FAILED, f"task plug-in {self._options.entrypoint}: {what}", hint=hint
-        )
-
-    def _refuse(self, call: str, answer: Mapping[str, Any]) -> NoReturn:
-        message, hint = str(answer.get("message", "no reason given")), str(answer.get("hint", ""))
-        if answer.get("failed") in _PERMANENT:
-            raise FatalError(f"task plug-in {self._options.entrypoint}: {message}", hint=hint)
-        if answer.get("failed") == "raised":
-            message = f"{call}: {message}"
-            hint = _MEMORY_HINT if _OUT_OF_MEMORY.search(message) else "Run `mergenode task check` to see it alone."
-        raise self._failed(message, hint)
-
-
-def _named(request: Mapping[str, Any]) -> str:
-    """The method of the plug-in that a request is about, for messages."""
-    return str(request.get("method", request["call"]))

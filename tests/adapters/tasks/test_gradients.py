@@ -1,4 +1,4 @@
-"""The diagonal Fisher against gradients written down by hand."""
+"""The diagonal Fisher and the mean gradient against gradients written down by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mergenode.adapters.tasks.batches import examples_of
 from mergenode.adapters.tasks.failure import Failure
-from mergenode.adapters.tasks.gradients import diagonal_fisher
+from mergenode.adapters.tasks.gradients import diagonal_fisher, mean_gradient
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -43,6 +43,48 @@ def test_frozen_and_unused_parameters() -> None:
     assert set(found) == {"used.weight", "used.bias", "unused.weight", "unused.bias"}
     assert not found["unused.weight"].any() and bool(found["used.weight"].all())
     assert all(parameter.grad is None for parameter in model.parameters()), "the model is left as it was"
+
+
+def test_the_mean_gradient_counts_batches_alike() -> None:
+    """d/dW mean (w x - y)^2 = 2 mean (w x - y) x per batch, and the mean of that over batches of unequal size."""
+    model, x, y = nn.Linear(5, 1, bias=False), draw(7, 5, seed=1), draw(7, 1, seed=2)
+    batches = [(x[:4], y[:4]), (x[4:6], y[4:6]), (x[6:], y[6:])]
+    found, loss, count = mean_gradient(model, wanted(model), batches, squared_error)
+    residual = (x @ model.weight.detach().T - y).double()
+    by_batch = [(2 * residual[part] * x[part]).mean(dim=0) for part in (slice(0, 4), slice(4, 6), slice(6, 7))]
+    assert torch.allclose(found["weight"].double(), torch.stack(by_batch).mean(dim=0, keepdim=True), rtol=1e-5)
+    squares = [float(residual[part].square().mean()) for part in (slice(0, 4), slice(4, 6), slice(6, 7))]
+    assert (loss, count) == (pytest.approx(sum(squares) / 3), 3)
+    assert model.weight.grad is None
+
+
+def test_what_the_loss_does_not_depend_on_has_no_gradient() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(5, 1), "frozen": nn.Linear(5, 1), "unused": nn.Linear(5, 1)})
+    model["frozen"].requires_grad_(False)
+    found, _, _ = mean_gradient(model, wanted(model), [draw(1, 5)], lambda m, x: (m["used"](x) + m["frozen"](x)).sum())
+    assert set(found) == {"used.weight", "used.bias"}
+
+
+def test_a_gradient_of_a_small_type_is_added_up_in_fp32() -> None:
+    """In bfloat16, 256 + 1 is 256."""
+    model = nn.Linear(1, 1, bias=False).bfloat16()
+    batches = [torch.full((1, 1), value).bfloat16() for value in (256.0, 1.0, 1.0, 1.0)]
+    found, _, _ = mean_gradient(model, wanted(model), batches, lambda m, x: m(x).sum())
+    assert found["weight"].dtype is torch.float32
+    assert found["weight"].item() == 259 / 4
+
+
+def test_without_batches_or_anything_to_differentiate_there_is_no_gradient() -> None:
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    with pytest.raises(Failure, match="yields nothing"):
+        mean_gradient(model, wanted(model), [], squared_error)
+    with pytest.raises(Failure, match="depends on no tensor"):
+        mean_gradient(model, wanted(model), [draw(1, 3)], lambda _, x: other(x).sum())
+    with pytest.raises(Failure, match="gradient of 'weight' is not finite"):
+        mean_gradient(model, wanted(model), [draw(1, 3)], lambda m, x: (0 * m(x).sum()).sqrt())
+    model.requires_grad_(False)
+    with pytest.raises(Failure, match="no parameters"):
+        mean_gradient(model, wanted(model), [draw(1, 3)], squared_error)
 
 
 @pytest.mark.parametrize(
