@@ -13,10 +13,14 @@ from math import isfinite
 from mergenode.errors import TransientError, TransientReason
 from mergenode.ports.pool import Unreadable
 from mergenode.ports.selecting import Objective
+from mergenode.selectors.barycentric import trimmed
 from mergenode.selectors.contract import Options, Scores, State, Stop, Weights
 from mergenode.selectors.frank_wolfe import Proposal, propose
 from mergenode.selectors.running import one_round
 from mergenode.types import Candidate, Digest
+
+CRUMB = 1e-9
+"""A smaller share is rounding. Taking it off would be a step of its own, and one that lowers no loss."""
 
 Tell = Callable[[str], None]
 
@@ -116,7 +120,7 @@ def choose(
         if done is None or done.stop is not None or done.after.weights == state.weights:
             stop = Stop.ROUNDS if done is None else done.stop or Stop.NO_DESCENT
             break
-        state = done.after
+        state = trimmed(done.after, CRUMB)
     if best is None:
         raise TransientError(
             TransientReason.TASK_FAILED,

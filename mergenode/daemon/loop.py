@@ -204,12 +204,8 @@ class Loop:
                 self._attempt(candidate.key, candidate.name, lambda: self._contribute(candidate))
             case Restate(change):
                 self._attempt(NODE, "change of the merge", lambda: self._restate(change))
-            case Index(candidate):
-                self._attempt(candidate.key, candidate.name, lambda: self._index(candidate), clears=False)
-            case Select():
-                self._attempt(SELECT, "selection", self._select)
-            case Deselect(contents):
-                self._attempt(SELECT, "what was selected", lambda: self._deselect(contents))
+            case Index() | Select() | Deselect():
+                self._choose(action)
             case Mix(step):
                 self._attempt(MIX, "exchange with other nodes", lambda: self._mix(step))
             case Publish(generation, version):
@@ -253,6 +249,16 @@ class Loop:
         if self.selecting is not None:
             self.selecting.forget()
         self._looked_at = None
+
+    def _choose(self, action: Index | Select | Deselect) -> None:
+        match action:
+            case Index(candidate):
+                # Whoever can be read may still not be folded: only a fold ends its back-off.
+                self._attempt(candidate.key, candidate.name, lambda: self._index(candidate), clears=False)
+            case Select():
+                self._attempt(SELECT, "selection", self._select)
+            case Deselect(contents):
+                self._attempt(SELECT, "what was selected", lambda: self._deselect(contents))
 
     def _index(self, candidate: Candidate) -> None:
         assert self.selecting is not None  # it was planned

@@ -27,8 +27,8 @@ Shares = Mapping[str, Mapping[str, float]]
 class Naming:
     """How shares of the model become weights of contributions.
 
-    ``weights``: ``barycentric`` takes the shares as they are, ``relative`` scales them to a mean of 1. ``floor``: smaller
-    shares are not folded. ``groups``: tensor names by layer group; empty where the model is chosen as a whole.
+    ``weights``: ``barycentric`` takes the shares as they are, ``relative`` scales them to a mean of 1. ``floor``:
+    smaller shares are not folded. ``groups``: tensor names by layer group; empty where the model is chosen as a whole.
     """
 
     weights: Literal["barycentric", "relative"] = "barycentric"

@@ -95,6 +95,4 @@ class Stop:
     complete: bool = True
 
 
-Action = (
-    Discover | Refuse | MarkDuplicate | Fold | Restate | Index | Select | Deselect | Mix | Publish | Wait | Stop
-)
+Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Index | Select | Deselect | Mix | Publish | Wait | Stop

@@ -164,9 +164,10 @@ class Selected(Fact):
     ``objective``: digest of plug-in and settings; ``pool``: of the contents that could be chosen, ``size`` of them.
     ``gaps``, ``losses``: at every model that was looked at, the start first; ``loss``, ``gap``: at the chosen one.
     ``rounds``: steps that were taken, ``stopped``: why no more (``gap``, ``rounds``, ``no_descent``); ``position``: of
-    the schedule of steps. ``weights``: layer group (``*``: the whole model) -> content -> share of the model; the base has the rest. ``target``: what is to
-    be in the merge, in this order: content, registry, name, revision, weight, profile. ``contents``: the chosen ones
-    and the best of the others: content, registry, name, score, share, norm, why. ``counts``: of the whole pool, by why.
+    the schedule of steps. ``weights``: layer group (``*``: the whole model) -> content -> share of the model; the base
+    has the rest. ``target``: what is to be in the merge, in this order: content, registry, name, revision, weight,
+    profile. ``contents``: the chosen ones and the best of the others: content, registry, name, score, share, norm, why.
+    ``counts``: of the whole pool, by why.
     """
 
     kind: ClassVar[str] = "selected"

@@ -32,10 +32,10 @@ class Standing:
     """How far the merge is from what the pool asks for.
 
     ``unread``: of the pool, what was not looked into by this process; ``aside``: what was, and backs off. ``due``: the
-    pool, or what is asked of it, is another than at the newest selection. ``leaving``: in the merge and not as selected,
-    ``entering``: to be folded, in order, with the selected weights. ``lacking``: selected and neither in the merge nor
-    in the pool any more; what an operator took out does not count. ``wait_seconds``: until a selection may be tried
-    again.
+    pool, or what is asked of it, is another than at the newest selection. ``leaving``: in the merge and not as
+    selected, ``entering``: to be folded, in order, with the selected weights. ``lacking``: selected and neither in the
+    merge nor in the pool any more; what an operator took out does not count. ``wait_seconds``: until a selection may be
+    tried again.
     """
 
     unread: tuple[Candidate, ...] = ()

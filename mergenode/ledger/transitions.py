@@ -10,8 +10,8 @@
 - ``published`` advances the version by one, and publishes the committed generation, each once, or the newest round.
 - ``pruned`` names versions that are still available, never the newest.
 
-Everything else (``discovered``, ``rejected``, ``duplicate``, ``selected``, what nodes say to each other) may follow anything but the
-start.
+Everything else (``discovered``, ``rejected``, ``duplicate``, ``selected``, what nodes say to each other) may follow
+anything but the start.
 """
 
 from __future__ import annotations

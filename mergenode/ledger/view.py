@@ -44,8 +44,8 @@ class View:
     ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: waited since the last
     action other than ``Wait`` succeeded. ``changes``: what the operator wants to be changed about the merge, oldest
     first. ``mixing``: what the exchange with other nodes asks for next, ``mix_wait_seconds``: until that may be tried
-    again. ``selection``: how far the merge is from what was selected; None where everything is folded. ``draining``: asked
-    to stop. ``once``: stop when all is done.
+    again. ``selection``: how far the merge is from what was selected; None where everything is folded. ``draining``:
+    asked to stop. ``once``: stop when all is done.
     """
 
     head: Head

@@ -27,6 +27,7 @@ from mergenode.settings.sections import (
     SnapshotSettings,
     ValidationSettings,
 )
+from mergenode.settings.selectors import SelectorSettings
 from mergenode.settings.task import TaskSettings
 
 RESERVED_REGISTRIES = {"ingest": "`mergenode ingest`", "push": "`mergenode push`"}
@@ -54,6 +55,7 @@ class Settings(Section):
         description="How contributions enter the running merge.",
         validate_default=True,
     )
+    selector: SelectorSettings = subsection(SelectorSettings, "Which contributions are folded.")
     publish: PublishSettings = subsection(PublishSettings, "Where versions appear.")
     snapshots: SnapshotSettings = subsection(SnapshotSettings, "Earlier statistics that are kept for replays.")
     http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
@@ -71,6 +73,7 @@ class Settings(Section):
         _places_apart(self)
         _rounds_fit(self)
         _contributions_fit(self)
+        _selection_fits(self)
         return self
 
 
@@ -122,6 +125,37 @@ def _contributions_fit(settings: Settings) -> None:
             "mixer.name: none (docs/contributions.md)",
             ("peers", "intake", "enabled"),
             ("mixer", "name"),
+        )
+
+
+_NOT_SELECTED = {
+    "dimat": "rounds train and mix one model; there is no pool to choose from",
+    "union": "a union adds up what its nodes folded, and a selection is made for the model of one node",
+    "contributions": "neighbours would get the weights of this node's selection",
+}
+"""Why a selector cannot go together with a mixer."""
+
+
+def _selection_fits(settings: Settings) -> None:
+    """What choosing needs, and what it cannot go together with."""
+    if settings.selector.name == "all":
+        return
+    where = ("selector", "name")
+    if settings.task.entrypoint is None:
+        raise conflict("selector.name: frank_wolfe chooses by a loss: set task.entrypoint (docs/selection.md)", where)
+    if settings.mixer.name in _NOT_SELECTED:
+        raise conflict(
+            f"selector.name: frank_wolfe does not go with mixer.name: {settings.mixer.name}: "
+            f"{_NOT_SELECTED[settings.mixer.name]}",
+            where,
+            ("mixer", "name"),
+        )
+    if settings.method.name in ("fisher", "regmean"):
+        raise conflict(
+            f"selector.name: frank_wolfe does not go with method.name: {settings.method.name}: its contributions are "
+            "told apart by their side-cars, which the pool does not read",
+            where,
+            ("method", "name"),
         )
 
 

@@ -59,7 +59,9 @@ class QuadraticPool:
                 for content, candidate in pool.items()
                 if candidate not in gone
             },
-            tuple(Unreadable(candidate, "vanished", f"{candidate.location}: gone", transient=True) for candidate in gone),
+            tuple(
+                Unreadable(candidate, "vanished", f"{candidate.location}: gone", transient=True) for candidate in gone
+            ),
         )
 
     def losses(self, mixes: Sequence[Weights]) -> Sequence[float]:
