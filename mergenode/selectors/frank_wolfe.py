@@ -66,12 +66,7 @@ class Proposal:
 
     @property
     def gamma_max(self) -> float:
-        """How far the farthest group may go."""
-        return max((move.gamma_max for move in self.moves.values()), default=0.0)
-
-    @property
-    def straight_to(self) -> float:
-        """Up to here all groups go along, so that ``advance`` moves theta on a straight line."""
+        """The longest step that all groups take, on a straight line: there the first weight reaches zero."""
         return min((move.gamma_max for move in self.moves.values()), default=0.0)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,13 @@ class Quadratic:
         theta = self.base.copy()
         for group, of_group in weights.items():
             part = slice(None) if group == WHOLE else self.groups[group]
-            for vertex, weight in of_group.items():
-                theta[part] += weight * self.taus[vertex][part]
+            theta[part] += self._sum(of_group)[part]
         return theta
+
+    def _sum(self, factors: Mapping[str, float]) -> Vector:
+        """sum_i c_i tau_i, exactly rounded: names and their order change no bit."""
+        rows = [factor * self.taus[vertex] for vertex, factor in factors.items()]
+        return np.array([fsum(column) for column in zip(*rows, strict=True)]) if rows else np.zeros_like(self.base)
 
     def value(self, theta: Vector) -> float:
         return float(0.5 * np.sum(self.curvatures * (theta - self.target) ** 2))
@@ -54,17 +59,17 @@ class Quadratic:
             if only is None or vertex in only
         }
 
-    def losses(self, states: Sequence[State]) -> Sequence[float]:
-        self.calls.append(("losses", len(states)))
-        return [self.value(self.theta(state.weights)) for state in states]
+    def losses(self, start: State, end: State, shares: Sequence[float]) -> Sequence[float]:
+        self.calls.append(("losses", tuple(shares)))
+        here, there = self.theta(start.weights), self.theta(end.weights)
+        return [self.value((1.0 - share) * here + share * there) for share in shares]
 
     def distances(self, direction: Weights) -> Mapping[str, float]:
         self.calls.append(("distances", tuple(direction)))
         found = {}
         for group, of_group in direction.items():
             part = slice(None) if group == WHOLE else self.groups[group]
-            step = sum((factor * self.taus[vertex][part] for vertex, factor in of_group.items()), np.zeros(1))
-            found[group] = float(np.sum(step**2))
+            found[group] = float(np.sum(self._sum(of_group)[part] ** 2))
         return found
 
     def at(self, state: State) -> float:
@@ -82,8 +87,8 @@ class Quadratic:
 def quadratic(
     seed: int,
     *,
-    vertices: int = 9,
-    size: int = 6,
+    vertices: int = 6,
+    size: int = 8,
     target: str = "inside",
     condition: float = 4.0,
     groups: Mapping[str, slice] | None = None,

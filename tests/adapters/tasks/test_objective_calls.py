@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -170,6 +170,7 @@ def test_two_models_that_do_not_fit_are_told_by_name(worker: Asked, tmp_path: Pa
     assert caught.value.kind == "checkpoint"
 
 
+@settings(deadline=None, max_examples=50)
 @given(gamma=st.floats(-2, 2), seed=st.integers(0, 9))
 def test_the_ends_are_exact_and_between_is_the_straight_line(
     tmp_path_factory: pytest.TempPathFactory, gamma: float, seed: int
