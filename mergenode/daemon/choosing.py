@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from typing import cast
 
 from mergenode.errors import TransientError, TransientReason
-from mergenode.ports.pool import Unreadable
+from mergenode.ports.pool import Unreadable, Weights
 from mergenode.ports.selecting import Objective
+from mergenode.selectors import contract
 from mergenode.selectors.barycentric import trimmed
-from mergenode.selectors.contract import Options, Scores, State, Stop, Weights
+from mergenode.selectors.contract import Options, Scores, State, Stop
 from mergenode.selectors.frank_wolfe import Proposal, propose
 from mergenode.selectors.running import one_round
 from mergenode.types import Candidate, Digest
@@ -63,7 +65,7 @@ class _Hull:
     def loss(self, state: State) -> float:
         if self._at is None or self._at.weights != state.weights:
             self._at, self._known = None, {}
-            loss = self.objective.gradient_at(state.weights)
+            loss = self.objective.gradient_at(_weights(state))
             if not isfinite(loss):
                 raise TransientError(
                     TransientReason.TASK_FAILED,
@@ -81,14 +83,19 @@ class _Hull:
             found = self.objective.scores(pool, frozenset(Digest(content) for content in wanted))
             if found.unreadable:
                 raise PoolChanged(found.unreadable)
-            self._known |= found.scores
+            self._known.update(found.scores)
         return self._known if only is None else {content: self._known[content] for content in only}
 
-    def losses(self, states: Sequence[State]) -> Sequence[float]:
-        return self.objective.losses([state.weights for state in states])
+    def losses(self, start: State, end: State, shares: Sequence[float]) -> Sequence[float]:
+        return self.objective.losses_along(_weights(start), _weights(end), shares)
 
-    def distances(self, direction: Weights) -> Mapping[str, float]:
+    def distances(self, direction: contract.Weights) -> Mapping[str, float]:
         raise NotImplementedError("no step of a node needs the distance between two mixes")
+
+
+def _weights(state: State) -> Weights:
+    """The weights of a state, whose vertices are contents of the pool."""
+    return cast(Weights, state.weights)
 
 
 def choose(

@@ -117,7 +117,7 @@ class Loop:
             changes=self._asked,
             mixing=self._mixing.wanted(once=self.once),
             mix_wait_seconds=self.patience.left(MIX),
-            selection=selecting and selecting.standing(self.seen, waiting, self.patience.left(SELECT)),
+            selection=None if selecting is None else selecting.standing(self.seen, waiting, self.patience.left(SELECT)),
             draining=self.lifecycle.draining,
             once=self.once,
         )

@@ -33,8 +33,8 @@ class Objective(Protocol):
         """
         ...
 
-    def losses(self, mixes: Sequence[Weights]) -> Sequence[float]:
-        """The loss at each of these mixes, in their order; infinite where it is no number."""
+    def losses_along(self, start: Weights, end: Weights, shares: Sequence[float]) -> Sequence[float]:
+        """The loss at (1 - s) start + s end for each share s in [0, 1]; infinite where it is no number."""
         ...
 
     def keep_only(self, pool: Mapping[Digest, Candidate]) -> None:

@@ -64,9 +64,10 @@ class QuadraticPool:
             ),
         )
 
-    def losses(self, mixes: Sequence[Weights]) -> Sequence[float]:
+    def losses_along(self, start: Weights, end: Weights, shares: Sequence[float]) -> Sequence[float]:
         self.trouble("losses")
-        return [self.loss(mix) for mix in mixes]
+        here, there = self.mix(start), self.mix(end)
+        return [self._loss(tuple((1 - s) * x + s * y for x, y in zip(here, there, strict=True))) for s in shares]
 
     def keep_only(self, pool: Mapping[Digest, Candidate]) -> None:
         self.kept = set(pool)
@@ -78,7 +79,10 @@ class QuadraticPool:
         return tuple(total)
 
     def loss(self, weights: Weights) -> float:
-        return 0.5 * sum((x - y) ** 2 for x, y in zip(self.mix(weights), self.goal, strict=True)) + 0.01
+        return self._loss(self.mix(weights))
+
+    def _loss(self, mix: Vector) -> float:
+        return 0.5 * sum((x - y) ** 2 for x, y in zip(mix, self.goal, strict=True)) + 0.01
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 
 from mergenode.adapters.durable import disk_errors, remove_tree
 from mergenode.adapters.engines.local.pool.engine import LocalPool
-from mergenode.adapters.engines.local.pool.segment import positions_between
 from mergenode.errors import FatalError, RejectedError, TransientError, TransientReason
 from mergenode.ports.pool import WHOLE, Estimate, Indexed, Scored, Unreadable, Weights
 from mergenode.selectors.shortlist import bound_confidence, unread
@@ -70,16 +69,10 @@ class PoolObjective:
         self._here = weights
         return _asked(lambda: self.plugin.gradient(start, self._gradient, batches=self.batches))
 
-    def losses(self, mixes: Sequence[Weights]) -> Sequence[float]:
-        """Mixes on one line take two trial models in all, others one each."""
-        if len(mixes) > 1 and (positions := positions_between(mixes[0], mixes[-1], mixes)) is not None:
-            start, end = self._start(mixes[0]), self._trial(mixes[-1], "end")
-            return _asked(lambda: self.plugin.losses(start, end, positions, batches=self.batches))
-        found = []
-        for mix in mixes:
-            place = self._start(mix) if mix == self._here else self._trial(mix, "end")
-            found += _asked(lambda there=place: self.plugin.losses(there, there, [0.0], batches=self.batches))  # type: ignore[misc]  # a default binds the place
-        return found
+    def losses_along(self, start: Weights, end: Weights, shares: Sequence[float]) -> Sequence[float]:
+        """Two trial models, or one where the newest gradient was taken at the start; the plug-in has all between."""
+        here, there = self._start(start), self._trial(end, "end")
+        return _asked(lambda: self.plugin.losses(here, there, shares, batches=self.batches))
 
     def _start(self, weights: Weights) -> Path:
         """The trial model of the newest gradient, when it is that of these weights."""
@@ -107,12 +100,12 @@ class PoolObjective:
         tables = self._estimated(pool)
         found: dict[Digest, Mapping[str, float]] = {}
         unreadable: list[Unreadable] = []
-        wanted = sorted(always & pool.keys())
+        wanted = sorted(always & pool.keys()) or _open(tables, found, self.best)[:READ_AT_ONCE]
         while wanted and not unreadable:
             read = self._named(self.pool.scores(self._gradient, [pool[content] for content in wanted]))
             found |= read.scores
             unreadable += read.unreadable
-            wanted = [content for content in _open(tables, found, self.best) if content in pool][:READ_AT_ONCE]
+            wanted = _open(tables, found, self.best)[:READ_AT_ONCE]
         return Scored(found, tuple(unreadable))
 
     def _estimated(self, pool: Mapping[Digest, Candidate]) -> dict[str, dict[Digest, Estimate]]:
@@ -142,18 +135,18 @@ class PoolObjective:
 
 def _open(
     tables: Mapping[str, Mapping[Digest, Estimate]], exact: Mapping[Digest, Mapping[str, float]], best: int
-) -> Iterable[Digest]:
+) -> list[Digest]:
     """Who may still be among the best of some group, most promising first. Nobody is who makes the loss rise."""
     names: dict[Digest, None] = {}
     for group, row in tables.items():
         known = {content: groups[group] for content, groups in exact.items()}
         found = unread(
-            {content: estimate.value for content, estimate in row.items()},
-            {content: estimate.error for content, estimate in row.items()},
-            known, best, ceiling=0.0,
+            {str(content): estimate.value for content, estimate in row.items()},
+            {str(content): estimate.error for content, estimate in row.items()},
+            {str(content): value for content, value in known.items()}, best, ceiling=0.0,
         )  # fmt: skip
         names.update((Digest(content), None) for content in found)
-    return names
+    return list(names)
 
 
 def _asked(call: Callable[[], T]) -> T:

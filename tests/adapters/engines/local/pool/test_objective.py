@@ -1,0 +1,122 @@
+"""The pool through a loss: what sketches save, and that they change no choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mergenode.adapters.engines.local.pool.objective import PoolObjective
+from mergenode.daemon.choosing import PoolChanged, choose
+from mergenode.errors import FatalError, TransientError, TransientReason
+from mergenode.ledger.groups import layer_group
+from mergenode.ports.pool import WHOLE
+from mergenode.selectors.contract import Options, State
+from mergenode.types import Candidate, Digest
+from tests.support.models import Tensors, fine_tune
+from tests.support.pools import Pool
+
+
+class Nearness:
+    """A plug-in in this process: half the squared distance to a goal."""
+
+    def __init__(self, goal: Tensors) -> None:
+        self.goal = {name: values.double() for name, values in goal.items() if values.is_floating_point()}
+        self.failure: Exception | None = None
+
+    def _loss(self, model: Tensors) -> float:
+        return 0.5 * sum(float((model[name].double() - values).square().sum()) for name, values in self.goal.items())
+
+    def gradient(self, checkpoint: Path, out: Path, *, batches: int | None = None) -> float:
+        if self.failure is not None:
+            raise self.failure
+        model = load_file(checkpoint / "model.safetensors")
+        save_file({name: (model[name].double() - values).float() for name, values in self.goal.items()}, out)
+        return self._loss(model)
+
+    def losses(self, start: Path, end: Path, gammas: Sequence[float], *, batches: int | None = None) -> list[float]:
+        here, there = (load_file(place / "model.safetensors") for place in (start, end))
+        return [
+            self._loss({name: here[name].double() + g * (there[name].double() - here[name].double()) for name in self.goal})
+            for g in gammas
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return Pool(tmp_path)
+
+
+def offered(pool: Pool, count: int) -> dict[Digest, Candidate]:
+    candidates = [pool.tuned(seed, ratio=0.05) for seed in range(count)]
+    return {pool.engine.index(candidate).content: candidate for candidate in candidates}
+
+
+def objective(pool: Pool, **changes: object) -> PoolObjective:
+    one, two = fine_tune(pool.base, 0, ratio=0.05), fine_tune(pool.base, 1, ratio=0.05)
+    goal = {
+        name: (one[name].double() * 0.5 + two[name].double() * 0.5).to(values.dtype)
+        for name, values in pool.base.items()
+    }
+    return PoolObjective(pool=pool.engine, plugin=Nearness(goal), scratch=pool.root / "scratch", **changes)  # type: ignore[arg-type]  # any field
+
+
+def groups_of(pool: Pool) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(layer_group(name) for name, values in pool.base.items() if values.is_floating_point()))
+
+
+@pytest.mark.parametrize("layers", [False, True], ids=["model", "layers"])
+def test_reading_as_far_as_sketches_ask_for_chooses_what_reading_everything_does(pool: Pool, layers: bool) -> None:
+    candidates = offered(pool, 6)
+    groups = groups_of(pool) if layers else ()
+    options = Options(variant="away", step="line", by_group=layers, rounds=6)
+    chosen = [
+        choose(objective(pool, groups=groups, exact_up_to=limit), candidates, State(), options, 1e-4)
+        for limit in (None, 0)
+    ]
+    assert chosen[0].state == chosen[1].state and chosen[0].losses == chosen[1].losses
+    relevant = set(list(candidates)[:2])
+    for shares in chosen[0].state.weights.values():
+        assert [shares[content] for content in sorted(relevant)] == pytest.approx([0.5, 0.5], abs=0.02)
+        assert sum(share for content, share in shares.items() if content not in relevant) < 0.01
+    assert set(chosen[0].state.weights) <= (set(groups) or {WHOLE})
+    assert chosen[1].proposal.score.keys() >= relevant
+
+
+def test_what_cannot_be_read_any_more_is_named(pool: Pool) -> None:
+    candidates = offered(pool, 3)
+    gone = list(candidates.values())[2]
+    (Path(gone.location) / "model.safetensors").unlink()
+    with pytest.raises(PoolChanged) as changed:
+        choose(objective(pool), candidates, State(), Options(), 0.01)
+    assert [found.candidate for found in changed.value.unreadable] == [gone]
+
+
+def test_a_plug_in_that_is_unfit_now_is_tried_again(pool: Pool) -> None:
+    asked = objective(pool)
+    asked.plugin.failure = FatalError("its model has other shapes", hint="look")  # type: ignore[attr-defined]
+    with pytest.raises(TransientError) as failed:
+        asked.gradient_at({})
+    assert failed.value.reason is TransientReason.TASK_FAILED and failed.value.hint == "look"
+
+
+def test_what_an_earlier_process_left_is_removed(pool: Pool) -> None:
+    (pool.root / "scratch" / "end").mkdir(parents=True)
+    (pool.root / "scratch" / "end" / "model.safetensors").write_bytes(b"half")
+    objective(pool)
+    assert list((pool.root / "scratch").iterdir()) == []
+
+
+def test_the_mix_of_the_newest_gradient_is_written_once(pool: Pool) -> None:
+    candidates = offered(pool, 2)
+    asked = objective(pool)
+    weights = {WHOLE: dict.fromkeys(candidates, 0.5)}
+    loss = asked.gradient_at(weights)
+    before = (pool.root / "scratch" / "start" / "model.safetensors").stat().st_mtime_ns
+    along = asked.losses_along(weights, {}, [0.0, 0.5, 1.0])
+    assert (pool.root / "scratch" / "start" / "model.safetensors").stat().st_mtime_ns == before
+    assert along[0] == pytest.approx(loss, rel=1e-6) and along[0] < along[1] < along[2]
+    assert torch.isfinite(torch.tensor(along)).all()
