@@ -158,12 +158,16 @@ class Oracle(Protocol):
     def scores(self, state: State, only: frozenset[str] | None = None) -> Scores:
         """a_i at the gradient of this state, exact, for the whole pool, or for ``only`` these contents.
 
-        Every content with weight has to be among the answers. Whole-model selections take scores by group too.
+        Of the pool, those that cannot be the best may be left out (``shortlist``), never one that has weight.
+        Whole-model selections take scores by group too. May raise TransientError.
         """
         ...
 
     def losses(self, start: State, end: State, shares: Sequence[float]) -> Sequence[float]:
-        """The objective at (1 - s) theta_start + s theta_end, for each share s in [0, 1], in their order."""
+        """The objective at (1 - s) theta_start + s theta_end, for each share s in [0, 1], in their order.
+
+        A value that is no number says that the point is not usable.
+        """
         ...
 
     def distances(self, direction: Weights) -> Mapping[str, float]:

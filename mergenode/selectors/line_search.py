@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from mergenode.selectors.contract import Oracle, State
 from mergenode.selectors.steps import line_candidates, lowest, refined
 
-REFINEMENTS = 3
-"""Parabolas that are tried as long as no point is better than the start."""
+REFINEMENTS = 4
+"""Further points that are tried as long as none is better than the start."""
+
+CLOSER = 16.0
+"""How much closer to the start the next of them lies, where no parabola says where to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ def search(oracle: Oracle, start: State, end: State) -> Found:
     for _ in range(REFINEMENTS):
         finer = refined(shares, losses)
         if finer is None:
-            break
+            if lowest(shares, losses) > 0.0:
+                break
+            finer = min(share for share in shares if share > 0.0) / CLOSER
         shares.append(finer)
         losses += oracle.losses(start, end, [finer])
         if lowest(shares, losses) > 0.0:

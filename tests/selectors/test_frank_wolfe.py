@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mergenode.errors import TransientError, UsageError
 from mergenode.selectors.contract import BASE, WHOLE, Options, State, Why, base_weight
 from mergenode.selectors.frank_wolfe import Move, Proposal, advance, propose
-from mergenode.selectors.inner_products import best_first, per_group
+from mergenode.selectors.shortlist import shortlist
 from mergenode.selectors.steps import schedule_step
 from tests.support.hulls import Quadratic, Vector, barycentric, quadratic
 from tests.support.literal_frank_wolfe import literal
@@ -173,11 +173,16 @@ def test_ties_go_to_the_base_and_then_to_the_smallest_digest(data: st.DataObject
         assert chosen == (min(v for v in pool if pool[v] == -1.0) if -1.0 in pool.values() else BASE)
 
 
-def test_scores_by_group_add_up_for_the_whole_model() -> None:
-    scores = {"a": {"x": 1.0, "y": -3.0}, "b": {"x": -1.0}}
-    assert per_group(scores, False) == {WHOLE: {"a": -2.0, "b": -1.0}}
-    assert per_group(scores, True) == {"x": {"a": 1.0, "b": -1.0}, "y": {"a": -3.0, "b": 0.0}}
-    assert best_first({"b": 0.0, "a": 0.0, "c": -1.0}) == ["c", BASE, "a", "b"]
+@given(st.data(), pools, st.sampled_from(sorted(VARIANTS)))
+@settings(deadline=None)
+def test_scores_of_the_short_list_are_enough(data: st.DataObject, pool: dict[str, float], variant: str) -> None:
+    state = data.draw(states(pool))
+    errors = {vertex: data.draw(st.floats(0.001, 30.0)) for vertex in sorted(pool)}
+    estimates = {vertex: pool[vertex] + data.draw(st.floats(-0.99, 0.99)) * errors[vertex] for vertex in sorted(pool)}
+    read = shortlist(estimates, errors, 1, ceiling=0.0, always=state.vertices())
+    every = propose(state, whole(pool), VARIANTS[variant])
+    some = propose(state, whole({vertex: pool[vertex] for vertex in read}), VARIANTS[variant])
+    assert (some.moves, some.gap) == (every.moves, every.gap)
 
 
 def test_each_group_chooses_for_itself() -> None:
