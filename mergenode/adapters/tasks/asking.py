@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self
 from mergenode.adapters.tasks.lines import BrokenLine
 from mergenode.adapters.tasks.process import PluginProcess, Silent
 from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
-from mergenode.ports.task import TaskOptions
+from mergenode.ports.task import METHODS, TaskOptions
 
 BatchProgress = Callable[[int, int], None]
 """Told (batches done, batches in all or 0)."""
@@ -70,12 +70,19 @@ class PluginWorker:
 
     def methods(self) -> frozenset[str]:
         """Names of the methods that the plug-in offers, of ``ports.task.METHODS``."""
-        return frozenset(self._ask({"call": "describe"}))
+        request = {"call": "describe"}
+        answer = self._ask(request)
+        if not isinstance(answer, list):
+            raise self._forged(request)
+        return frozenset(METHODS).intersection(name for name in answer if isinstance(name, str))
 
     def evaluate(self, checkpoint_dir: Path) -> Mapping[str, float]:
         """Scores of a full checkpoint (directory or bare file): finite numbers by name, never empty."""
-        scores: dict[str, float] = self._ask({"call": "evaluate", "checkpoint": str(checkpoint_dir.absolute())})
-        return scores
+        request = {"call": "evaluate", "checkpoint": str(checkpoint_dir.absolute())}
+        answer = self._ask(request)
+        if not isinstance(answer, dict) or not answer:
+            raise self._forged(request)
+        return {name: self._number(request, score) for name, score in answer.items()}
 
     def _ask(
         self, request: Mapping[str, Any], progress: BatchProgress = unheard, *, seconds: float | None = None
@@ -120,7 +127,7 @@ class PluginWorker:
 
     def _forged(self, request: Mapping[str, Any]) -> TransientError:
         self.close()  # whose answer comes next is not known either
-        return self._failed(f"{_named(request)} answered with something else than numbers", _ALONE_HINT)
+        return self._failed(f"{_named(request)} answered with something else than it was asked for", _ALONE_HINT)
 
     def _ended(self, call: str) -> TransientError:
         assert self._process is not None

@@ -64,7 +64,8 @@ class TaskWorker(PluginWorker):
         Both are full checkpoints with the same names and shapes. Interpolated in fp32 (fp64 where either is) in the
         worker's memory, exact at 0 and 1, one pair of tensors at a time beside the model; what is not floating point
         stays that of ``start``. All points see the same batches, which are kept in memory meanwhile: differences are
-        those of the models. ``progress`` hears (batches drawn, batches in all or 0).
+        those of the models. ``progress`` hears (batches drawn, batches in all or 0). All points together have
+        ``timeout`` seconds.
 
         Returns infinity where the loss is not finite, so that such a point is never the smallest; if it is finite
         nowhere, that is a failure. Raises ValueError: a gamma that is not finite.

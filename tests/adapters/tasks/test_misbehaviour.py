@@ -241,6 +241,24 @@ def test_what_it_does_to_its_process(
     assert todo in error.hint
 
 
+class Forged(TaskWorker):
+    answer: Any
+
+    def _answer(self, *_: object) -> dict[str, Any]:
+        return {"result": self.answer}
+
+
+@pytest.mark.parametrize("call", ["evaluate", "gradient", "losses"])
+@pytest.mark.parametrize("answer", [True, None, "1.0", {}, {"a": None}, {"a": float("nan")}, [1.0, "b"], [0.5]])
+def test_what_it_writes_in_place_of_an_answer(folder: Path, call: str, answer: object) -> None:
+    """It shares its process with what answers for it."""
+    asked = worker(Forged, folder, "Good")
+    asked.answer = answer
+    with pytest.raises(TransientError, match="something else"):
+        CALLS[call](asked, folder)
+    assert os.listdir(folder / "out") == []
+
+
 def test_gigabytes_of_words_and_daemons_do_no_harm(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with worker(TaskWorker, folder, "PrintsAndForks") as asked:
         assert asked.evaluate(folder / "start") == {"score": 6.0}
