@@ -95,7 +95,7 @@ class LocalPool:
             raise _changed(opened.candidate)
         step, data = packed(found.sketch)
         candidate = opened.candidate
-        facts = {
+        facts: dict[str, Any] = {
             "content": found.content,
             "kind": opened.contribution.kind.value,
             "norms": {group: norm.hex() for group, norm in found.norms.items()},
