@@ -14,6 +14,7 @@ from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.selected import Naming
 from mergenode.daemon.selecting import Selecting
 from mergenode.daemon.task_features import refuse_missing
+from mergenode.errors import TransientError
 from mergenode.ledger.groups import layer_group
 from mergenode.ledger.selection import objective_digest
 from mergenode.ports.task import FRANK_WOLFE
@@ -41,7 +42,10 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
         return lifecycle.draining
 
     with TaskWorker(settings.task, stop=stop) as worker:
-        refuse_missing(settings.task.entrypoint, worker.methods(), [FRANK_WOLFE])
+        try:
+            refuse_missing(settings.task.entrypoint, worker.methods(), [FRANK_WOLFE])
+        except TransientError as error:  # the node keeps what it has, and asks again when something is to be selected
+            line.observer.message("warning", f"the task plug-in does not answer: {error.message}", hint=error.hint)
         groups = groups_of(parts) if selector.granularity == "layers" else {}
         pool = LocalPool(
             base=parts.base,

@@ -132,6 +132,17 @@ def test_what_cannot_be_merged_is_rejected_and_the_others_are_chosen() -> None:
     assert node.rejected == {"odd": "shape_mismatch"} and set(node.weights) == {"east"}
 
 
+def test_what_a_fold_refuses_is_replaced_before_anything_is_published() -> None:
+    node = SelectingNode()
+    north = node.offer("north", NORTH)
+    node.offer("east", EAST)
+    node.offer("second", (0.0, 1.8, 0.0))
+    node.disk.checkpoints[north.location].error = rejection()
+    node.drain(node.start())
+    assert node.rejected == {"north": "not_finite"} and set(node.weights) == {"east", "second"}
+    assert len(node.published) == 1 and len(node.facts("selected")) == 2
+
+
 def test_a_plug_in_that_fails_leaves_the_last_good_version_and_is_tried_again() -> None:
     node = settled(east=EAST)
     node.offer("north", NORTH)
