@@ -83,7 +83,7 @@ class _Hull:
             found = self.objective.scores(pool, frozenset(Digest(content) for content in wanted))
             if found.unreadable:
                 raise PoolChanged(found.unreadable)
-            self._known.update(found.scores)
+            self._known |= {str(content): groups for content, groups in found.scores.items()}
         return self._known if only is None else {content: self._known[content] for content in only}
 
     def losses(self, start: State, end: State, shares: Sequence[float]) -> Sequence[float]:

@@ -16,7 +16,7 @@ from tests.support.fake_ports import Crash
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.quadratic_pool import SelectingNode
 
-SCHEDULES, BATCHES, STEPS = 80, 4, 30
+SCHEDULES, BATCHES, STEPS = 60, 3, 30
 NAMES = 6
 
 
