@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mergenode.daemon.choosing import choose
-from mergenode.daemon.contribute import Line, rejected
+from mergenode.daemon.contribute import Line, rejected, tidy
 from mergenode.daemon.observation import Observation
 from mergenode.daemon.restate import restate
 from mergenode.daemon.selected import Naming, selected_fact
@@ -128,7 +128,8 @@ class Selecting:
         )  # fmt: skip
         self._record(fact)
         self.newest = fact
-        self.objective.keep_only(pool)
+        known = {found.content for found in self._read.values()}
+        tidy(self.line, lambda: self.objective.keep_only(known))
         return fact
 
     def _start(self, pool: Mapping[Digest, Candidate]) -> State:

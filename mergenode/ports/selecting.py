@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from mergenode.ports.pool import Indexed, Scored, Weights
@@ -37,6 +37,6 @@ class Objective(Protocol):
         """The loss at (1 - s) start + s end for each share s in [0, 1]; infinite where it is no number."""
         ...
 
-    def keep_only(self, pool: Mapping[Digest, Candidate]) -> None:
-        """Forget what is remembered of contents that are not in the pool. Idempotent."""
+    def keep_only(self, contents: Collection[Digest]) -> None:
+        """Forget what is remembered of all other contents. Idempotent."""
         ...

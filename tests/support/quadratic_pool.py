@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mergenode.daemon.selected import Naming
@@ -69,8 +69,8 @@ class QuadraticPool:
         here, there = self.mix(start), self.mix(end)
         return [self._loss(tuple((1 - s) * x + s * y for x, y in zip(here, there, strict=True))) for s in shares]
 
-    def keep_only(self, pool: Mapping[Digest, Candidate]) -> None:
-        self.kept = set(pool)
+    def keep_only(self, contents: Collection[Digest]) -> None:
+        self.kept = set(contents)
 
     def mix(self, weights: Weights) -> Vector:
         total = [0.0] * len(self.goal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -58,8 +58,8 @@ class PoolObjective:
     def index(self, candidate: Candidate) -> Indexed:
         return self.pool.index(candidate)
 
-    def keep_only(self, pool: Mapping[Digest, Candidate]) -> None:
-        self.pool.keep(pool.keys())
+    def keep_only(self, contents: Collection[Digest]) -> None:
+        self.pool.keep(contents)
 
     # ---- losses
 

@@ -11,11 +11,15 @@ from safetensors.torch import load_file, save_file
 
 from mergenode.adapters.engines.local.pool.objective import PoolObjective
 from mergenode.daemon.choosing import PoolChanged, choose
+from mergenode.daemon.selected import Naming, selected_fact
 from mergenode.errors import FatalError, TransientError, TransientReason
 from mergenode.ledger.groups import layer_group
+from mergenode.ledger.selection import entrant, target_of
 from mergenode.ports.pool import WHOLE
 from mergenode.selectors.contract import Options, State
-from mergenode.types import Candidate, Digest
+from mergenode.types import Candidate, Digest, DType
+from tests.support.facts import TIME
+from tests.support.local_node import LocalNode
 from tests.support.models import Tensors, fine_tune
 from tests.support.pools import Pool
 
@@ -118,3 +122,27 @@ def test_the_mix_of_the_newest_gradient_is_written_once(pool: Pool) -> None:
     assert (pool.root / "scratch" / "start" / "model.safetensors").stat().st_mtime_ns == before
     assert along[0] == pytest.approx(loss, rel=1e-6) and along[0] < along[1] < along[2]
     assert torch.isfinite(torch.tensor(along)).all()
+
+
+@pytest.mark.parametrize("layers", [False, True], ids=["model", "layers"])
+def test_what_is_folded_is_the_mix_that_was_chosen(pool: Pool, layers: bool) -> None:
+    candidates = offered(pool, 3)
+    names: dict[str, list[str]] = {}
+    for name, values in pool.base.items():
+        if values.is_floating_point():
+            names.setdefault(layer_group(name), []).append(name)
+    naming = Naming(groups=names if layers else {})
+    options = Options(variant="away", step="line", by_group=layers, rounds=3)
+    asked = objective(pool, groups=tuple(names) if layers else ())
+    chosen = choose(asked, candidates, State(), options, 1e-6)
+    fact = selected_fact(chosen, candidates, {}, naming, objective="asked", time=TIME, seconds=0.0)
+    node = LocalNode(
+        pool.root / "node", pool.root / "base", method="task_arithmetic", options={"scale": 1.0}, dtype=DType.F32
+    )
+    for content, terms in target_of(fact).items():
+        node.fold_candidate(entrant(candidates[content], content, terms))
+    pool.engine.trial(fact.weights, pool.root / "mix")
+    mix, merged = load_file(pool.root / "mix" / "model.safetensors"), node.published(pool.root / "published")
+    assert mix.keys() == merged.keys()
+    for name, values in mix.items():
+        torch.testing.assert_close(merged[name].double(), values.double(), rtol=2e-3, atol=2e-5)
