@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import fsum, nan
 
 import numpy as np
@@ -113,6 +114,22 @@ def test_while_weights_are_fitted_only_what_takes_part_is_read() -> None:
     asked = [only for name, only in problem.calls if name == "scores"]
     assert asked[0] is None
     assert asked[1:] == [set(points) - {BASE}] * 3
+
+
+@pytest.mark.parametrize("inner", range(1, 13))
+def test_steps_may_go_up_and_the_best_point_is_what_counts(inner: int) -> None:
+    visited: list[float] = []
+
+    class Watched(Quadratic):
+        def scores(self, state: State, only: frozenset[str] | None = None) -> Scores:
+            visited.append(self.at(state))
+            return super().scores(state, only)
+
+    problem = quadratic(0, condition=50.0)
+    watched = Watched(problem.base, problem.taus, problem.target, problem.curvatures)
+    done = one_round(start_of(problem), watched, replace(SOFT, inner=inner))
+    assert problem.at(done.after) == pytest.approx(min(visited), abs=1e-12)
+    assert inner < 12 or any(later > earlier for earlier, later in pairwise(visited))
 
 
 def test_a_gradient_that_breaks_on_the_way_ends_the_fitting_not_the_round() -> None:

@@ -51,6 +51,7 @@ def test_the_schedule_keeps_the_rate_of_the_theory(seed: int, target: str) -> No
     problem = quadratic(seed, target=target)
     optimum = 0.0 if target != "outside" else least(problem)
     selection, constant = run(State(), problem, SCHEDULE), problem.curvature_constant()
+    assert [done.gamma[WHOLE] for done in selection.rounds[:4]] == [1.0, 2 / 3, 2 / 4, 2 / 5]
     for number, done in enumerate(selection.rounds[1:], start=1):
         assert problem.at(done.before) - optimum <= 2.0 * constant / (number + 2)
     measured = gaps(selection)
