@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _SKETCH, _PLACE = b"mergenode.sketch/1\n", b"mergenode.place/1\n"
 _SKETCH_SUFFIX, _PLACE_SUFFIX = ".sketch", ".place"
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 _LENGTH_BYTES, _CHECK_BYTES = 8, 32
+_AHEAD = 64
 _MAX_FACTS = 16 << 20
 """Largest JSON object. A model has a few hundred layer groups of some ten bytes; the rest is distrust."""
 
@@ -56,7 +58,11 @@ class PoolFiles:
 
     def sketches(self) -> Iterator[tuple[Digest, Stored]]:
         """Every usable sketch, sorted by content, one in memory at a time."""
-        for name in self._names(_SKETCH_SUFFIX):
+        names = self._names(_SKETCH_SUFFIX)
+        self._read_ahead(names[:_AHEAD])
+        for number, name in enumerate(names):
+            if number % _AHEAD == 0:
+                self._read_ahead(names[number + _AHEAD : number + 2 * _AHEAD])
             content = Digest(f"blake3:{name}")
             stored = self.sketch(content) if is_digest(content) else None
             if stored is not None:
@@ -98,6 +104,12 @@ class PoolFiles:
         with disk_errors(self.folder):
             names = os.listdir(self.folder) if self.folder.is_dir() else []
         return sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix) and name[0] != ".")
+
+    def _read_ahead(self, names: list[str]) -> None:
+        """Tell the system which sketches come next: small files read one by one would wait for the disk each."""
+        for name in names:
+            with suppress(OSError), open(self.folder / f"{name}{_SKETCH_SUFFIX}", "rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
     def _sketch_path(self, content: Digest) -> Path:
         return self.folder / f"{_plain(content)}{_SKETCH_SUFFIX}"

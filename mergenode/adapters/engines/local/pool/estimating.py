@@ -38,7 +38,7 @@ class GradientSketch:
 def sketch_of(
     gradient: Gradient, base: BaseModel, scheme: SketchScheme, between: Callable[[], None], *, groups: bool
 ) -> GradientSketch:
-    """Read the gradient once. ``groups``: with a sketch for every layer group, of half a MiB each.
+    """Read the gradient once. ``groups``: with a sketch for every layer group, of 1 MiB each while it is made.
 
     Raises TransientError: TASK_FAILED when it is not finite.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
-from mergenode.adapters.engines.local.pool.parts import Part, merged
+from mergenode.adapters.engines.local.pool.parts import READ_AHEAD_BYTES, Part, merged
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, TransientError, TransientReason
 from mergenode.types import TensorSpec
@@ -45,7 +45,9 @@ class Gradient:
         return total
 
     def _values(self, name: str, part: Part) -> Tensor:
-        return read_slice(self.files, self.files.specs[name], part.start, part.stop)[0].double()
+        spec = self.files.specs[name]
+        self.files.read_ahead(name, part.start * spec.dtype.size, READ_AHEAD_BYTES)
+        return read_slice(self.files, spec, part.start, part.stop)[0].double()
 
 
 def refuse(message: str) -> NoReturn:

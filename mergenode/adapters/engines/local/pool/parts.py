@@ -14,6 +14,9 @@ PART_ELEMENTS = 1 << 17
 STRETCH_ELEMENTS = 1 << 19
 """Elements that are read of one candidate before the next one has its turn: one step of a pass, of a few MiB."""
 
+READ_AHEAD_BYTES = 8 << 20
+"""What the system is asked to have at hand of every open file."""
+
 
 class Part(NamedTuple):
     """Elements ``start`` to ``stop`` of a flattened tensor of the base."""

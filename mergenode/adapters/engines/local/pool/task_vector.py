@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.contribution import Contribution, Dense, LowRank
-from mergenode.adapters.engines.local.pool.parts import Part
+from mergenode.adapters.engines.local.pool.parts import READ_AHEAD_BYTES, Part
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, RejectReason
 
@@ -46,7 +46,9 @@ class TaskVector:
         if isinstance(entry, LowRank):
             return None
         files = self.contribution.weights
-        values, buffer = read_slice(files, files.specs[entry.source], part.start, part.stop)
+        spec = files.specs[entry.source]
+        files.read_ahead(spec.name, part.start * spec.dtype.size, READ_AHEAD_BYTES)
+        values, buffer = read_slice(files, spec, part.start, part.stop)
         if seen is not None:
             seen(entry.source, part.stop, buffer)
         return values

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from mergenode.adapters.engines.local.pool import engine, task_vector
 from mergenode.adapters.engines.local.pool.parts import Part
+from mergenode.adapters.engines.local.pool.scoring import ScoringPass
 from mergenode.adapters.engines.local.pool.task_vector import TaskVector
 from mergenode.errors import TransientError, TransientReason
 from mergenode.ports.engine import Stopped
@@ -116,6 +117,26 @@ def test_the_base_itself_scores_nothing(pool: Pool) -> None:
     assert set(scores.values()) == {0.0}
 
 
+@pytest.mark.parametrize("ratio", [0.5, 1e-4])
+def test_what_was_not_tuned_scores_exactly_nothing(pool: Pool, ratio: float) -> None:
+    tuned = fine_tune(pool.base, 1, ratio=ratio)
+    same = {name: values for name, values in pool.base.items() if name.startswith("vision")}
+    candidate = pool.add("one", tuned | same)
+    [scores] = pool.engine.scores(pool.gradient, [candidate]).scores.values()
+    assert scores["vision"] == 0.0 and scores["layers.0"] != 0.0
+    start = ScoringPass.start
+    whole: list[bool] = []
+
+    def noted(work: ScoringPass, *arguments: Any) -> Any:
+        whole.append(start(work, *arguments).whole)
+        return start(work, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScoringPass, "start", noted)
+        assert pool.engine.scores(pool.gradient, [candidate]).scores == {pool.engine.index(candidate).content: scores}
+    assert whole == [ratio > 0.1]  # both ways of summing up were tried
+
+
 def test_a_tensor_without_gradient_counts_nothing(pool: Pool) -> None:
     tuned = fine_tune(pool.base, 1)
     some = {"layers.0.norm.weight": gradient_of(pool.base, 1)["layers.0.norm.weight"]}
@@ -174,9 +195,9 @@ def test_a_candidate_that_changes_during_the_pass_has_no_score(pool: Pool, monke
     good, bad = pool.tuned(1), pool.tuned(2)
     for candidate in (good, bad):
         pool.engine.index(candidate)
-    real = engine.ScoringPass.run
+    real = ScoringPass.run
 
-    def run(work: engine.ScoringPass, batch: Any) -> None:
+    def run(work: ScoringPass, batch: Any) -> None:
         real(work, batch)
         os.utime(Path(bad.location) / "model.safetensors", ns=(1, 1))
 
@@ -222,9 +243,9 @@ def test_a_base_that_breaks_is_the_nodes_affair(pool: Pool, monkeypatch: pytest.
     candidate = pool.tuned(1)
     pool.engine.index(candidate)
     weights = pool.root / "base" / "model.safetensors"
-    real = engine.ScoringPass.run
+    real = ScoringPass.run
 
-    def run(work: engine.ScoringPass, batch: Any) -> None:
+    def run(work: ScoringPass, batch: Any) -> None:
         os.truncate(weights, weights.stat().st_size - 4000)
         real(work, batch)
 
@@ -241,7 +262,7 @@ def test_memory_and_descriptors_do_not_grow_with_the_pool(pool: Pool, monkeypatc
     for candidate in candidates:
         pool.engine.index(candidate)
     most = {"values": 0, "open": 0}
-    real_run, real_read = engine.ScoringPass.run, TaskVector.read
+    real_run, real_read = ScoringPass.run, TaskVector.read
     alive: list[weakref.ref[Any]] = []
 
     def read(vector: TaskVector, part: Part, *rest: Any) -> Any:
@@ -251,7 +272,7 @@ def test_memory_and_descriptors_do_not_grow_with_the_pool(pool: Pool, monkeypatc
         most["values"] = max(most["values"], sum(item().numel() for item in alive if item() is not None))
         return values
 
-    def run(work: engine.ScoringPass, batch: Any) -> None:
+    def run(work: ScoringPass, batch: Any) -> None:
         most["open"] = max(most["open"], len(os.listdir("/proc/self/fd")))
         real_run(work, batch)
 
