@@ -25,6 +25,8 @@ from mergenode.types import Digest, DType
 
 POOL = "pool"
 """The index, below the state directory."""
+SETTLING_SECONDS = 600.0
+"""How long a selection waits for a file that is written to all the time, beyond what any registry takes to settle."""
 TRIALS = "selecting"
 """Trial models of a selection under way, below the state directory."""
 
@@ -69,6 +71,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
             identity=identity_of(settings),
             options=options_of(selector),
             tolerance=selector.gap,
+            settling_seconds=SETTLING_SECONDS + 2.0 * max((r.settle_seconds for r in settings.registries), default=0.0),
             naming=Naming(weights=selector.weights, floor=selector.floor, groups=groups),
         )
 

@@ -23,7 +23,10 @@ from mergenode.ports.pool import Indexed
 from mergenode.ports.selecting import Objective
 from mergenode.selectors.barycentric import warm_start
 from mergenode.selectors.contract import Options, State
-from mergenode.types import Candidate, Digest
+from mergenode.types import Candidate, Digest, Unsettled
+
+_LOOKED_BACK = 8
+"""Facts about other registries' entries of the same name that are looked through."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +34,8 @@ class Selecting:
     """Asked by the loop, in its thread. ``identity``: of what is asked of the pool, see ``objective_digest``.
 
     ``tolerance``: of the duality gap, as a share of the loss. ``naming``: how shares become weights.
+    ``settling_seconds``: how long a selection waits for entries that were in the pool once and do not lie still, as
+    everything without a marker does not when a node starts.
     """
 
     line: Line
@@ -39,11 +44,14 @@ class Selecting:
     options: Options
     tolerance: float
     naming: Naming
+    settling_seconds: float = 600.0
     newest: Selected | None = None
     _looked: bool = False
     _read: dict[Key, Indexed] = field(default_factory=dict)
     _members: dict[Digest, Terms] = field(default_factory=dict)
     _generation: int | None = None
+    _offered: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _settling_since: float | None = None
 
     def standing(self, seen: Observation, waiting: Mapping[Key, float], wait_seconds: float) -> Standing:
         """How far the merge is from what the pool asks for. Reads no files."""
@@ -72,8 +80,29 @@ class Selecting:
                 readable.setdefault(self._read[key].content, open_now[key])
         return Pool(
             readable=readable, unread=tuple(unread), aside=tuple(aside),
-            complete=all(name in seen.listings for name in seen.registries),
+            complete=self._is_complete(seen),
         )  # fmt: skip
+
+    def _is_complete(self, seen: Observation) -> bool:
+        if any(name not in seen.listings for name in seen.registries):
+            return False
+        unsettled = [entry for listing in seen.listings.values() for entry in listing.unsettled]
+        if not any(entry.seconds_left is not None and self._was_offered(entry) for entry in unsettled):
+            self._settling_since = None
+            return True
+        now = self.line.clock.monotonic()
+        if self._settling_since is None:
+            self._settling_since = now
+        return now - self._settling_since >= self.settling_seconds
+
+    def _was_offered(self, entry: Unsettled) -> bool:
+        place = (entry.registry, entry.name)
+        if place not in self._offered:
+            found = self.line.ledger.facts(kinds=["discovered"], name=entry.name, newest=_LOOKED_BACK)
+            self._offered[place] = any(
+                isinstance(fact, Discovered) and fact.registry == entry.registry for _, fact in found
+            )
+        return self._offered[place]
 
     def index(self, candidate: Candidate) -> tuple[ContributionFact, ...]:
         """Look into a candidate; the facts that were recorded: ``rejected``, or ``discovered`` anew for its content.

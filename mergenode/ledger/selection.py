@@ -56,7 +56,8 @@ class Standing:
 class Pool:
     """What can be chosen now. ``readable``: by content, ``unread`` and ``aside`` as in ``Standing``.
 
-    ``complete`` False: a registry did not answer yet, so what is not here may still be there.
+    ``complete`` False: what is not here may still be there, because a registry did not answer yet or entries of it have
+    not settled. Nothing is selected then, and nothing enters out of turn.
     """
 
     readable: Mapping[Digest, Candidate]
@@ -76,6 +77,7 @@ def standing(
     """
     target = target_of(newest) if newest is not None else {}
     absent = [content for content in target if content not in members]
+    here = pool.readable if pool.complete else {}
     return Standing(
         unread=pool.unread,
         aside=pool.aside,
@@ -83,10 +85,8 @@ def standing(
         leaving=()
         if newest is None
         else tuple(content for content, terms in members.items() if target.get(content) != terms),
-        entering=tuple(
-            entrant(pool.readable[content], content, target[content]) for content in absent if content in pool.readable
-        ),
-        lacking=tuple(content for content in absent if content not in pool.readable and content not in withdrawn),
+        entering=tuple(entrant(here[content], content, target[content]) for content in absent if content in here),
+        lacking=tuple(content for content in absent if content not in here and content not in withdrawn),
         wait_seconds=wait_seconds,
     )
 

@@ -10,6 +10,7 @@ from mergenode.errors import RejectReason, TransientError, TransientReason
 from mergenode.ledger.actions import Wait
 from mergenode.ledger.records import Folded, Published, Selected
 from mergenode.ledger.restatement import Replay
+from mergenode.types import Listing, Unsettled
 from tests.support.fake_node import FakeNode
 from tests.support.fake_ports import Crash, rejection
 from tests.support.quadratic_pool import QuadraticPool, SelectingNode
@@ -94,6 +95,38 @@ def test_who_leaves_the_registry_leaves_the_merge() -> None:
     node.withdraw("east")
     node.drain(node.start())
     assert set(node.weights) == {"north"} and len(node.published) == 2
+
+
+def test_what_has_not_settled_again_after_a_restart_is_not_gone() -> None:
+    node = settled(east=EAST, north=NORTH)
+    whole = node.inbox.listing
+    _, north = whole.candidates
+    node.inbox.listing = Listing((north,), (Unsettled("inbox", "east", "waiting until it lies still", 5.0),))
+    loop = node.start()
+    node.drain_a_little(loop, 8)
+    assert len(node.facts("selected")) == 1 and set(node.weights) == {"east", "north"}
+    node.inbox.listing = whole
+    node.drain(loop)
+    assert len(node.facts("selected")) == 1
+
+
+def test_a_file_that_never_lies_still_holds_no_selection_up_for_ever() -> None:
+    node = settled(east=EAST, north=NORTH)
+    north = node.inbox.listing.candidates[1]
+    node.inbox.listing = Listing((north,), (Unsettled("inbox", "east", "waiting until it lies still", 5.0),))
+    loop = node.start()
+    node.drain_a_little(loop, 8)
+    node.clock.advance(601.0)
+    node.drain_a_little(loop, 8)
+    assert set(node.weights) == {"north"}
+
+
+def test_who_was_never_offered_is_not_waited_for() -> None:
+    node = SelectingNode()
+    node.offer("east", EAST)
+    node.inbox.listing = Listing(node.inbox.listing.candidates, (Unsettled("inbox", "new", "still growing", 5.0),))
+    node.drain_a_little(node.start(), 8)
+    assert set(node.weights) == {"east"}
 
 
 def test_a_retraction_is_published_before_anything_is_selected_again() -> None:

@@ -51,6 +51,11 @@ def test_another_pool_or_another_question_makes_a_selection_due() -> None:
     assert not standing(NEWEST, ASKED, REACHED, pool(1, 2, complete=False)).due, "a registry may have the third"
 
 
+def test_nothing_enters_out_of_turn_while_the_pool_is_not_known_whole() -> None:
+    now = standing(NEWEST, ASKED, {}, pool(2, 3, complete=False))
+    assert now.entering == () and now.lacking == (ONE, TWO) and not now.due and not now.reached
+
+
 def test_the_first_selection_is_due_when_there_is_something_to_choose_from() -> None:
     assert not standing(None, ASKED, {}, pool()).due
     first = standing(None, ASKED, {ONE: Terms(1.0)}, pool(1))

@@ -136,6 +136,10 @@ class SelectingNode(FakeNode):
             loop.act(action)
         raise AssertionError("the loop does not come to rest")
 
+    def drain_a_little(self, loop, steps: int) -> None:  # type: ignore[no-untyped-def]  # as FakeNode
+        for _ in range(steps):
+            loop.act(loop.decide())
+
     @property
     def weights(self) -> dict[str, float]:
         """What is in the merge, by name."""
