@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from mergenode.adapters.engines.local.pool.engine import LocalPool
 from mergenode.adapters.engines.local.pool.objective import PoolObjective
 from mergenode.adapters.engines.local.pool.parts import merged
+from mergenode.adapters.registries.requests import REGISTRY
 from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.bootstrap.parts import Parts, limits_of
 from mergenode.daemon.lifecycle import Lifecycle
@@ -72,6 +73,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
             options=options_of(selector),
             tolerance=selector.gap,
             settling_seconds=SETTLING_SECONDS + 2.0 * max((r.settle_seconds for r in settings.registries), default=0.0),
+            named=frozenset({REGISTRY}),
             naming=Naming(weights=selector.weights, floor=selector.floor, groups=groups),
         )
 

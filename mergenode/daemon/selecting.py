@@ -35,7 +35,8 @@ class Selecting:
 
     ``tolerance``: of the duality gap, as a share of the loss. ``naming``: how shares become weights.
     ``settling_seconds``: how long a selection waits for entries that were in the pool once and do not lie still, as
-    everything without a marker does not when a node starts.
+    everything without a marker does not when a node starts. ``named``: registries of what the operator named himself,
+    which may hold links (a download cache does).
     """
 
     line: Line
@@ -45,6 +46,7 @@ class Selecting:
     tolerance: float
     naming: Naming
     settling_seconds: float = 600.0
+    named: frozenset[str] = frozenset()
     newest: Selected | None = None
     _looked: bool = False
     _read: dict[Key, Indexed] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class Selecting:
             elif key in waiting:
                 aside.append(open_now[key])
             else:
-                readable.setdefault(self._read[key].content, open_now[key])
+                readable.setdefault(self._read[key].content, self._trusted(open_now[key]))
         return Pool(
             readable=readable, unread=tuple(unread), aside=tuple(aside),
             complete=self._is_complete(seen),
@@ -104,6 +106,9 @@ class Selecting:
             )
         return self._offered[place]
 
+    def _trusted(self, candidate: Candidate) -> Candidate:
+        return replace(candidate, forced=True) if candidate.registry in self.named else candidate
+
     def index(self, candidate: Candidate) -> tuple[ContributionFact, ...]:
         """Look into a candidate; the facts that were recorded: ``rejected``, or ``discovered`` anew for its content.
 
@@ -111,7 +116,7 @@ class Selecting:
         """
         facts: tuple[ContributionFact, ...]
         try:
-            known = self.objective.index(candidate)
+            known = self.objective.index(self._trusted(candidate))
             facts = self._readmitted(candidate, known.content)
         except RejectedError as error:
             facts = (rejected(self.line, candidate, error),)

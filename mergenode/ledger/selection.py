@@ -85,7 +85,11 @@ def standing(
         leaving=()
         if newest is None
         else tuple(content for content, terms in members.items() if target.get(content) != terms),
-        entering=tuple(entrant(here[content], content, target[content]) for content in absent if content in here),
+        entering=tuple(
+            entrant(here[content], content, target[content], again=content in withdrawn)
+            for content in absent
+            if content in here
+        ),
         lacking=tuple(content for content in absent if content not in here and content not in withdrawn),
         wait_seconds=wait_seconds,
     )
@@ -97,13 +101,13 @@ def _is_due(newest: Selected | None, objective: str, contents: Collection[Digest
     return (newest.objective, newest.pool) != (objective, pool_digest(contents))
 
 
-def entrant(candidate: Candidate, content: Digest, terms: Terms) -> Candidate:
-    """The candidate as it is folded.
+def entrant(candidate: Candidate, content: Digest, terms: Terms, *, again: bool = False) -> Candidate:
+    """The candidate as it is folded. Its content is promised, because it was chosen for that content.
 
-    Forced: it was chosen, so an earlier outcome of the same content does not stand in the way. Its content is promised,
-    because it was chosen for that content.
+    ``again``: the operator took the content out once, and asked for it since; so that does not stand in the way.
     """
-    return replace(candidate, weight=terms.weight, profile=terms.profile, content=content, forced=True)
+    forced = candidate.forced or again
+    return replace(candidate, weight=terms.weight, profile=terms.profile, content=content, forced=forced)
 
 
 def target_of(selected: Selected) -> dict[Digest, Terms]:

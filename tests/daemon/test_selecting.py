@@ -224,6 +224,19 @@ def test_a_replaced_file_does_not_stand_in_the_way_of_its_leaving() -> None:
     assert isinstance(node.restater.ways[-1], Replay)
 
 
+def test_what_the_operator_named_is_read_as_he_named_it() -> None:
+    """A download cache holds links; what a registry offers may hold none."""
+    node = SelectingNode()
+    node.offer("east", EAST, registry="ingest")
+    node.offer("north", NORTH)
+    loop = node.start()
+    assert loop.selecting is not None
+    loop.selecting.named = frozenset({"ingest"})
+    node.drain(loop)
+    forced = {name: [c.forced for c in node.world.asked_for if c.name == name] for name in ("east", "north")}
+    assert set(node.weights) == {"east", "north"} and all(forced["east"]) and not any(forced["north"])
+
+
 def test_a_request_puts_a_candidate_into_the_pool() -> None:
     node = settled(east=EAST)
     asked = node.offer("north", NORTH)

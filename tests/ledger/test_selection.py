@@ -33,9 +33,14 @@ def test_a_merge_that_is_what_was_selected_is_reached_and_nothing_is_due() -> No
 def test_what_is_missing_enters_with_its_weight_in_the_order_of_the_selection() -> None:
     now = standing(NEWEST, ASKED, {}, pool(3, 2, 1))
     assert [(entry.name, entry.weight, entry.content, entry.forced) for entry in now.entering] == [
-        ("m1", 0.5, ONE, True), ("m2", 0.25, TWO, True),
+        ("m1", 0.5, ONE, False), ("m2", 0.25, TWO, False),
     ]  # fmt: skip
     assert not now.reached
+
+
+def test_what_was_retracted_once_and_asked_for_since_is_no_longer_refused() -> None:
+    now = standing(NEWEST, ASKED, {}, pool(1, 2, 3), withdrawn={TWO})
+    assert [entry.forced for entry in now.entering] == [False, True]
 
 
 def test_what_has_another_weight_leaves_and_is_not_folded_before_it_left() -> None:

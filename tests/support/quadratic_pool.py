@@ -29,12 +29,14 @@ class QuadraticPool:
     vectors: dict[Digest, Vector] = field(default_factory=dict)
     places: dict[str, Digest] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
+    asked_for: list[Candidate] = field(default_factory=list)
     kept: set[Digest] = field(default_factory=set)
     _gradient: Vector = ()
 
     def index(self, candidate: Candidate) -> Indexed:
         self.trouble("index")
         self.read.append(candidate.name)
+        self.asked_for.append(candidate)
         content = self.places.get(candidate.location)
         if content is None:
             raise TransientError(TransientReason.VANISHED, f"{candidate.location}: gone")
@@ -52,6 +54,7 @@ class QuadraticPool:
 
     def scores(self, pool: Mapping[Digest, Candidate], always: frozenset[Digest]) -> Scored:
         self.trouble("scores")
+        self.asked_for += pool.values()
         gone = [candidate for candidate in pool.values() if candidate.location not in self.places]
         return Scored(
             {
