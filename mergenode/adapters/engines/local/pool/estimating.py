@@ -1,10 +1,9 @@
-"""Scores by sketches: the gradient is sketched once, then every stored sketch is one row of a product."""
+"""Scores by sketches: the gradient is sketched once, then every stored sketch is one inner product."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from math import isfinite, sqrt
 from typing import Any
 
@@ -21,9 +20,6 @@ from mergenode.adapters.store.pool_files import Stored
 from mergenode.ledger.groups import layer_group
 from mergenode.ports.pool import WHOLE, Estimate
 from mergenode.types import Digest
-
-_BLOCK = 16
-"""Sketches that are in memory at once, of 512 KiB each in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +62,11 @@ def sketch_of(
 def estimated(
     sketch: GradientSketch, stored: Iterable[tuple[Digest, Stored]], scheme: SketchScheme
 ) -> Iterator[tuple[Digest, Mapping[str, Estimate]]]:
-    """Estimates by layer group for every stored sketch, a block of sketches in memory at a time."""
-    waiting = iter(stored)
-    while block := list(islice(waiting, _BLOCK)):
-        levels = np.stack([np.frombuffer(item.data, dtype=np.int8) for _, item in block])
-        products = (torch.from_numpy(levels).float() @ sketch.values.mT).tolist()
-        for (content, item), row in zip(block, products, strict=True):
-            yield content, _estimates(sketch, item.facts, row, scheme)
+    """Estimates by layer group for every stored sketch, one of them in memory at a time, in float32."""
+    row = torch.empty(scheme.buckets)
+    for content, item in stored:
+        row.numpy()[:] = np.frombuffer(item.data, dtype=np.int8)
+        yield content, _estimates(sketch, item.facts, torch.mv(sketch.values, row).tolist(), scheme)
 
 
 def _estimates(

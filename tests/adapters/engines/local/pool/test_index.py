@@ -134,17 +134,6 @@ def test_the_error_is_small_where_there_are_more_buckets_than_elements(pool: Poo
     assert abs(estimate.value - scores[WHOLE]) < 4 * estimate.error < 0.1 * pool.engine.index(candidate).norm * 120
 
 
-def test_blocks_change_nothing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(5):
-        pool.engine.index(pool.tuned(seed))
-    before = pool.engine.estimates(pool.gradient)
-    monkeypatch.setattr("mergenode.adapters.engines.local.pool.estimating._BLOCK", 2)
-    after = pool.engine.estimates(pool.gradient)
-    assert list(before) == list(after)
-    for content, estimate in before.items():
-        assert after[content] == pytest.approx(estimate, rel=1e-4)
-
-
 def test_another_base_or_scheme_is_another_index(pool: Pool, tmp_path: Path, readings: list[str]) -> None:
     candidate = pool.tuned(1)
     pool.engine.index(candidate)
