@@ -77,6 +77,11 @@ def carry_out(settings: Settings, observer: Observer) -> Stop:
             "a node of a union is told by itself: nobody else may change its merge",
             hint="Start it with `mergenode run`; what was asked for is carried out then.",
         )
+    if settings.selector.name != "all":
+        raise UsageError(
+            "a node that selects is told by itself: nobody else may publish its merge",
+            hint="Start it with `mergenode run`; what was asked for is carried out then.",
+        )
     clock = SystemClock()
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:

@@ -10,7 +10,7 @@ from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.parts import LEDGER
 from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
 from mergenode.ledger.combination import Side, Withdrawn, admitted_from
-from mergenode.ledger.records import Admitted, Folded, Retracted, Yielded
+from mergenode.ledger.records import Admitted, Deselected, Folded, Retracted, Yielded
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.types import Digest, Head
 
@@ -73,7 +73,7 @@ def _contents(reader: LedgerReader, origin: str, time: str) -> tuple[tuple[Admit
         if isinstance(fact, Folded | Admitted):
             outside.pop(fact.content, None)
             inside[fact.content] = admitted_from(fact, origin, time)
-        elif isinstance(fact, Yielded):
+        elif isinstance(fact, Yielded | Deselected):
             inside.pop(fact.content)
         elif isinstance(fact, Retracted):
             outside[fact.content] = (inside.pop(fact.content), replace(fact, time=time))

@@ -19,6 +19,7 @@ from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
 from mergenode.adapters.peers.access.callers import caller_of
 from mergenode.adapters.registries import open_registry
+from mergenode.adapters.registries.ingested import INGESTED, IngestedRegistry, past_requests
 from mergenode.adapters.registries.pushes import REGISTRY as PUSHES
 from mergenode.adapters.registries.pushes import PushesRegistry, pushes_directory
 from mergenode.adapters.registries.requests import RequestsRegistry, requests_directory
@@ -34,6 +35,7 @@ from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, li
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
+from mergenode.bootstrap.selecting import open_selecting
 from mergenode.bootstrap.union import UNION, open_union, union_ledger
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
@@ -102,6 +104,10 @@ def open_loop(
                 registries[PUSHES] = PushesRegistry(settings.node.state, clock=clock, limits=limits_of(settings))
         else:
             mixing = _among_others(stack, peers, parts, registries, lifecycle)
+        selecting = None
+        if settings.selector.name != "all":
+            selecting = stack.enter_context(open_selecting(settings, parts, lifecycle))
+            registries[INGESTED] = IngestedRegistry(past_requests(ledger))
         if not once:
             registries = watched(registries, settings, observer, lifecycle)
         for registry in registries.values():
@@ -115,6 +121,7 @@ def open_loop(
             jitter=random.Random().random,  # noqa: S311 - spreads retries, hides nothing
             once=once,
             mixing=mixing,
+            selecting=selecting,
         )
 
 
@@ -174,7 +181,7 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     observer = FanOut([LogObserver(clock), metrics, live])
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
-        kinds = ("folded", "restated", "mixed", "published")
+        kinds = ("folded", "restated", "mixed", "selected", "published")
         newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
         metrics.restore(fact for _, fact in sorted(newest, key=lambda found: found[0]))
         peers = join_peers(settings, observer, metrics_registry, clock)
@@ -254,6 +261,6 @@ def watched(
         observer.message("warning", text)
 
     return {
-        name: WatchedRegistry(registry, open_watch(places[name], tell), lifecycle.poke)
+        name: WatchedRegistry(registry, open_watch(places[name], tell), lifecycle.poke) if name in places else registry
         for name, registry in registries.items()
     }

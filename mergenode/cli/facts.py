@@ -12,6 +12,7 @@ from mergenode.ledger.records import (
     Admitted,
     ContributionFact,
     Deferred,
+    Deselected,
     Discovered,
     Duplicate,
     Fact,
@@ -26,6 +27,7 @@ from mergenode.ledger.records import (
     Restated,
     Retracted,
     Ruled,
+    Selected,
     United,
     Yielded,
 )
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from mergenode.ports.ledger_store import LedgerReader
 
 _LOOKED_BACK = 1000
+_NAMED = 5
+"""Chosen contributions that the sentence about a selection names."""
 
 
 def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
@@ -44,7 +48,12 @@ def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
 
 
 def pending(reader: LedgerReader) -> Sequence[tuple[int, Discovered]]:
-    """Contributions that were discovered and have no outcome yet, among the newest thousand discovered."""
+    """Contributions that were discovered and have no outcome yet, among the newest thousand discovered.
+
+    What a selection was made from waits no longer, even where it was not chosen.
+    """
+    selections = reader.facts(kinds=("selected",), newest=1)
+    considered = selections[0][0] if selections else 0
     found = [
         (sequence, fact)
         for sequence, fact in reader.facts(kinds=("discovered",), newest=_LOOKED_BACK)
@@ -54,7 +63,7 @@ def pending(reader: LedgerReader) -> Sequence[tuple[int, Discovered]]:
     return [
         (sequence, fact)
         for sequence, fact in found
-        if isinstance(outcomes.get((fact.registry, fact.name, fact.revision)), Discovered)
+        if isinstance(outcomes.get((fact.registry, fact.name, fact.revision)), Discovered) and sequence > considered
     ]
 
 
@@ -81,6 +90,8 @@ def subject(fact: Fact) -> str:
             text = f"v{fact.version:06d}"
         case Mixed():
             text = f"round {fact.number}"
+        case Selected():
+            text = f"{len(fact.target)} of {fact.size}"
         case Pruned():
             text = ", ".join(f"v{version:06d}" for version in fact.versions)
     return text
@@ -88,7 +99,7 @@ def subject(fact: Fact) -> str:
 
 def sentence(fact: Fact) -> str:
     """A fact in a few words, without its subject."""
-    text = _between_nodes(fact) or fact.kind
+    text = _between_nodes(fact) or _of_selections(fact) or fact.kind
     match fact:
         case Initialised():
             text = f"method {fact.method}, base {fact.base[:19]}"
@@ -116,6 +127,17 @@ def sentence(fact: Fact) -> str:
         case Mixed():
             text = _mixed_sentence(fact)
     return text
+
+
+def _of_selections(fact: Fact) -> str:
+    """The sentence of a fact about what a selector chose; empty for all others."""
+    if isinstance(fact, Deselected):
+        return f"weighed otherwise since: it had {fact.weight:.3g}"
+    if not isinstance(fact, Selected):
+        return ""
+    text = f"loss {fact.loss:.4g}, gap {fact.gap:.2g} after {fact.rounds} rounds ({fact.stopped})"
+    text += "".join(f", {entry['name']} {entry['weight']:.3g}" for entry in fact.target[:_NAMED])
+    return text + (", ..." if len(fact.target) > _NAMED else "")
 
 
 def _between_nodes(fact: Fact) -> str:

@@ -93,7 +93,7 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
                 line.weigher, line.engine, candidate, head, result, earlier, line.observer
             )
     except RejectedError as error:
-        return _record(line, _rejected(line, candidate, error))
+        return _record(line, rejected(line, candidate, error))
     if same is not None:
         return _record(line, _duplicate(line, candidate, result, same.name))
     if deferred is not None:
@@ -365,7 +365,8 @@ def tidy(line: Line, remove: Callable[[], object]) -> None:
         line.observer.message("warning", f"removed at the next chance: {error.message}", hint=error.hint)
 
 
-def _rejected(line: Line, candidate: Candidate, error: RejectedError) -> Rejected:
+def rejected(line: Line, candidate: Candidate, error: RejectedError) -> Rejected:
+    """The fact that says why a candidate cannot be accepted."""
     return Rejected(
         time=line.clock.now(),
         registry=candidate.registry,

@@ -10,21 +10,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from mergenode.daemon.choosing import PoolChanged
 from mergenode.daemon.contribute import Line, contribute, publish
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
-from mergenode.daemon.patience import MIX, NODE, PUBLISH, Patience, Slot
+from mergenode.daemon.patience import MIX, NODE, PUBLISH, SELECT, Patience, Slot
+from mergenode.daemon.selecting import Selecting
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Restate, Stop, Wait
+from mergenode.ledger.actions import (
+    Action,
+    Deselect,
+    Discover,
+    Fold,
+    Index,
+    MarkDuplicate,
+    Mix,
+    Publish,
+    Refuse,
+    Restate,
+    Select,
+    Stop,
+    Wait,
+)
 from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import next_action, pending, settled_requests
 from mergenode.ledger.records import Discovered, Duplicate, Rejected
 from mergenode.ledger.view import Policy, View
 from mergenode.ports.changes import ChangeRequests
 from mergenode.ports.engine import Stopped
+from mergenode.ports.pool import Unreadable
 from mergenode.ports.registry import Registry
-from mergenode.types import Candidate
+from mergenode.types import Candidate, Digest
 
 _OF_THE_NODE = (TransientReason.DISK_FULL, TransientReason.WRITE_FAILED)
 """Failures that no other candidate would escape: the whole node waits, so that order stays that of arrival."""
@@ -45,6 +62,7 @@ class Loop:
     jitter: Callable[[], float]
     once: bool = False
     mixing: Mixing | None = None
+    selecting: Selecting | None = None
     seen: Observation = field(init=False)
     patience: Patience = field(init=False)
     _mixing: Mixing = field(init=False)
@@ -55,7 +73,10 @@ class Loop:
     _published_at: float | None = None
 
     def __post_init__(self) -> None:
-        self.seen = Observation(registries=self.registries, ledger=self.line.ledger, observer=self.line.observer)
+        self.seen = Observation(
+            registries=self.registries, ledger=self.line.ledger, observer=self.line.observer,
+            pooled=self.selecting is not None,
+        )  # fmt: skip
         self.patience = Patience(clock=self.line.clock, jitter=self.jitter)
         self._mixing = self.mixing if self.mixing is not None else Alone(self.line)
 
@@ -78,6 +99,8 @@ class Loop:
 
     def view(self) -> View:
         """Everything the next decision depends on, now."""
+        waiting = self.patience.waiting()
+        selecting = self.selecting
         return View(
             head=self.line.ledger.head(),
             policy=self.policy,
@@ -86,7 +109,7 @@ class Loop:
             outcomes=self.seen.outcomes,
             order=self.seen.order,
             contents=self.seen.contents(),
-            waiting=self.patience.waiting(),
+            waiting=waiting,
             publish_wait_seconds=self.patience.left(PUBLISH),
             node_wait_seconds=self.patience.left(NODE),
             seconds_since_publish=self._seconds_since_publish(),
@@ -94,6 +117,7 @@ class Loop:
             changes=self._asked,
             mixing=self._mixing.wanted(once=self.once),
             mix_wait_seconds=self.patience.left(MIX),
+            selection=None if selecting is None else selecting.standing(self.seen, waiting, self.patience.left(SELECT)),
             draining=self.lifecycle.draining,
             once=self.once,
         )
@@ -123,7 +147,8 @@ class Loop:
             if name not in self.seen.unreachable:
                 mine = sum(1 for candidate in waiting if candidate.registry == name)
                 self.line.observer.listed(name, listing, mine)
-        if not (waiting or self._asked or view.mixing is not None):
+        on_the_way = view.selection is not None and (view.selection.due or not view.selection.reached)
+        if not (waiting or self._asked or view.mixing is not None or on_the_way):
             self._forget_interrupted_work()
         self._measure()
 
@@ -179,6 +204,8 @@ class Loop:
                 self._attempt(candidate.key, candidate.name, lambda: self._contribute(candidate))
             case Restate(change):
                 self._attempt(NODE, "change of the merge", lambda: self._restate(change))
+            case Index() | Select() | Deselect():
+                self._choose(action)
             case Mix(step):
                 self._attempt(MIX, "exchange with other nodes", lambda: self._mix(step))
             case Publish(generation, version):
@@ -219,6 +246,53 @@ class Loop:
         else:
             self.changes.done(change)
         self.seen.forget()  # what left may be asked for again, and other requests may wait
+        if self.selecting is not None:
+            self.selecting.forget()
+        self._looked_at = None
+
+    def _choose(self, action: Index | Select | Deselect) -> None:
+        match action:
+            case Index(candidate):
+                # Whoever can be read may still not be folded: only a fold ends its back-off.
+                self._attempt(candidate.key, candidate.name, lambda: self._index(candidate), clears=False)
+            case Select():
+                self._attempt(SELECT, "selection", self._select)
+            case Deselect(contents):
+                self._attempt(SELECT, "what was selected", lambda: self._deselect(contents))
+
+    def _index(self, candidate: Candidate) -> None:
+        assert self.selecting is not None  # it was planned
+        for fact in self.selecting.index(candidate):
+            self.seen.recorded(fact)
+        if candidate.forced:
+            self.seen.settle(candidate)
+            self._looked_at = None  # listings hold only what was open
+
+    def _select(self) -> None:
+        assert self.selecting is not None
+        try:
+            self.selecting.select(self.seen, self.patience.waiting())
+        except PoolChanged as changed:
+            for found in changed.unreadable:
+                self._leave_out(found)
+
+    def _leave_out(self, found: Unreadable) -> None:
+        """What cannot be read is no part of the pool: for now, or for ever."""
+        candidate = found.candidate
+        if found.transient:
+            self._back_off(candidate.key, candidate.name, found.reason, found.message)
+        else:
+            self._record(
+                Rejected(
+                    time=self.line.clock.now(), registry=candidate.registry, name=candidate.name,
+                    revision=candidate.revision, reason=found.reason, message=found.message, hint=found.hint,
+                )
+            )  # fmt: skip
+
+    def _deselect(self, contents: tuple[Digest, ...]) -> None:
+        assert self.selecting is not None
+        self.selecting.deselect(contents)
+        self.seen.forget()
         self._looked_at = None
 
     def _mix(self, step: object) -> None:
@@ -236,12 +310,13 @@ class Loop:
         self._waited += self.line.clock.monotonic() - started
         self._looked_at = None  # whatever was waited for shows in a new look
 
-    def _attempt(self, slot: Slot, subject: str, work: Callable[[], object]) -> None:
-        """Do it; on a transient failure remember when to try again, and go on."""
+    def _attempt(self, slot: Slot, subject: str, work: Callable[[], object], *, clears: bool = True) -> None:
+        """Do it; on a transient failure remember when to try again, and go on. ``clears``: success says that the next
+        work of this slot can succeed."""
         try:
             work()
         except TransientError as error:
-            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot not in (PUBLISH, MIX)
+            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot not in (PUBLISH, MIX, SELECT)
             self._back_off(NODE if of_the_node else slot, subject, error.reason.value, error.message)
             self._doubt()
         except Stopped as stopped:
@@ -254,7 +329,8 @@ class Loop:
             self._back_off(slot, subject, "unexpected", what)
             self._doubt()
         else:
-            self.patience.succeeded(slot)
+            if clears:
+                self.patience.succeeded(slot)
             self._waited = 0.0
 
     def _doubt(self) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from mergenode.errors import MergenodeError, TransientError
-from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Folded, Rejected
+from mergenode.ledger.records import ContributionFact, Deselected, Discovered, Duplicate, Folded, Rejected
+from mergenode.ledger.selection import in_pool
 from mergenode.ledger.view import Key
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer
@@ -24,12 +25,14 @@ class Observation:
     """The node is the only writer of its ledger, so what was asked once stays true until it records more.
 
     ``listings``: the last good answer of each registry, reduced to what is still open; ``unreachable``: the names of
-    those that did not answer the last time. ``outcomes`` and ``order`` as in ``View``.
+    those that did not answer the last time. ``outcomes`` and ``order`` as in ``View``. ``pooled``: a selector chooses,
+    so everything that it may choose stays open.
     """
 
     registries: Mapping[str, Registry]
     ledger: LedgerReader
     observer: Observer
+    pooled: bool = False
     listings: dict[str, Listing] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
     outcomes: dict[Key, ContributionFact] = field(default_factory=dict)
@@ -95,6 +98,10 @@ class Observation:
         for listing in self.listings.values():
             yield from listing.candidates
 
+    def in_pool(self, candidate: Candidate) -> bool:
+        """Whether a selector may choose it."""
+        return in_pool(self.outcomes.get(candidate.key))
+
     def listed_keys(self) -> set[Key]:
         """Every revision that the registries hold, settled ones too."""
         return {key for keys in self._listed.values() for key in keys}
@@ -123,14 +130,14 @@ class Observation:
         outcomes = {key: fact for key, fact in self.outcomes.items() if key in listed}
         fresh = self.ledger.outcomes([key for key in listed if key not in outcomes])
         outcomes |= {key: _short(fact) for key, fact in fresh.items()}
-        open_keys = {candidate.key for candidate in self.candidates() if _is_open(candidate, outcomes)}
+        open_keys = {candidate.key for candidate in self.candidates() if self._is_open(candidate, outcomes)}
         order = {key: place for key, place in self.order.items() if key in open_keys}
         order |= self.ledger.discovered([key for key in open_keys if key not in order])
         self.outcomes, self.order = outcomes, order
 
     def _still_open(self, listing: Listing) -> Listing:
         return Listing(
-            candidates=tuple(found for found in listing.candidates if _is_open(found, self.outcomes)),
+            candidates=tuple(found for found in listing.candidates if self._is_open(found, self.outcomes)),
             unsettled=listing.unsettled,
             refused=tuple(
                 entry for entry in listing.refused if isinstance(self.outcomes.get(entry.key), Discovered | None)
@@ -141,13 +148,15 @@ class Observation:
         return {
             candidate.content
             for candidate in self.candidates()
-            if candidate.content is not None and _is_open(candidate, self.outcomes)
+            if candidate.content is not None and self._is_open(candidate, self.outcomes)
         }
 
-
-def _is_open(candidate: Candidate, outcomes: Mapping[Key, ContributionFact]) -> bool:
-    """Requests stay until their registry has dropped them."""
-    return candidate.forced or isinstance(outcomes.get(candidate.key), Discovered | None)
+    def _is_open(self, candidate: Candidate, outcomes: Mapping[Key, ContributionFact]) -> bool:
+        """Requests stay until their registry has dropped them."""
+        outcome = outcomes.get(candidate.key)
+        if candidate.forced or outcome is None:
+            return True
+        return in_pool(outcome) if self.pooled else isinstance(outcome, Discovered | Deselected)
 
 
 def _keys(listing: Listing) -> Iterable[Key]:

@@ -13,9 +13,10 @@ NODE = "node"
 """Everything that this node writes."""
 PUBLISH = "publish"
 MIX = "mix"
+SELECT = "select"
 
 Slot = Key | str
-"""What backs off: one revision, publishing, the exchange with other nodes, or the whole node."""
+"""What backs off: one revision, publishing, the exchange with other nodes, selecting, or the whole node."""
 
 
 @dataclass(slots=True)

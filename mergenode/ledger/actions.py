@@ -46,6 +46,25 @@ class Restate:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """Read this candidate of the pool once and remember what it holds; ends in ``rejected`` where it cannot be used."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Choose of the pool what serves the objective: ends in ``selected``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deselect:
+    """Take out what the newest selection weighs otherwise: ends in ``deselected`` and ``restated``."""
+
+    contents: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Mix:
     """Do what the exchange with other nodes asks for next; ``step`` is the mixer's own affair."""
 
@@ -76,4 +95,4 @@ class Stop:
     complete: bool = True
 
 
-Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Mix | Publish | Wait | Stop
+Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Index | Select | Deselect | Mix | Publish | Wait | Stop

@@ -12,8 +12,11 @@ progress: when the action it names has succeeded, the next view leads on. The or
 5. do what the exchange with other nodes asks for, unless it backs off.
 6. publish what is committed and due, *before* folding more; after a change at once. While publishing backs off,
    folding waits: which generation becomes which version then depends on the contributions alone, never on when a
-   disk was full, so two nodes (or one that was disturbed) publish the same versions.
-7. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other.
+   disk was full, so two nodes (or one that was disturbed) publish the same versions. Where a selector chooses, a merge
+   on its way from one selection to the next is never published.
+7. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other. Where a
+   selector chooses instead: take out what is weighed otherwise now, look into what is new in the pool, fold what was
+   selected, select again when the pool became another one.
 8. nothing to do: wait, or with ``once`` publish the remainder and stop.
 
 A failure that is not the candidate's fault (disk full while folding) belongs into ``node_wait_seconds``, not
@@ -24,8 +27,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Restate, Stop, Wait
-from mergenode.ledger.records import Deferred, Discovered, Duplicate, Folded, Left, Rejected
+from mergenode.ledger.actions import (
+    Action,
+    Deselect,
+    Discover,
+    Fold,
+    Index,
+    MarkDuplicate,
+    Mix,
+    Publish,
+    Refuse,
+    Restate,
+    Select,
+    Stop,
+    Wait,
+)
+from mergenode.ledger.records import Deferred, Deselected, Discovered, Duplicate, Folded, Left, Rejected
+from mergenode.ledger.selection import Standing, in_pool
 from mergenode.ledger.view import Key, View
 from mergenode.types import Candidate, Refused, Unsettled
 
@@ -36,14 +54,19 @@ SHORTEST_WAIT_SECONDS = 0.05
 def next_action(view: View) -> Action:
     """The one thing to do now; see the module's order. Pure, total, idempotent; never raises."""
     if view.draining:
-        return Stop("asked to stop", complete=not (pending(view) or view.changes or _unpublished(view)))
+        return Stop("asked to stop", complete=not (_left_undone(view) or view.changes or _unpublished(view)))
     if view.node_wait_seconds > 0:
         return _pause(view, view.node_wait_seconds, "the state directory cannot be written")
     return _record(view) or _restate(view) or _mix(view) or _publish_due(view) or _take_next(view) or _rest(view)
 
 
 def pending(view: View) -> tuple[Candidate, ...]:
-    """The listed candidates that are still to be folded, next one first, whether or not they back off."""
+    """The listed candidates that are still to be folded, next one first, whether or not they back off.
+
+    Where a selector chooses: those that are on their way into the merge, or were not looked into yet.
+    """
+    if view.selection is not None:
+        return (*view.selection.entering, *view.selection.aside, *view.selection.unread)
     wanted = [candidate for candidate in _candidates(view) if _is_wanted(candidate, view)]
     wanted.sort(key=lambda candidate: (not candidate.forced, _place(candidate, view), candidate.key))
     unique: dict[Key, Candidate] = {}
@@ -57,6 +80,8 @@ def settled_requests(view: View) -> tuple[Candidate, ...]:
 
     They remain listed when the node died between the durable fact and the removal of the request.
     """
+    if view.selection is not None:
+        return ()  # answered by a look into them, see ``Index``
     return tuple(
         candidate
         for candidate in _candidates(view)
@@ -71,7 +96,7 @@ def _candidates(view: View) -> Iterator[Candidate]:
 
 def _is_wanted(candidate: Candidate, view: View) -> bool:
     match view.outcomes.get(candidate.key):
-        case None | Discovered():
+        case None | Discovered() | Deselected():
             return True
         case Rejected() | Left() | Deferred():
             return candidate.forced
@@ -85,7 +110,7 @@ def _place(candidate: Candidate, view: View) -> float:
 
 def _record(view: View) -> Action | None:
     """Facts about what a listing shows, before anything is done about it."""
-    fresh = {found.key: found for found in _candidates(view) if found.key not in view.outcomes}
+    fresh = {found.key: found for found in _candidates(view) if _is_news(found, view)}
     if fresh:
         return Discover(tuple(fresh[key] for key in sorted(fresh)))
     refused: dict[Key, Refused] = {}
@@ -95,6 +120,12 @@ def _record(view: View) -> Action | None:
             if outcome is None or isinstance(outcome, Discovered):
                 refused[entry.key] = entry
     return Refuse(tuple(refused[key] for key in sorted(refused))) if refused else None
+
+
+def _is_news(found: Candidate, view: View) -> bool:
+    """Never seen; or refused or taken out once, and asked for again where a selector chooses: back into its pool."""
+    outcome = view.outcomes.get(found.key)
+    return outcome is None or (view.selection is not None and found.forced and not in_pool(outcome))
 
 
 def _restate(view: View) -> Action | None:
@@ -112,7 +143,12 @@ def _unpublished(view: View) -> int:
 
 def _publish_due(view: View) -> Action | None:
     unpublished = _unpublished(view)
-    return _publish(view) if unpublished > 0 and _is_due(unpublished, view) else None
+    return _publish(view) if unpublished > 0 and _is_shown(view) and _is_due(unpublished, view) else None
+
+
+def _is_shown(view: View) -> bool:
+    """Whether the merge may be published as it is: not between two selections."""
+    return view.selection is None or view.selection.reached
 
 
 def _is_due(unpublished: int, view: View) -> bool:
@@ -125,7 +161,7 @@ def _is_due(unpublished: int, view: View) -> bool:
 def _seconds_until_due(view: View) -> float | None:
     """Until the publish that time alone brings about; None when only more contributions can."""
     every = view.policy.publish_every_seconds
-    if every is None or _unpublished(view) <= 0:
+    if every is None or _unpublished(view) <= 0 or not _is_shown(view):
         return None
     return 0.0 if view.seconds_since_publish is None else every - view.seconds_since_publish
 
@@ -138,6 +174,8 @@ def _publish(view: View) -> Action:
 
 
 def _take_next(view: View) -> Action | None:
+    if view.selection is not None:
+        return _towards(view.selection, view)
     for candidate in pending(view):
         if view.waiting.get(candidate.key, 0.0) > 0:
             continue
@@ -147,6 +185,23 @@ def _take_next(view: View) -> Action | None:
     return None
 
 
+def _towards(selection: Standing, view: View) -> Action | None:
+    """The next step to a merge of what the pool offers. A selection is carried out before there is another one.
+
+    Everything is looked into before anything enters: in which order contributions enter follows from the selection
+    alone then, not from when the node was started.
+    """
+    if selection.leaving:
+        return Deselect(selection.leaving) if selection.wait_seconds <= 0 else None
+    for candidate in selection.unread:
+        if view.waiting.get(candidate.key, 0.0) <= 0:
+            return Index(candidate)
+    for candidate in selection.entering:
+        if view.waiting.get(candidate.key, 0.0) <= 0:
+            return Fold(candidate)
+    return Select() if selection.due and selection.wait_seconds <= 0 else None
+
+
 def _rest(view: View) -> Action:
     """Nothing can be done now: everything pending backs off, or nothing is pending."""
     soonest = _soonest(view)
@@ -154,7 +209,7 @@ def _rest(view: View) -> Action:
         return _wait(view, soonest)
     if soonest is not None and _is_worth_waiting(view, soonest):
         return _wait(view, soonest)
-    if _unpublished(view) > 0:
+    if _unpublished(view) > 0 and _is_shown(view):
         return _publish(view)
     left = _left_over(view)
     return Stop(f"done, except for {left}" if left else "nothing is pending", complete=not left)
@@ -182,6 +237,8 @@ def _soonest(view: View) -> float | None:
         times.append(view.policy.poll_seconds)
     if view.mixing is not None:
         times.append(view.mix_wait_seconds)
+    if view.selection is not None and (view.selection.due or view.selection.leaving):
+        times.append(view.selection.wait_seconds)
     return min(times, default=None)
 
 
@@ -192,6 +249,11 @@ def _is_worth_waiting(view: View, seconds: float) -> bool:
 def _unsettled(view: View) -> Iterator[Unsettled]:
     for listing in view.listings.values():
         yield from listing.unsettled
+
+
+def _left_undone(view: View) -> bool:
+    standing = view.selection
+    return bool(pending(view)) or (standing is not None and (standing.due or not standing.reached))
 
 
 def _left_over(view: View) -> str:
@@ -205,4 +267,6 @@ def _left_over(view: View) -> str:
         parts.append(f"unreachable registries: {', '.join(sorted(view.unreachable))}")
     if view.mixing is not None:
         parts.append("work for other nodes that backs off")
+    if view.selection is not None and (view.selection.due or not view.selection.reached):
+        parts.append("a selection that backs off")
     return ", ".join(parts)

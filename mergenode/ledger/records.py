@@ -153,6 +153,46 @@ class Yielded(Left):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deselected(Left):
+    """Taken out because the newest selection gives it another weight than ``weight``, or none. It stays in the pool."""
+
+    kind: ClassVar[str] = "deselected"
+    weight: float
+    profile: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected(Fact):
+    """What the selector chose of the pool. ``deselected``, ``restated`` and ``folded`` bring the merge to it.
+
+    ``objective``: digest of plug-in and settings; ``pool``: of the contents that could be chosen, ``size`` of them.
+    ``gaps``, ``losses``: at every model that was looked at, the start first; ``loss``, ``gap``: at the chosen one.
+    ``rounds``: steps that were taken, ``stopped``: why no more (``gap``, ``rounds``, ``no_descent``); ``position``: of
+    the schedule of steps. ``weights``: layer group (``*``: the whole model) -> content -> share of the model; the base
+    has the rest. ``target``: what is to be in the merge, in this order: content, registry, name, revision, weight,
+    profile. ``contents``: the chosen ones and the best of the others: content, registry, name, score, share, norm, why.
+    ``counts``: of the whole pool, by why.
+    """
+
+    kind: ClassVar[str] = "selected"
+    objective: str
+    pool: Digest
+    size: int
+    rounds: int
+    stopped: str
+    loss: float
+    gap: float
+    losses: tuple[float, ...] = ()
+    gaps: tuple[float, ...] = ()
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    target: tuple[Mapping[str, Any], ...] = ()
+    contents: tuple[Mapping[str, Any], ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    position: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred(ContributionFact):
     """Not folded, because node ``keeper`` counts the same content; folded when nobody does. See ``union``."""
 
@@ -296,7 +336,7 @@ KINDS: Mapping[str, type[Fact]] = {
     fact.kind: fact
     for fact in (
         Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned, Retracted, Admitted, Restated,
-        Yielded, Deferred, United, Heard, Ruled, Forgotten, Mixed,
+        Yielded, Deferred, United, Heard, Ruled, Forgotten, Mixed, Selected, Deselected,
     )
 }  # fmt: skip
 """Every kind of fact by its name on disk."""

@@ -2,15 +2,16 @@
 
 - ``initialised`` is the first fact, and there is only one.
 - ``folded`` advances the generation by one and the count by one, and never folds a content that is in the merge.
-- ``retracted`` and ``yielded`` take out a content that is in the merge, ``admitted`` takes in one that is not; they are
-  followed by more of their kind and then by ``restated``, which advances the generation by one, all in one append.
+- ``retracted``, ``yielded`` and ``deselected`` take out a content that is in the merge, ``admitted`` takes in one that
+  is not; they are followed by more of their kind and then by ``restated``, which advances the generation by one, all in
+  one append.
 - ``united`` is such a ``restated`` that may also follow when no content came or went: the same sum, rounded otherwise.
 - ``mixed`` counts rounds one by one.
 - ``published`` advances the version by one, and publishes the committed generation, each once, or the newest round.
 - ``pruned`` names versions that are still available, never the newest.
 
-Everything else (``discovered``, ``rejected``, ``duplicate``, what nodes say to each other) may follow anything but the
-start.
+Everything else (``discovered``, ``rejected``, ``duplicate``, ``selected``, what nodes say to each other) may follow
+anything but the start.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mergenode.ledger.changes import Change
 from mergenode.ledger.records import ContributionFact
+from mergenode.ledger.selection import Standing
 from mergenode.types import Digest, Head, Listing
 
 Key = tuple[str, str, str]
@@ -43,7 +44,8 @@ class View:
     ``seconds_since_publish``: None when nothing was ever published. ``idle_seconds``: waited since the last
     action other than ``Wait`` succeeded. ``changes``: what the operator wants to be changed about the merge, oldest
     first. ``mixing``: what the exchange with other nodes asks for next, ``mix_wait_seconds``: until that may be tried
-    again. ``draining``: asked to stop. ``once``: stop when all is done.
+    again. ``selection``: how far the merge is from what was selected; None where everything is folded. ``draining``:
+    asked to stop. ``once``: stop when all is done.
     """
 
     head: Head
@@ -61,5 +63,6 @@ class View:
     changes: tuple[Change, ...] = ()
     mixing: object | None = None
     mix_wait_seconds: float = 0.0
+    selection: Standing | None = None
     draining: bool = False
     once: bool = False

@@ -28,6 +28,7 @@ from mergenode.settings.sections import (
     SnapshotSettings,
     ValidationSettings,
 )
+from mergenode.settings.selectors import SelectorSettings
 from mergenode.settings.task import TaskSettings
 from mergenode.settings.weighing import ProtectSettings, WeighSettings
 
@@ -57,6 +58,7 @@ class Settings(Section):
         validate_default=True,
     )
     gates: GatesSettings = subsection(GatesSettings, "What a contribution must pass, see docs/gates.md.")
+    selector: SelectorSettings = subsection(SelectorSettings, "Which contributions are folded.")
     publish: PublishSettings = subsection(PublishSettings, "Where versions appear.")
     snapshots: SnapshotSettings = subsection(SnapshotSettings, "Earlier statistics that are kept for replays.")
     http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
@@ -83,6 +85,7 @@ class Settings(Section):
         _contributions_fit(self)
         _gates_fit(self)
         _weighing_fits(self)
+        _selection_fits(self)
         return self
 
 
@@ -178,6 +181,43 @@ def _weighing_fits(settings: Settings) -> None:
     for position, name in enumerate(names):
         if name in names[:position]:
             raise conflict(f"the name {name!r} occurs twice; set another for one of them", ("protect", position))
+
+
+_NOT_SELECTED = {
+    "dimat": "rounds train and mix one model; there is no pool to choose from",
+    "union": "a union adds up what its nodes folded, and a selection is made for the model of one node",
+    "contributions": "neighbours would get the weights of this node's selection",
+}
+"""Why a selector cannot go together with a mixer."""
+
+
+def _selection_fits(settings: Settings) -> None:
+    """What choosing needs, and what it cannot go together with."""
+    if settings.selector.name == "all":
+        return
+    where = ("selector", "name")
+    if settings.task.entrypoint is None:
+        raise conflict("selector.name: frank_wolfe chooses by a loss: set task.entrypoint (docs/selection.md)", where)
+    if settings.mixer.name in _NOT_SELECTED:
+        raise conflict(
+            f"selector.name: frank_wolfe does not go with mixer.name: {settings.mixer.name}: "
+            f"{_NOT_SELECTED[settings.mixer.name]}",
+            where,
+            ("mixer", "name"),
+        )
+    if settings.weigh.name == "fit":
+        raise conflict(
+            "selector.name: frank_wolfe gives every contribution its weight; set weigh.name: fixed",
+            where,
+            ("weigh", "name"),
+        )
+    if settings.method.name in ("fisher", "regmean"):
+        raise conflict(
+            f"selector.name: frank_wolfe does not go with method.name: {settings.method.name}: its contributions are "
+            "told apart by their side-cars, which the pool does not read",
+            where,
+            ("method", "name"),
+        )
 
 
 def _places_apart(settings: Settings) -> None:

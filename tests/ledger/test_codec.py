@@ -34,6 +34,8 @@ FIELDS = {
     "Digest | None": st.none() | ANY_TEXT.map(Digest),
     "Mapping[str, Any]": OBJECT,
     "Mapping[str, float]": st.dictionaries(ANY_TEXT, FINITE, max_size=3),
+    "Mapping[str, int]": st.dictionaries(ANY_TEXT, st.integers(), max_size=3),
+    "tuple[float, ...]": st.lists(FINITE, max_size=3).map(tuple),
     "tuple[Mapping[str, Any], ...]": st.lists(OBJECT, max_size=2).map(tuple),
     "tuple[str, ...]": st.lists(ANY_TEXT, max_size=3).map(tuple),
     "tuple[int, ...]": st.lists(st.integers(), max_size=3).map(tuple),

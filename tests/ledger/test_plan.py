@@ -4,12 +4,26 @@ from dataclasses import replace
 
 import pytest
 
-from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Stop, Wait
+from mergenode.ledger.actions import (
+    Action,
+    Deselect,
+    Discover,
+    Fold,
+    Index,
+    MarkDuplicate,
+    Mix,
+    Publish,
+    Refuse,
+    Select,
+    Stop,
+    Wait,
+)
 from mergenode.ledger.plan import SHORTEST_WAIT_SECONDS, next_action, pending, settled_requests
 from mergenode.ledger.records import ContributionFact
+from mergenode.ledger.selection import Standing
 from mergenode.ledger.view import Policy, View
 from mergenode.types import Candidate, Head, Listing, Refused, Unsettled
-from tests.support.facts import digest, discovered, duplicate, folded, rejected
+from tests.support.facts import deselected, digest, discovered, duplicate, folded, rejected
 
 FOLDED_ONCE = Head(generation=1, count=1)
 PUBLISHED_ONCE = Head(generation=1, count=1, published_generation=1, version=1)
@@ -298,3 +312,58 @@ def test_a_merge_that_is_not_what_is_published_is_never_published() -> None:
     stop = next_action(view(head=Head(generation=1), policy=apart, once=True))
     assert stop == Stop("nothing is pending")
     assert next_action(view(head=Head(generation=1), policy=apart, draining=True)) == Stop("asked to stop")
+
+
+# ---- where a selector chooses
+
+
+def choosing(*, facts: tuple = (), **standing: object) -> View:
+    listed = tuple(candidate(number) for number in (1, 2, 3))
+    return view(*listed, facts=facts or tuple(map(discovered, (1, 2, 3))), selection=Standing(**standing))
+
+
+def test_a_selection_is_carried_out_in_this_order() -> None:
+    ahead = {"leaving": (digest(1),), "unread": (candidate(3),), "entering": (candidate(2),), "due": True}
+    assert next_action(choosing(**ahead)) == Deselect((digest(1),))
+    assert next_action(choosing(**ahead | {"leaving": ()})) == Index(candidate(3))
+    assert next_action(choosing(**ahead | {"leaving": (), "unread": ()})) == Fold(candidate(2))
+    assert next_action(choosing(due=True)) == Select()
+    assert next_action(choosing()) == Wait(10.0, "nothing is pending"), "what is listed is not folded by itself"
+
+
+@pytest.mark.parametrize(
+    "way",
+    [{"leaving": (digest(1),)}, {"entering": (candidate(2),)}, {"lacking": (digest(3),)}],
+    ids=lambda way: next(iter(way)),
+)
+def test_a_merge_between_two_selections_is_never_published(way: dict[str, object]) -> None:
+    waiting = {key: 5.0 for key in (candidate(number).key for number in (1, 2, 3))}
+    for once in (False, True):
+        now = replace(choosing(**way, wait_seconds=5.0), head=FOLDED_ONCE, waiting=waiting, once=once)
+        assert not isinstance(next_action(now), Publish)
+        assert next_action(replace(now, draining=True)) == Stop("asked to stop", complete=False)
+    assert isinstance(next_action(replace(choosing(), head=FOLDED_ONCE)), Publish)
+
+
+def test_a_merge_that_was_reached_is_published_before_the_next_selection() -> None:
+    assert isinstance(next_action(replace(choosing(due=True), head=FOLDED_ONCE)), Publish)
+
+
+def test_a_selection_that_backs_off_waits_and_gives_up_with_once() -> None:
+    now = choosing(due=True, wait_seconds=3.0)
+    assert next_action(now) == Wait(3.0, "a selection that backs off")
+    spent = replace(now, once=True, idle_seconds=59.0)
+    assert next_action(spent) == Stop("done, except for a selection that backs off", complete=False)
+    assert next_action(replace(now, once=True)) == Wait(3.0, "a selection that backs off")
+
+
+def test_what_was_refused_comes_back_into_the_pool_when_it_is_asked_for() -> None:
+    asked = candidate(1, forced=True)
+    now = view(asked, facts=(rejected(1),), selection=Standing())
+    assert next_action(now) == Discover((asked,))
+    assert isinstance(next_action(view(candidate(1), facts=(rejected(1),), selection=Standing())), Wait)
+    assert settled_requests(view(asked, facts=(folded(1),), selection=Standing())) == ()
+
+
+def test_without_a_selector_what_one_left_out_is_folded() -> None:
+    assert next_action(view(candidate(1), facts=(deselected(1),))) == Fold(candidate(1))

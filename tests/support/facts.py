@@ -7,6 +7,7 @@ from typing import Any
 from mergenode.ledger.records import (
     Admitted,
     Deferred,
+    Deselected,
     Discovered,
     Duplicate,
     Folded,
@@ -20,9 +21,11 @@ from mergenode.ledger.records import (
     Restated,
     Retracted,
     Ruled,
+    Selected,
     United,
     Yielded,
 )
+from mergenode.ledger.selection import pool_digest
 from mergenode.types import Digest
 
 TIME = "2026-01-02T03:04:05Z"
@@ -127,6 +130,39 @@ def mixed(number: int = 0, **changes: Any) -> Mixed:
 def yielded(number: int = 1, **changes: Any) -> Yielded:
     fields = {"content": digest(number), "keeper": NODE, "location": f"/inbox/m{number}", "weight": 1.0}
     return Yielded(**_contribution(number) | fields | changes)
+
+
+def deselected(number: int = 1, **changes: Any) -> Deselected:
+    return Deselected(**_contribution(number) | {"content": digest(number), "weight": 0.5} | changes)
+
+
+def selected(**weights: float) -> Selected:
+    """A selection of ``m1=0.5, ...``: contributions by name, contents by their numbers."""
+    numbers = {int(name[1:]): weight for name, weight in weights.items()}
+    return Selected(
+        time=TIME,
+        objective="blake2b:01",
+        pool=pool_digest([digest(number) for number in numbers]),
+        size=len(numbers),
+        rounds=2,
+        stopped="gap",
+        loss=0.25,
+        gap=0.001,
+        losses=(0.5, 0.3, 0.25),
+        gaps=(0.4, 0.1, 0.001),
+        weights={"*": {digest(number): weight for number, weight in numbers.items() if weight}},
+        target=tuple(
+            {"content": digest(number), "registry": "inbox", "name": f"m{number}", "revision": f"r{number}",
+             "weight": weight, "profile": {}}
+            for number, weight in numbers.items() if weight
+        ),
+        contents=tuple(
+            {"content": digest(number), "registry": "inbox", "name": f"m{number}", "score": -0.1 * weight,
+             "share": weight, "norm": 1.5, "why": "chosen" if weight else "useless"}
+            for number, weight in numbers.items()
+        ),
+        counts={"chosen": sum(1 for weight in numbers.values() if weight)},
+    )  # fmt: skip
 
 
 def deferred(number: int = 1, **changes: Any) -> Deferred:

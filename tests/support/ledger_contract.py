@@ -10,6 +10,7 @@ from mergenode.ports.ledger_store import LedgerStore
 from mergenode.types import Head
 from tests.support.facts import (
     admitted,
+    deselected,
     digest,
     discovered,
     duplicate,
@@ -20,6 +21,7 @@ from tests.support.facts import (
     rejected,
     restated,
     retracted,
+    selected,
 )
 
 ILLEGAL: dict[str, tuple[list[Fact], Fact]] = {
@@ -86,6 +88,19 @@ class LedgerContract:
         assert ledger.retraction(digest(1)) is None
         assert not ledger.head().restated
         assert ledger.by_content(digest(1)) == folded(1, generation=5, count=3, revision="r9")
+        assert ledger.verify() == []
+
+    def test_what_was_deselected_is_out_and_may_be_folded_again(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), folded(1), folded(2), selected(m1=0.5, m2=0.0))
+        ledger.append(deselected(1), deselected(2), restated(3, 0))
+        assert list(ledger.members()) == [] and ledger.retraction(digest(1)) is None
+        ledger.append(folded(1, generation=4, count=1, weight=0.5))
+        assert [fact.weight for _, fact in ledger.members()] == [0.5]
+        assert [fact.kind for _, fact in ledger.history()] == ["folded"] * 2 + ["deselected"] * 2 + [
+            "restated",
+            "folded",
+        ]
+        assert [fact for _, fact in ledger.facts(kinds=["selected"], newest=1)] == [selected(m1=0.5, m2=0.0)]
         assert ledger.verify() == []
 
     def test_what_another_ledger_had_folded_is_a_member(self, ledger: LedgerStore) -> None:

@@ -55,7 +55,9 @@ class LocalNode:
         )
 
     def fold(self, path: Path, weight: float = 1.0) -> FoldResult:
-        candidate = Candidate("inbox", path.name, "1", str(path), weight=weight)
+        return self.fold_candidate(Candidate("inbox", path.name, "1", str(path), weight=weight))
+
+    def fold_candidate(self, candidate: Candidate) -> FoldResult:
         result = self.engine.fold(candidate, self.head, self.observer)
         generation = self.head.generation + 1
         self.generations.install(generation)

@@ -19,6 +19,7 @@ from mergenode.ledger.records import (
     Fact,
     Folded,
     Initialised,
+    Left,
     Member,
     Pruned,
     Published,
@@ -88,7 +89,7 @@ class MemoryLedger:
         for sequence, fact in self._recorded:
             if isinstance(fact, Folded | Admitted):
                 inside[fact.content] = (sequence, fact)
-            elif isinstance(fact, Retracted):
+            elif isinstance(fact, Left):
                 del inside[fact.content]
         yield from (found for found in inside.values() if found[0] > after)
 
@@ -113,7 +114,7 @@ class MemoryLedger:
 
     def history(self) -> Iterator[tuple[int, Fact]]:
         for sequence, fact in self._recorded:
-            if isinstance(fact, Folded | Admitted | Retracted | Restated):
+            if isinstance(fact, Folded | Admitted | Left | Restated):
                 yield sequence, fact
 
     def counts(self) -> Mapping[str, int]:

@@ -7,6 +7,7 @@ from functools import singledispatch
 from mergenode.ledger.records import (
     Admitted,
     Deferred,
+    Deselected,
     Discovered,
     Duplicate,
     Fact,
@@ -21,6 +22,7 @@ from mergenode.ledger.records import (
     Restated,
     Retracted,
     Ruled,
+    Selected,
     United,
     Yielded,
 )
@@ -164,3 +166,19 @@ def _(fact: Mixed) -> Line:
         "seconds": sum(fact.seconds.values()), **{f"scores_{name}": value for name, value in fact.scores.items()},
     }  # fmt: skip
     return "warning" if fact.refused or fact.kept_own or fact.training_failed else "info", text, fields
+
+
+@describe.register
+def _(fact: Selected) -> Line:
+    text = f"selected {len(fact.target)} of {fact.size} contributions: loss {fact.loss:.6g}, gap {fact.gap:.3g}"
+    fields: dict[str, object] = {
+        "rounds": fact.rounds, "stopped": fact.stopped, "loss": fact.loss, "gap": fact.gap, "pool": fact.size,
+        "chosen": len(fact.target), "seconds": fact.seconds,
+    }  # fmt: skip
+    return "info", text, fields
+
+
+@describe.register
+def _(fact: Deselected) -> Line:
+    text = f"{fact.name!r} leaves with weight {fact.weight:.4g}: it is weighed otherwise now"
+    return "info", text, {"registry": fact.registry, "name": fact.name, "content": fact.content}

@@ -17,8 +17,20 @@ from mergenode.adapters.observers.instruments import (
     WorkInstruments,
 )
 from mergenode.adapters.observers.round_instruments import RoundInstruments
+from mergenode.adapters.observers.selection_instruments import SelectionInstruments
 from mergenode.errors import RejectReason, TransientReason
-from mergenode.ledger.records import Duplicate, Fact, Folded, Mixed, Published, Rejected, Restated, Retracted, United
+from mergenode.ledger.records import (
+    Duplicate,
+    Fact,
+    Folded,
+    Mixed,
+    Published,
+    Rejected,
+    Restated,
+    Retracted,
+    Selected,
+    United,
+)
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
@@ -52,14 +64,15 @@ class PrometheusObserver:
         self._merge = MergeInstruments(registry)
         self._work = WorkInstruments(registry, mergenode.__version__)
         self._rounds = RoundInstruments(registry)
+        self._selection = SelectionInstruments(registry)
         ProcessCollector(registry=registry)
         self._begin_series()
 
     def restore(self, facts: Iterable[Fact]) -> None:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
-        The last ``folded``, ``restated``, ``mixed`` and ``published`` fact are enough. Counters and histograms tell of
-        this process only and stay at zero, as Prometheus expects. Idempotent.
+        The last ``folded``, ``restated``, ``mixed``, ``selected`` and ``published`` fact are enough. Counters and
+        histograms tell of this process only and stay at zero, as Prometheus expects. Idempotent.
         """
         for fact in facts:
             if isinstance(fact, Folded):
@@ -70,6 +83,8 @@ class PrometheusObserver:
                 self._set_version(fact)
             elif isinstance(fact, Mixed):
                 self._rounds.show(fact)
+            elif isinstance(fact, Selected):
+                self._selection.show(fact)
 
     def fact(self, fact: Fact) -> None:
         match fact:
@@ -95,6 +110,8 @@ class PrometheusObserver:
                 self._set_restated(fact)
             case Mixed():
                 self._rounds.mixed(fact)
+            case Selected():
+                self._selection.selected(fact)
             case Published():
                 self._set_version(fact)
                 self._work.publish_seconds.observe(fact.seconds)

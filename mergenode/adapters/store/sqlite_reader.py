@@ -152,7 +152,8 @@ class SqliteReader:
 
     def history(self) -> Iterator[tuple[int, Fact]]:
         """Every fact that changed the merge, oldest first, a page at a time without a lock."""
-        return self._streamed("kind IN ('folded', 'admitted', 'retracted', 'yielded', 'restated', 'united')", 0)
+        kinds = "'folded', 'admitted', 'retracted', 'yielded', 'deselected', 'restated', 'united'"
+        return self._streamed(f"kind IN ({kinds})", 0)
 
     def _streamed(self, which: str, after: int) -> Iterator[tuple[int, Fact]]:
         while True:

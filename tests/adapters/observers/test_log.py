@@ -18,7 +18,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
-from tests.support.facts import deferred, forgotten, heard, mixed, ruled, united, yielded
+from tests.support.facts import deferred, deselected, forgotten, heard, mixed, ruled, selected, united, yielded
 from tests.support.observed import TIME, HandClock, content, duplicate, folded, initialised, published, rejected
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)
@@ -39,7 +39,8 @@ FACTS: list[Fact] = [
     Restated(
         time=TIME, generation=2, count=1, totals={}, statistics=content(9), lineage=None, how="combined", rollback_to=1,
     ),
-    yielded(), deferred(), united(2, 1), heard(), ruled(), forgotten(),
+    yielded(), deferred(), united(2, 1), heard(), ruled(), forgotten(), selected(m1=0.5),
+    deselected(),
 ]  # fmt: skip
 
 

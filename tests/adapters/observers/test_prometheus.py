@@ -25,7 +25,7 @@ from mergenode.ledger.records import Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
 from tests.adapters.observers.test_transfers import tell_everything
-from tests.support.facts import mixed
+from tests.support.facts import mixed, selected
 from tests.support.observed import TIME, UNIX, HandClock, content, duplicate, folded, group, published, rejected
 from tests.support.peer_snapshot import snapshot
 
@@ -59,6 +59,7 @@ def work_a_little(observer: PrometheusObserver) -> None:
     observer.fact(duplicate())
     observer.fact(published(2))
     observer.fact(mixed(3, epoch=5, spread=0.5, update=0.25, ahead=2, missing=1))
+    observer.fact(selected(m1=0.5, m2=0.0))
     observer.sizes(statistics_bytes=10, published_bytes=20, disk_free_bytes=30)
     observer.progress(Progress("fold", "team-3", 1, 4, 25, 100))
 
@@ -98,6 +99,18 @@ def test_facts_become_values(registry: CollectorRegistry, observer: PrometheusOb
     assert value("mergenode_fold_progress_ratio") == 0.25
     assert value("mergenode_retries_total", {"reason": "disk_full"}) == 1
     assert value("mergenode_registry_errors_total", {"registry": "bucket"}) == 1
+
+
+def test_a_selection_becomes_values(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
+    value = registry.get_sample_value
+    assert math.isnan(value("mergenode_selection_gap"))
+    observer.fact(selected(m1=0.5, m2=0.25, m3=0.0))
+    assert value("mergenode_selections_total") == 1 and value("mergenode_selection_gap") == 0.001
+    assert value("mergenode_selection_chosen") == 2 and value("mergenode_pool_size") == 3
+    again = CollectorRegistry()
+    PrometheusObserver(again, ["inbox"], HandClock()).restore([selected(m1=0.5)])
+    assert again.get_sample_value("mergenode_selection_rounds") == 2
+    assert again.get_sample_value("mergenode_selections_total") == 0
 
 
 def test_a_round_becomes_values(registry: CollectorRegistry, observer: PrometheusObserver) -> None:

@@ -187,7 +187,10 @@ class LocalPool:
 
     def trial(self, weights: Weights, directory: Path) -> None:
         tune_allocator()
-        places = {Digest(place["content"]): place for place in self.files.places()}
+        there = (
+            place for place in self.files.places() if Path(place["location"]).exists()
+        )  # of copies, one may be gone
+        places = {Digest(place["content"]): place for place in there}
         with disk_errors(directory), self._base() as base_files, one_thread():
             remove_tree(directory)
             directory.mkdir(parents=True)

@@ -1,0 +1,42 @@
+"""The pool seen through the loss of the task plug-in: how a mix of it does, and which contribution would help."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from mergenode.ports.pool import Indexed, Scored, Weights
+from mergenode.types import Candidate, Digest
+
+
+class Objective(Protocol):
+    """Joins the pool engine and the plug-in. Never a whole model in the memory of the node.
+
+    Errors of every call but ``index`` and ``keep_only``:
+        TransientError: the plug-in failed (TASK_FAILED), or files cannot be read or written now; try again later.
+        Stopped: the node is stopping.
+    """
+
+    def index(self, candidate: Candidate) -> Indexed:
+        """See ``ports.pool.PoolEngine.index``."""
+        ...
+
+    def gradient_at(self, weights: Weights) -> float:
+        """The loss of this mix of the pool; its gradient is what the next ``scores`` are about."""
+        ...
+
+    def scores(self, pool: Mapping[Digest, Candidate], always: frozenset[Digest]) -> Scored:
+        """Scores at the newest gradient: of ``always``, and of the others all that may be the best of the pool.
+
+        Whoever is left out was shown not to be the best without being read. Groups are those of the selection: ``*``
+        alone, or the layer groups without it.
+        """
+        ...
+
+    def losses_along(self, start: Weights, end: Weights, shares: Sequence[float]) -> Sequence[float]:
+        """The loss at (1 - s) start + s end for each share s in [0, 1]; infinite where it is no number."""
+        ...
+
+    def keep_only(self, contents: Collection[Digest]) -> None:
+        """Forget what is remembered of all other contents. Idempotent."""
+        ...

@@ -1,0 +1,148 @@
+"""The pool through a loss: what sketches save, and that they change no choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mergenode.adapters.engines.local.pool.objective import PoolObjective
+from mergenode.daemon.choosing import PoolChanged, choose
+from mergenode.daemon.selected import Naming, selected_fact
+from mergenode.errors import FatalError, TransientError, TransientReason
+from mergenode.ledger.groups import layer_group
+from mergenode.ledger.selection import entrant, target_of
+from mergenode.ports.pool import WHOLE
+from mergenode.selectors.contract import Options, State
+from mergenode.types import Candidate, Digest, DType
+from tests.support.facts import TIME
+from tests.support.local_node import LocalNode
+from tests.support.models import Tensors, fine_tune
+from tests.support.pools import Pool
+
+
+class Nearness:
+    """A plug-in in this process: half the squared distance to a goal."""
+
+    def __init__(self, goal: Tensors) -> None:
+        self.goal = {name: values.double() for name, values in goal.items() if values.is_floating_point()}
+        self.failure: Exception | None = None
+
+    def _loss(self, model: Tensors) -> float:
+        return 0.5 * sum(float((model[name].double() - values).square().sum()) for name, values in self.goal.items())
+
+    def gradient(self, checkpoint: Path, out: Path, *, batches: int | None = None) -> float:
+        if self.failure is not None:
+            raise self.failure
+        model = load_file(checkpoint / "model.safetensors")
+        save_file({name: (model[name].double() - values).float() for name, values in self.goal.items()}, out)
+        return self._loss(model)
+
+    def losses(self, start: Path, end: Path, gammas: Sequence[float], *, batches: int | None = None) -> list[float]:
+        here, there = (load_file(place / "model.safetensors") for place in (start, end))
+        ends = {name: (here[name].double(), there[name].double()) for name in self.goal}
+        return [self._loss({name: (1 - g) * one + g * two for name, (one, two) in ends.items()}) for g in gammas]
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return Pool(tmp_path)
+
+
+def offered(pool: Pool, count: int) -> dict[Digest, Candidate]:
+    candidates = [pool.tuned(seed, ratio=0.05) for seed in range(count)]
+    return {pool.engine.index(candidate).content: candidate for candidate in candidates}
+
+
+def objective(pool: Pool, **changes: object) -> PoolObjective:
+    one, two = fine_tune(pool.base, 0, ratio=0.05), fine_tune(pool.base, 1, ratio=0.05)
+    goal = {
+        name: (one[name].double() * 0.5 + two[name].double() * 0.5).to(values.dtype)
+        for name, values in pool.base.items()
+    }
+    return PoolObjective(pool=pool.engine, plugin=Nearness(goal), scratch=pool.root / "scratch", **changes)  # type: ignore[arg-type]  # any field
+
+
+def groups_of(pool: Pool) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(layer_group(name) for name, values in pool.base.items() if values.is_floating_point()))
+
+
+@pytest.mark.parametrize("layers", [False, True], ids=["model", "layers"])
+def test_reading_as_far_as_sketches_ask_for_chooses_what_reading_everything_does(pool: Pool, layers: bool) -> None:
+    candidates = offered(pool, 6)
+    groups = groups_of(pool) if layers else ()
+    options = Options(variant="away", step="line", by_group=layers, rounds=6)
+    chosen = [
+        choose(objective(pool, groups=groups, exact_up_to=limit), candidates, State(), options, 1e-4)
+        for limit in (None, 0)
+    ]
+    assert chosen[0].state == chosen[1].state and chosen[0].losses == chosen[1].losses
+    relevant = set(list(candidates)[:2])
+    for shares in chosen[0].state.weights.values():
+        assert [shares[content] for content in sorted(relevant)] == pytest.approx([0.5, 0.5], abs=0.1)
+        assert sum(share for content, share in shares.items() if content not in relevant) < 0.01
+    assert set(chosen[0].state.weights) <= (set(groups) or {WHOLE})
+    assert chosen[1].proposal.score.keys() >= relevant
+
+
+def test_what_cannot_be_read_any_more_is_named(pool: Pool) -> None:
+    candidates = offered(pool, 3)
+    gone = list(candidates.values())[2]
+    (Path(gone.location) / "model.safetensors").unlink()
+    with pytest.raises(PoolChanged) as changed:
+        choose(objective(pool), candidates, State(), Options(), 0.01)
+    assert [found.candidate for found in changed.value.unreadable] == [gone]
+
+
+def test_a_plug_in_that_is_unfit_now_is_tried_again(pool: Pool) -> None:
+    asked = objective(pool)
+    asked.plugin.failure = FatalError("its model has other shapes", hint="look")  # type: ignore[attr-defined]
+    with pytest.raises(TransientError) as failed:
+        asked.gradient_at({})
+    assert failed.value.reason is TransientReason.TASK_FAILED and failed.value.hint == "look"
+
+
+def test_what_an_earlier_process_left_is_removed(pool: Pool) -> None:
+    (pool.root / "scratch" / "end").mkdir(parents=True)
+    (pool.root / "scratch" / "end" / "model.safetensors").write_bytes(b"half")
+    objective(pool)
+    assert list((pool.root / "scratch").iterdir()) == []
+
+
+def test_the_mix_of_the_newest_gradient_is_written_once(pool: Pool) -> None:
+    candidates = offered(pool, 2)
+    asked = objective(pool)
+    weights = {WHOLE: dict.fromkeys(candidates, 0.5)}
+    loss = asked.gradient_at(weights)
+    before = (pool.root / "scratch" / "start" / "model.safetensors").stat().st_mtime_ns
+    along = asked.losses_along(weights, {}, [0.0, 0.5, 1.0])
+    assert (pool.root / "scratch" / "start" / "model.safetensors").stat().st_mtime_ns == before
+    assert along[0] == pytest.approx(loss, rel=1e-6) and along[0] < along[1] < along[2]
+    assert torch.isfinite(torch.tensor(along)).all()
+
+
+@pytest.mark.parametrize("layers", [False, True], ids=["model", "layers"])
+def test_what_is_folded_is_the_mix_that_was_chosen(pool: Pool, layers: bool) -> None:
+    candidates = offered(pool, 3)
+    names: dict[str, list[str]] = {}
+    for name, values in pool.base.items():
+        if values.is_floating_point():
+            names.setdefault(layer_group(name), []).append(name)
+    naming = Naming(groups=names if layers else {})
+    options = Options(variant="away", step="line", by_group=layers, rounds=3)
+    asked = objective(pool, groups=tuple(names) if layers else ())
+    chosen = choose(asked, candidates, State(), options, 1e-6)
+    fact = selected_fact(chosen, candidates, {}, naming, objective="asked", time=TIME, seconds=0.0)
+    node = LocalNode(
+        pool.root / "node", pool.root / "base", method="task_arithmetic", options={"scale": 1.0}, dtype=DType.F32
+    )
+    for content, terms in target_of(fact).items():
+        node.fold_candidate(entrant(candidates[content], content, terms))
+    pool.engine.trial(fact.weights, pool.root / "mix")
+    mix, merged = load_file(pool.root / "mix" / "model.safetensors"), node.published(pool.root / "published")
+    assert mix.keys() == merged.keys()
+    for name, values in mix.items():
+        torch.testing.assert_close(merged[name].double(), values.double(), rtol=2e-3, atol=2e-5)

@@ -1,0 +1,129 @@
+"""A real node with a real plug-in chooses of a pool: what serves gets weight, the rest none, also through a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mergenode.cli.root import cli
+from mergenode.ledger.records import Folded, Selected
+from tests.support.checkpoints import write_single
+from tests.support.choosing_task import goal, weights, write_plugin
+from tests.support.real_node import Process, RealNode
+
+SETTINGS = {"method": {"name": "task_arithmetic", "scale": 1.0}, "snapshots": {"every": 0}}
+
+
+def node_at(root: Path, **selector: object) -> RealNode:
+    write_plugin(root / "plugins")
+    return RealNode(
+        root, tensors=weights(0), task={"entrypoint": "choosing_task:Task", "path": "./plugins"},
+        selector={"name": "frank_wolfe", "gap": 0.02, "rounds": 6, **selector}, **SETTINGS,
+    )  # fmt: skip
+
+
+def offer(node: RealNode, name: str, vector: dict[str, Tensor], factor: float = 1.0) -> None:
+    """A fine-tune with this task vector, renamed into place."""
+    tuned = {key: base + factor * vector[key] for key, base in weights(0).items()}
+    write_single(node.root / f".{name}", tuned).rename(node.inbox / name)
+
+
+def fill(node: RealNode) -> None:
+    """One that serves, in two copies; two of something else; two that are turned round or far too large."""
+    offer(node, "first", weights(1, 0.2))
+    offer(node, "copy", weights(1, 0.2))
+    offer(node, "noise", weights(3, 0.2))
+    offer(node, "other", weights(4, 0.2))
+    offer(node, "flipped", weights(1, 0.2), -1.0)
+    offer(node, "second-flipped", weights(2, 0.2), -3.0)
+
+
+def command(node: RealNode, *arguments: str) -> str:
+    """A short command, in this process."""
+    done = CliRunner().invoke(cli, [*arguments, "-c", str(node.config)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def weighed(fact: Selected) -> dict[str, float]:
+    return {entry["name"]: entry["weight"] for entry in fact.target}
+
+
+def chosen(node: RealNode) -> dict[str, float]:
+    return weighed(newest(node))
+
+
+def newest(node: RealNode) -> Selected:
+    fact = node.facts("selected")[-1]
+    assert isinstance(fact, Selected)
+    return fact
+
+
+def published(node: RealNode) -> dict[str, Tensor]:
+    return load_file(node.published / "latest" / "model.safetensors")
+
+
+def distance(node: RealNode) -> float:
+    return max(float((value - goal()[name]).abs().max()) for name, value in published(node).items())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a node is after its first selection; read before anything else happens to it."""
+
+    node: RealNode
+    fact: Selected
+    lineage: str
+    tensors: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    node = node_at(tmp_path_factory.mktemp("undisturbed"))
+    fill(node)
+    assert node.run_once().complete
+    return Outcome(node, newest(node), node.manifest()["lineage"], published(node))
+
+
+@pytest.mark.slow
+def test_only_what_serves_gets_weight_and_a_better_one_shifts_it(undisturbed: Outcome) -> None:
+    node, before = undisturbed.node, undisturbed.fact
+    assert len(chosen(node).keys() & {"first", "copy"}) == 1 and not chosen(node).keys() & {"flipped", "second-flipped"}
+    assert before.size == 5 and max(chosen(node), key=lambda name: chosen(node)[name]) in ("first", "copy")
+    ranked = json.loads(command(node, "pool", "rank", "--json"))
+    assert ranked["contributions"][0]["why"] == "chosen" and ranked["gap"] <= 0.05 * ranked["loss"]
+    assert {entry["name"]: entry["why"] for entry in ranked["contributions"]}["flipped"] == "useless"
+
+    offer(node, "better", {name: value - weights(0)[name] for name, value in goal().items()})
+    assert node.run_once().complete
+    assert max(chosen(node), key=lambda name: chosen(node)[name]) == "better"
+    assert newest(node).loss < before.loss and distance(node) < 0.05
+    assert {fact.name: fact.weight for fact in node.facts("folded") if isinstance(fact, Folded)} | chosen(node) == {
+        fact.name: fact.weight for fact in node.facts("folded") if isinstance(fact, Folded)
+    }, "what is folded last has the weight that was chosen"
+    assert node.problems() == [] and node.versions() == [1, 2]
+    assert "all is well" in command(node, "verify", "--replay")
+    listed = json.loads(command(node, "pool", "list", "--json"))["pool"]
+    assert {entry["name"] for entry in listed if entry["in_merge"]} == set(chosen(node)) and len(listed) == 7
+
+
+@pytest.mark.slow
+def test_killed_during_a_selection_it_ends_the_same(undisturbed: Outcome, tmp_path: Path) -> None:
+    killed = node_at(tmp_path)
+    fill(killed)
+    with Process("run", "-c", killed.config) as process:
+        process.until("selection: round 1")
+        process.end(signal.SIGKILL)
+    assert killed.facts("selected", "folded", "published") == [] and not (killed.published / "latest").exists()
+    assert killed.run_once().complete
+    assert chosen(killed) == weighed(undisturbed.fact) and newest(killed).gaps == undisturbed.fact.gaps
+    assert killed.manifest()["lineage"] == undisturbed.lineage
+    assert all(torch.equal(value, undisturbed.tensors[name]) for name, value in published(killed).items())
