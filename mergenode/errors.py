@@ -67,6 +67,8 @@ class RejectReason(StrEnum):
     # what was in the merge before
     RETRACTED = "retracted"
     GONE = "gone"
+    # what was in quarantine before
+    DROPPED = "dropped"
 
 
 class TransientReason(StrEnum):

@@ -1,4 +1,4 @@
-"""One checkpoint, one straight line: fold -> judge -> commit -> publish.
+"""One checkpoint, one straight line: fold -> judge -> commit -> publish. What gates say is in ``judging``.
 
 Every step ends in a durable fact or leaves nothing behind; killed anywhere, the next start goes on from the facts.
 """
@@ -6,11 +6,12 @@ Every step ends in a durable fact or leaves nothing behind; killed anywhere, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any
 
 from mergenode.daemon.elsewhere import NOWHERE, Elsewhere
+from mergenode.daemon.judging import Judgement, Judging
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
 from mergenode.daemon.recent import Listed, RecentMembers
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
@@ -28,6 +29,7 @@ from mergenode.ledger.records import (
 )
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Earlier, Engine
+from mergenode.ports.gatekeeper import OPEN, Gatekeeper
 from mergenode.ports.generations import Generations
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
@@ -59,6 +61,11 @@ class Line:
     keep: int = 5
     recent: Listed = field(default_factory=RecentMembers)
     elsewhere: Elsewhere = NOWHERE
+    gatekeeper: Gatekeeper = OPEN
+
+    @property
+    def judging(self) -> Judging:
+        return Judging(gatekeeper=self.gatekeeper, ledger=self.ledger, clock=self.clock, observer=self.observer)
 
 
 def contribute(line: Line, candidate: Candidate) -> ContributionFact:
@@ -74,8 +81,8 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     try:
         judge_promise(candidate, origin_of(line).base)
         judge_retraction(line, candidate, candidate.content)
-        if (deferred := _deferred(line, candidate, candidate.content)) is not None:
-            return _record(line, deferred, *_readmitted(line, candidate, deferred.content))
+        if (instead := _kept_out(line, candidate, candidate.content)) is not None:
+            return _record(line, instead, *_readmitted_with(line, candidate, instead))
         result = line.engine.fold(candidate, head, line.observer)
         same = line.ledger.by_content(result.content)
         if same is None:
@@ -85,9 +92,11 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
         return _record(line, _rejected(line, candidate, error))
     if same is not None:
         return _record(line, _duplicate(line, candidate, result, same.name))
-    if (deferred := _deferred(line, candidate, result.content)) is not None:
-        return _record(line, deferred, *_readmitted(line, candidate, result.content))
-    return _commit(line, candidate, head, result, line.clock.monotonic() - started)
+    if (instead := _kept_out(line, candidate, result.content)) is None:
+        judgement = line.judging.judge(candidate, head, result)
+        if (instead := judgement.kept_out) is None:
+            return _commit(line, candidate, head, judgement, line.clock.monotonic() - started)
+    return _record(line, instead, *_readmitted_with(line, candidate, instead))
 
 
 def judge_promise(candidate: Candidate, base: Digest) -> None:
@@ -200,8 +209,9 @@ def folded_fact(
     )
 
 
-def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, seconds: float) -> Folded:
-    fact = folded_fact(candidate, result, head, origin_of(line), time=line.clock.now(), seconds=seconds)
+def _commit(line: Line, candidate: Candidate, head: Head, judged: Judgement, seconds: float) -> Folded:
+    fact = folded_fact(candidate, judged.result, head, origin_of(line), time=line.clock.now(), seconds=seconds)
+    fact = replace(fact, findings=judged.findings)
     # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.
@@ -217,6 +227,15 @@ def _commit(line: Line, candidate: Candidate, head: Head, result: FoldResult, se
 
 def _readmitted(line: Line, candidate: Candidate, content: Digest) -> tuple[Fact, ...]:
     return line.elsewhere.readmission(content, line.clock.now()) if candidate.forced else ()
+
+
+def _kept_out(line: Line, candidate: Candidate, content: Digest | None) -> ContributionFact | None:
+    """The fact to record instead of a fold, for what is known of this content; None: go on."""
+    return line.judging.known(candidate, content) or _deferred(line, candidate, content)
+
+
+def _readmitted_with(line: Line, candidate: Candidate, fact: ContributionFact) -> tuple[Fact, ...]:
+    return _readmitted(line, candidate, fact.content) if isinstance(fact, Deferred) else ()
 
 
 def _deferred(line: Line, candidate: Candidate, content: Digest | None) -> Deferred | None:

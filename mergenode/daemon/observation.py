@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from mergenode.errors import MergenodeError, TransientError
-from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Folded, Rejected
+from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Folded, Quarantined, Rejected, Released
 from mergenode.ledger.view import Key
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer
@@ -147,7 +147,7 @@ class Observation:
 
 def _is_open(candidate: Candidate, outcomes: Mapping[Key, ContributionFact]) -> bool:
     """Requests stay until their registry has dropped them."""
-    return candidate.forced or isinstance(outcomes.get(candidate.key), Discovered | None)
+    return candidate.forced or isinstance(outcomes.get(candidate.key), Discovered | Released | None)
 
 
 def _keys(listing: Listing) -> Iterable[Key]:
@@ -158,9 +158,9 @@ def _short(fact: ContributionFact) -> ContributionFact:
     """The same outcome without its report: a folded fact of a large model holds tens of kilobytes."""
     match fact:
         case Folded():
-            return replace(fact, groups=(), totals={}, warnings=(), location="")
-        case Rejected():
-            return replace(fact, message="", hint="")
+            return replace(fact, groups=(), totals={}, warnings=(), location="", findings=())
+        case Rejected() | Quarantined():
+            return replace(fact, message="", hint="", findings=())
         case Discovered() | Duplicate():
             return fact
     return fact

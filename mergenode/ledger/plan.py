@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mergenode.ledger.actions import Action, Discover, Fold, MarkDuplicate, Mix, Publish, Refuse, Restate, Stop, Wait
-from mergenode.ledger.records import Deferred, Discovered, Duplicate, Folded, Left, Rejected
+from mergenode.ledger.records import Deferred, Discovered, Duplicate, Folded, Left, Quarantined, Rejected, Released
 from mergenode.ledger.view import Key, View
 from mergenode.types import Candidate, Refused, Unsettled
 
@@ -71,9 +71,9 @@ def _candidates(view: View) -> Iterator[Candidate]:
 
 def _is_wanted(candidate: Candidate, view: View) -> bool:
     match view.outcomes.get(candidate.key):
-        case None | Discovered():
+        case None | Discovered() | Released():
             return True
-        case Rejected() | Left() | Deferred():
+        case Rejected() | Left() | Deferred() | Quarantined():
             return candidate.forced
         case _:
             return False

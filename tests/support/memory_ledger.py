@@ -18,10 +18,14 @@ from mergenode.ledger.records import (
     Discovered,
     Fact,
     Folded,
+    Held,
     Initialised,
     Member,
     Pruned,
     Published,
+    Quarantined,
+    Rejected,
+    Released,
     Restated,
     Retracted,
 )
@@ -82,6 +86,24 @@ class MemoryLedger:
             if isinstance(fact, Folded | Admitted | Retracted) and fact.content == content
         ]
         return changes[-1] if changes and isinstance(changes[-1], Retracted) else None
+
+    def held(self, content: Digest) -> Held | None:
+        return next((fact for _, fact in self.quarantine() if fact.content == content), None)
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        kinds = Folded | Admitted | Rejected | Quarantined | Released
+        about = [fact for _, fact in self._recorded if isinstance(fact, kinds) and fact.content == content]
+        return about[-1] if about and isinstance(about[-1], Rejected) else None
+
+    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
+        held: dict[Digest, tuple[int, Held]] = {}
+        for sequence, fact in self._recorded:
+            if isinstance(fact, Quarantined | Released):
+                held[fact.content] = (sequence, fact)
+            elif isinstance(fact, Folded | Admitted | Rejected) and fact.content is not None:
+                held.pop(fact.content, None)
+        found = sorted(held.values(), key=lambda entry: entry[0])
+        return found if newest is None else found[len(found) - min(newest, len(found)) :]
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         inside: dict[Digest, tuple[int, Member]] = {}
