@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from mergenode.types import FoldResult, GroupReport
+from mergenode.types import Digest, FoldResult, GroupReport
 
 WHOLE = "*"
 """Name of the group that is the whole model."""
@@ -131,10 +131,12 @@ class Evidence:
     ``groups``: the whole model under ``*``, and layer groups. ``history``: norms of the members of the running merge
     by group, each divided by its member's weight, in any order; without ``*`` there is no history. ``merged``: whether
     there is a running merge to be compared with. ``not_finite`` and ``frozen_changed``: at most ``MOST_NAMES`` tensor
-    names, with how many there are in all; None: not looked at.
+    names, with how many there are in all; None: not looked at. ``content``: digest of the weights that were looked at:
+    what was folded may be another file by now.
     """
 
     label: str = ""
+    content: Digest | None = None
     groups: Mapping[str, GroupEvidence] = field(default_factory=dict)
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     merged: bool = False
@@ -162,7 +164,8 @@ def of_fold(result: FoldResult, *, weight: float = 1.0, label: str = "", merged:
         merged: False for the first contribution, whose cosine and share mean nothing.
     """
     groups = {report.group: _group(report, abs(weight), merged) for report in result.groups}
-    return Evidence(label=label, groups=groups, merged=merged, not_finite=())
+    content = result.promised or result.content
+    return Evidence(label=label, content=content, groups=groups, merged=merged, not_finite=())
 
 
 def _group(report: GroupReport, weight: float, merged: bool) -> GroupEvidence:
@@ -198,6 +201,7 @@ def joined(fold: Evidence, measured: Evidence) -> Evidence:
     return replace(
         measured,
         label=measured.label or fold.label,
+        content=measured.content or fold.content,
         groups=groups,
         history=measured.history or fold.history,
         merged=measured.merged or fold.merged,
