@@ -47,7 +47,7 @@ class Effort:
 def inspect(
     base_path: Path, candidate_path: Path, *, needs: Iterable[Need] = MEASURED, frozen: Iterable[str] = (),
     merge_path: Path | None = None, base: BaseModel | None = None, limits: Limits = DEFAULT_LIMITS,
-    effort: Effort | None = None,
+    effort: Effort | None = None, root: Path | None = None,
 ) -> Evidence:  # fmt: skip
     """Measure a contribution that is not folded, or not yet.
 
@@ -59,6 +59,7 @@ def inspect(
         needs: which evidence is wanted; what is not in ``MEASURED`` is ignored.
         frozen: patterns of tensor names that should be the base's, for ``FROZEN``.
         merge_path: a published version of the running merge; None: there is nothing to compare with.
+        root: as in ``open_contribution``, for a candidate that the operator named himself.
         base: description of the base when it is at hand; else the base is read once more.
 
     Raises:
@@ -71,7 +72,7 @@ def inspect(
     with ExitStack() as stack:
         with reading_own("base"):
             base_files = stack.enter_context(open_weights(base_path, root=trusted_root(base_path), limits=limits))
-        contribution = stack.enter_context(open_contribution(candidate_path, base, limits=limits))
+        contribution = stack.enter_context(open_contribution(candidate_path, base, root=root, limits=limits))
         merge = None
         if merge_path is not None and not {Need.MERGE, Need.SIGNS}.isdisjoint(needs):
             root = trusted_root(merge_path)
