@@ -21,6 +21,7 @@ from mergenode.adapters.peers.access.callers import caller_of
 from mergenode.adapters.registries import open_registry
 from mergenode.adapters.registries.pushes import REGISTRY as PUSHES
 from mergenode.adapters.registries.pushes import PushesRegistry, pushes_directory
+from mergenode.adapters.registries.released import WithReleased
 from mergenode.adapters.registries.requests import RequestsRegistry, requests_directory
 from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
@@ -95,6 +96,7 @@ def open_loop(
     with ExitStack() as stack:
         parts = build_parts(settings, ledger, observer, lifecycle, clock)
         registries, mixing = registries_of(settings, clock), None
+        registries[REQUESTS] = WithReleased(registries[REQUESTS], ledger)
         if peers is None:
             _need_a_port(settings)
             start(parts)
@@ -176,7 +178,7 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
         kinds = ("folded", "restated", "mixed", "published")
         newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
-        metrics.restore(fact for _, fact in sorted(newest, key=lambda found: found[0]))
+        metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
         peers = join_peers(settings, observer, metrics_registry, clock)
         with _serving(settings, metrics_registry, live, observer, peers):
             try:

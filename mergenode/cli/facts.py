@@ -22,7 +22,9 @@ from mergenode.ledger.records import (
     Mixed,
     Pruned,
     Published,
+    Quarantined,
     Rejected,
+    Released,
     Restated,
     Retracted,
     Ruled,
@@ -88,7 +90,7 @@ def subject(fact: Fact) -> str:
 
 def sentence(fact: Fact) -> str:
     """A fact in a few words, without its subject."""
-    text = _between_nodes(fact) or fact.kind
+    text = _between_nodes(fact) or _of_quarantine(fact) or fact.kind
     match fact:
         case Initialised():
             text = f"method {fact.method}, base {fact.base[:19]}"
@@ -116,6 +118,15 @@ def sentence(fact: Fact) -> str:
         case Mixed():
             text = _mixed_sentence(fact)
     return text
+
+
+def _of_quarantine(fact: Fact) -> str:
+    """The sentence of a fact about quarantine; empty for all others."""
+    if isinstance(fact, Quarantined):
+        return f"gate {fact.gate}, {fact.reason}: {fact.message}"
+    if isinstance(fact, Released):
+        return f"let out of quarantine by {fact.who or 'the operator'}" + (f": {fact.why}" if fact.why else "")
+    return ""
 
 
 def _between_nodes(fact: Fact) -> str:
