@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,19 @@ from typing import Any
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.engines.local.engine import LocalEngine
 from mergenode.adapters.engines.local.inspection import PASS_NEEDS, Effort, inspect
+from mergenode.adapters.store.trial_files import TrialFiles
+from mergenode.adapters.tasks.worker import TaskWorker
+from mergenode.bootstrap.gates import gates_of
 from mergenode.bootstrap.trials import Trials
-from mergenode.errors import TransientError, TransientReason
+from mergenode.errors import TransientError, TransientReason, UsageError
 from mergenode.gates.contract import Action, Finding, Gate, frozen_patterns, judge_all, needs_of, strictest
 from mergenode.gates.evidence import Evidence, Need, joined, of_fold, with_history
 from mergenode.ledger.records import Folded, Member
-from mergenode.ports.gatekeeper import OBSERVE, Verdict
+from mergenode.ports.gatekeeper import OBSERVE, OPEN, Gatekeeper, Verdict
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer
 from mergenode.ports.publisher import Publisher
+from mergenode.settings import Settings
 from mergenode.types import Candidate, FoldResult, Head
 
 HISTORY = 64
@@ -51,9 +55,10 @@ class NodeGatekeeper:
         asking = [gate for gate in self.gates if not gate.needs.isdisjoint(TASK_NEEDS)]
         evidence = self._evidence(needs_of(cheap), frozen_patterns(cheap), candidate, head, result)
         findings = judge_all(cheap, evidence)
+        asked: tuple[Finding | Unjudged, ...] = ()
         if strictest(findings) not in (Action.QUARANTINE, Action.REJECT):
-            findings += self._asked(asking, evidence, candidate, head, result)
-        return tuple(_verdict(finding) for finding in findings if finding.failed)
+            asked = self._asked(asking, evidence, candidate, head, result)
+        return tuple(_verdict(finding) for finding in (*findings, *asked) if finding.failed)
 
     def _evidence(
         self, needs: frozenset[Need], frozen: Sequence[str], candidate: Candidate, head: Head, result: FoldResult
@@ -111,6 +116,33 @@ class Unjudged:
     message: str
     hint: str
     failed: bool = True
+
+
+def gatekeeper_of(
+    settings: Settings, engine: LocalEngine, ledger: LedgerReader, publisher: Publisher, observer: Observer,
+    stop: Callable[[], bool],
+) -> Gatekeeper:  # fmt: skip
+    """The gatekeeper that the settings ask for. Raises UsageError: a gate needs a task plug-in and none is named."""
+    gates = gates_of(settings.gates)
+    if not gates:
+        return OPEN
+    asking = [gate.name for gate in gates if not gate.needs.isdisjoint(TASK_NEEDS)]
+    trials = None
+    if asking:
+        task = settings.task
+        if task.entrypoint is None:
+            raise UsageError(
+                f"gates.{asking[0]} asks the task plug-in, but the settings name none",
+                hint=f"Name one with task.entrypoint (see docs/tasks.md), or set gates.{asking[0]}.action: off.",
+            )
+        files = TrialFiles(settings.node.state, task.entrypoint)
+        trials = Trials(
+            engine=engine, publisher=publisher, observer=observer, files=files,
+            open_task=lambda: TaskWorker(task, stop=stop),
+        )  # fmt: skip
+    return NodeGatekeeper(
+        gates=gates, engine=engine, ledger=ledger, publisher=publisher, observer=observer, trials=trials
+    )
 
 
 def norms_of(members: Iterable[Member]) -> Mapping[str, tuple[float, ...]]:

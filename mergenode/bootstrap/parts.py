@@ -21,6 +21,7 @@ from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.lock import StateLock
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
 from mergenode.adapters.tasks.worker import TaskWorker
+from mergenode.bootstrap.gatekeeping import gatekeeper_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise, recover
@@ -186,11 +187,12 @@ def build_parts(
     reading = _Interruptible(observer, lambda: lifecycle.draining)
     engine = engine_of(settings, generations, reading, lifecycle.abandon)
     dtype = engine.publish_dtype
+    publisher = FolderPublisher(settings.publish.path, settings.base)
     line = Line(
         engine=engine,
         ledger=ledger,
         generations=generations,
-        publisher=FolderPublisher(settings.publish.path, settings.base),
+        publisher=publisher,
         restater=LocalRestater(engine),
         observer=observer,
         clock=clock,
@@ -198,6 +200,7 @@ def build_parts(
         max_relative_norm=settings.validation.max_relative_norm or float("inf"),
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
+        gatekeeper=gatekeeper_of(settings, engine, ledger, publisher, reading, lifecycle.abandon),
     )
     return Parts(
         settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations

@@ -84,19 +84,26 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
         if (instead := _kept_out(line, candidate, candidate.content)) is not None:
             return _record(line, instead, *_readmitted_with(line, candidate, instead))
         result = line.engine.fold(candidate, head, line.observer)
-        same = line.ledger.by_content(result.content)
-        if same is None:
-            judge_retraction(line, candidate, result.content)
-            judge(candidate, result, line.max_relative_norm)
+        judged = _judged(line, candidate, head, result)
     except RejectedError as error:
         return _record(line, _rejected(line, candidate, error))
+    if isinstance(judged, Judgement):
+        return _commit(line, candidate, head, judged, line.clock.monotonic() - started)
+    return _record(line, judged, *_readmitted_with(line, candidate, judged))
+
+
+def _judged(line: Line, candidate: Candidate, head: Head, result: FoldResult) -> Judgement | ContributionFact:
+    """What is to be committed, or the fact to record instead. Raises RejectedError."""
+    same = line.ledger.by_content(result.content)
     if same is not None:
-        return _record(line, _duplicate(line, candidate, result, same.name))
-    if (instead := _kept_out(line, candidate, result.content)) is None:
-        judgement = line.judging.judge(candidate, head, result)
-        if (instead := judgement.kept_out) is None:
-            return _commit(line, candidate, head, judgement, line.clock.monotonic() - started)
-    return _record(line, instead, *_readmitted_with(line, candidate, instead))
+        return _duplicate(line, candidate, result, same.name)
+    judge_retraction(line, candidate, result.content)
+    judge(candidate, result, line.max_relative_norm)
+    instead = _kept_out(line, candidate, result.content)
+    if instead is not None:
+        return instead
+    judgement = line.judging.judge(candidate, head, result)
+    return judgement.kept_out or judgement
 
 
 def judge_promise(candidate: Candidate, base: Digest) -> None:

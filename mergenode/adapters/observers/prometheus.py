@@ -73,7 +73,8 @@ class PrometheusObserver:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
         The last ``folded``, ``restated``, ``mixed`` and ``published`` fact are enough, and the ``quarantined`` ones of
-        what is in quarantine. Counters and histograms tell of this process only and stay at zero, as Prometheus expects. Idempotent.
+        what is in quarantine. Counters and histograms tell of this process only and stay at zero, as Prometheus
+        expects. Idempotent.
         """
         for fact in facts:
             self._quarantine.restore(fact)
