@@ -14,7 +14,7 @@ from mergenode.adapters.store.trial_files import TrialFiles
 from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.bootstrap.gates import gates_of
 from mergenode.bootstrap.trials import Trials
-from mergenode.errors import TransientError, TransientReason, UsageError
+from mergenode.errors import TransientError, TransientReason
 from mergenode.gates.contract import Action, Finding, Gate, frozen_patterns, judge_all, needs_of, strictest
 from mergenode.gates.evidence import Evidence, Need, joined, of_fold, with_history
 from mergenode.ledger.records import Folded, Member
@@ -40,15 +40,14 @@ class NodeGatekeeper:
     """Implements ``ports.gatekeeper.Gatekeeper`` for the local engine.
 
     Cheap gates first. What one of them holds back is not scored: a trial costs an export and an evaluation.
-    ``trials``: None where no gate asks the task plug-in.
+    ``trials``: used where a gate asks the task plug-in.
     """
 
     gates: Sequence[Gate]
     engine: LocalEngine
     ledger: LedgerReader
     publisher: Publisher
-    observer: Observer
-    trials: Trials | None = None
+    trials: Trials
 
     def judge(self, candidate: Candidate, head: Head, result: FoldResult) -> tuple[Verdict, ...]:
         cheap = [gate for gate in self.gates if gate.needs.isdisjoint(TASK_NEEDS)]
@@ -88,7 +87,7 @@ class NodeGatekeeper:
         self, gates: Sequence[Gate], evidence: Evidence, candidate: Candidate, head: Head, result: FoldResult
     ) -> tuple[Finding | Unjudged, ...]:
         """What gates say that need the plug-in, one evidence at a time: a failure stands in the way of no other."""
-        if not gates or self.trials is None:
+        if not gates:
             return ()
         with self.trials.open(head) as trial:
             findings: list[Finding | Unjudged] = []
@@ -122,27 +121,20 @@ def gatekeeper_of(
     settings: Settings, engine: LocalEngine, ledger: LedgerReader, publisher: Publisher, observer: Observer,
     stop: Callable[[], bool],
 ) -> Gatekeeper:  # fmt: skip
-    """The gatekeeper that the settings ask for. Raises UsageError: a gate needs a task plug-in and none is named."""
-    gates = gates_of(settings.gates)
+    """The gatekeeper that the settings ask for, on a locked state directory; trials that a kill left are swept away.
+
+    That a gate which asks the task plug-in has one is a rule of the settings.
+    """
+    gates, task = gates_of(settings.gates), settings.task
+    files = TrialFiles(settings.node.state, task.entrypoint or "")
+    files.sweep()
     if not gates:
         return OPEN
-    asking = [gate.name for gate in gates if not gate.needs.isdisjoint(TASK_NEEDS)]
-    trials = None
-    if asking:
-        task = settings.task
-        if task.entrypoint is None:
-            raise UsageError(
-                f"gates.{asking[0]} asks the task plug-in, but the settings name none",
-                hint=f"Name one with task.entrypoint (see docs/tasks.md), or set gates.{asking[0]}.action: off.",
-            )
-        files = TrialFiles(settings.node.state, task.entrypoint)
-        trials = Trials(
-            engine=engine, publisher=publisher, observer=observer, files=files,
-            open_task=lambda: TaskWorker(task, stop=stop),
-        )  # fmt: skip
-    return NodeGatekeeper(
-        gates=gates, engine=engine, ledger=ledger, publisher=publisher, observer=observer, trials=trials
-    )
+    trials = Trials(
+        engine=engine, publisher=publisher, observer=observer, files=files,
+        open_task=lambda: TaskWorker(task, stop=stop),
+    )  # fmt: skip
+    return NodeGatekeeper(gates=gates, engine=engine, ledger=ledger, publisher=publisher, trials=trials)
 
 
 def norms_of(members: Iterable[Member]) -> Mapping[str, tuple[float, ...]]:

@@ -68,9 +68,16 @@ class Trial:
         if not files.gradient_is_of(self._merge):
             files.forget_gradient()
             place = self._now()
+            with disk_errors(files.folder):
+                files.folder.mkdir(parents=True, exist_ok=True)
             asked(lambda: self.worker.gradient(place, files.gradient))
             files.remember_gradient(self._merge)
-        return slope_along(self.trials.engine, candidate, files.gradient)
+        try:
+            return slope_along(self.trials.engine, candidate, files.gradient)
+        except TransientError as error:
+            if error.reason is TransientReason.TASK_FAILED:
+                files.forget_gradient()  # it is no good, and may be a better one the next time
+            raise
 
     @property
     def _merge(self) -> Digest:

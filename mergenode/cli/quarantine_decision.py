@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mergenode.cli.changes import answered, await_answer
 from mergenode.cli.ingest import poke
 from mergenode.cli.node import Node, running_process
-from mergenode.errors import FatalError, UsageError
+from mergenode.errors import UsageError
 from mergenode.ledger.changes import DROP, RELEASE, Change
 from mergenode.ledger.records import Fact, Held, Quarantined
-
-_POLL_SECONDS = 0.25
 
 
 def entry_named(node: Node, name: str, registry: str | None) -> tuple[int, Held]:
@@ -92,16 +90,8 @@ def _ask(node: Node, config: Path, change: Change) -> None:
     owner = running_process(state)
     if owner is not None:
         poke(owner)
-    while running_process(state) is not None and requests.is_pending(change):
-        time.sleep(_POLL_SECONDS)  # another process answers: its files can only be looked at
-    refusal = requests.take_refusal(change)
-    if refusal is not None:
-        raise FatalError(refusal[0], hint=refusal[1])
-    if requests.is_pending(change):
-        raise FatalError(
-            "nothing was decided yet: the node stopped first",
-            hint=f"The request stays and is carried out at its next start: mergenode run -c {config}",
-        )
+    await_answer(state, lambda: requests.is_pending(change))
+    answered(requests, change, config, "nothing was decided yet: the node stopped first")
 
 
 def _who() -> str:

@@ -86,7 +86,12 @@ def retracted(number: int = 1, **changes: Any) -> Retracted:
 
 
 def quarantined(number: int = 1, **changes: Any) -> Quarantined:
-    fields = {"content": digest(number), "gate": "norm", "reason": "norm_outlier", "message": "far from the others"}
+    fields = {
+        "content": digest(number),
+        "gate": "norm",
+        "reason": "norm_above_median",
+        "message": "far from the others",
+    }
     return Quarantined(**_contribution(number) | fields | {"location": f"/inbox/m{number}"} | changes)
 
 

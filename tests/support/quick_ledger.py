@@ -13,11 +13,13 @@ from mergenode.ledger.records import (
     Discovered,
     Fact,
     Folded,
+    Held,
     Initialised,
     Left,
     Member,
     Pruned,
     Published,
+    Rejected,
     Restated,
     Retracted,
 )
@@ -36,6 +38,8 @@ class QuickLedger:
         self._kinds: dict[str, list[tuple[int, Fact]]] = {}
         self._members: dict[Digest, tuple[int, Member]] = {}
         self._latest: dict[Digest, Fact] = {}
+        self._held: dict[Digest, Held] = {}
+        self._refusals: dict[Digest, Rejected] = {}
         self._outcomes: dict[Key, ContributionFact] = {}
         self._available: dict[int, Published] = {}
         self._position = Position()
@@ -55,6 +59,14 @@ class QuickLedger:
         pair = (len(self.recorded) + 1, fact)
         self.recorded.append(pair)
         self._kinds.setdefault(fact.kind, []).append(pair)
+        if isinstance(fact, Held):
+            self._held[fact.content] = fact
+            self._refusals.pop(fact.content, None)
+        if isinstance(fact, Folded | Admitted | Rejected) and fact.content is not None:
+            self._held.pop(fact.content, None)
+            self._refusals.pop(fact.content, None)
+        if isinstance(fact, Rejected) and fact.content is not None:
+            self._refusals[fact.content] = fact
         if isinstance(fact, ContributionFact):
             self._outcomes[(fact.registry, fact.name, fact.revision)] = fact
         if isinstance(fact, Folded | Admitted):
@@ -98,6 +110,19 @@ class QuickLedger:
 
     def by_content(self, content: Digest) -> Member | None:
         return self._members[content][1] if content in self._members else None
+
+    def held(self, content: Digest) -> Held | None:
+        return self._held.get(content)
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        """Nothing is refused by content in the worlds that this is for, unless it was recorded as such."""
+        return self._refusals.get(content)
+
+    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
+        found = [
+            pair for pair in self.recorded if isinstance(pair[1], Held) and self._held.get(pair[1].content) is pair[1]
+        ]
+        return found if newest is None else found[-newest:]  # type: ignore[return-value]  # they are held
 
     def retraction(self, content: Digest) -> Retracted | None:
         fact = self._latest.get(content)

@@ -39,9 +39,10 @@ class TrialFiles:
         return self.folder / _GRADIENT
 
     def sweep(self) -> None:
-        """Make the folder, and remove trials that a kill left behind. Idempotent."""
+        """Remove trials that a kill left behind. Idempotent."""
         with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.folder.is_dir():
+                return
             for path in self.folder.iterdir():
                 if path.is_dir() and not path.is_symlink():
                     remove_tree(path)

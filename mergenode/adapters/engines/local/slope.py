@@ -21,7 +21,7 @@ from mergenode.adapters.engines.local.incoming import Source, incoming
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step, run_ordered
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice, slices
-from mergenode.errors import FatalError
+from mergenode.errors import RejectedError, TransientError, TransientReason
 from mergenode.gates.evidence import Descent
 from mergenode.maths.norms import exact_total, inner, squared_norm
 from mergenode.maths.threads import one_thread
@@ -36,8 +36,9 @@ def slope_along(engine: LocalEngine, candidate: Candidate, gradient: Path) -> De
     zero. Memory: a few slices, whatever the model.
 
     Raises:
-        FatalError: a tensor of the gradient has another shape than the base's.
-        RejectedError, TransientError: as ``open_contribution``; CHANGED_WHILE_READING.
+        TransientError: TASK_FAILED: the gradient cannot be read, or has other shapes than the base; as
+            ``open_contribution``; CHANGED_WHILE_READING.
+        RejectedError: as ``open_contribution``.
         Stopped: the node is stopping.
     """
     path = Path(candidate.location)
@@ -45,8 +46,10 @@ def slope_along(engine: LocalEngine, candidate: Candidate, gradient: Path) -> De
         base_files = stack.enter_context(engine.open_base())
         root = trusted_root(path) if candidate.forced else None
         contribution = stack.enter_context(open_contribution(path, engine.base, root=root, limits=engine.limits))
-        with reading_own("gradient"):
+        try:
             gradients = stack.enter_context(open_weights(gradient, limits=engine.limits))
+        except RejectedError as error:
+            raise TransientError(TransientReason.TASK_FAILED, f"the gradient: {error.message}") from error
         work = _Slope(
             base=engine.base, base_files=base_files, source=Source(contribution, 1.0, candidate.name),
             gradients=gradients,
@@ -104,7 +107,8 @@ class _Slope:
         names = [spec.name, *(alias for alias, name in self.base.aliases.items() if name == spec.name)]
         found = next((self.gradients.specs[name] for name in names if name in self.gradients.specs), None)
         if found is not None and found.shape != spec.shape:
-            raise FatalError(
+            raise TransientError(
+                TransientReason.TASK_FAILED,
                 f"the gradient of {spec.name!r} has shape {list(found.shape)}, the base has {list(spec.shape)}",
                 hint="build_model() of the task plug-in makes another model than the base.",
             )
@@ -115,8 +119,7 @@ class _Slope:
     ) -> dict[str, Any]:
         box: dict[str, Any] = {}
         if slope is not None:
-            with reading_own("gradient"):
-                box["gradient"] = read_slice(self.gradients, slope, *bounds)[0]
+            box["gradient"] = read_slice(self.gradients, slope, *bounds)[0]
         if entry is not None:
             with reading_own("base"):
                 box["base"] = read_slice(self.base_files, spec, *bounds)[0]
