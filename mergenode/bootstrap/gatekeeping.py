@@ -9,7 +9,8 @@ from typing import Any
 
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.engines.local.engine import LocalEngine
-from mergenode.adapters.engines.local.inspection import PASS_NEEDS, Effort, inspect
+from mergenode.adapters.engines.local.inspection import PASS_NEEDS, Effort, Subject, inspect
+from mergenode.adapters.signatures.signing import check_signature
 from mergenode.adapters.store.trial_files import TrialFiles
 from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.bootstrap.gates import gates_of
@@ -17,6 +18,7 @@ from mergenode.bootstrap.trials import Trials
 from mergenode.errors import TransientError, TransientReason
 from mergenode.gates.contract import Action, Finding, Gate, frozen_patterns, judge_all, needs_of, strictest
 from mergenode.gates.evidence import Evidence, Need, joined, of_fold, with_history
+from mergenode.gates.signature import trusted_for
 from mergenode.ledger.records import Folded, Member
 from mergenode.ports.gatekeeper import OBSERVE, OPEN, Gatekeeper, Verdict
 from mergenode.ports.ledger_store import LedgerReader
@@ -52,30 +54,36 @@ class NodeGatekeeper:
     def judge(self, candidate: Candidate, head: Head, result: FoldResult) -> tuple[Verdict, ...]:
         cheap = [gate for gate in self.gates if gate.needs.isdisjoint(TASK_NEEDS)]
         asking = [gate for gate in self.gates if not gate.needs.isdisjoint(TASK_NEEDS)]
-        evidence = self._evidence(needs_of(cheap), frozen_patterns(cheap), candidate, head, result)
+        evidence = self._evidence(cheap, candidate, head, result)
         findings = judge_all(cheap, evidence)
         asked: tuple[Finding | Unjudged, ...] = ()
         if strictest(findings) not in (Action.QUARANTINE, Action.REJECT):
             asked = self._asked(asking, evidence, candidate, head, result)
         return tuple(_verdict(finding) for finding in (*findings, *asked) if finding.failed)
 
-    def _evidence(
-        self, needs: frozenset[Need], frozen: Sequence[str], candidate: Candidate, head: Head, result: FoldResult
-    ) -> Evidence:
+    def _evidence(self, gates: Sequence[Gate], candidate: Candidate, head: Head, result: FoldResult) -> Evidence:
+        needs, engine, path = needs_of(gates), self.engine, Path(candidate.location)
         evidence = of_fold(result, weight=candidate.weight, label=candidate.name, merged=head.count > 0)
         if Need.HISTORY in needs:
             evidence = with_history(evidence, norms_of(member for _, member in self.ledger.newest_members(HISTORY)))
-        if needs.isdisjoint(PASS_NEEDS):
+        if not needs.isdisjoint(PASS_NEEDS):
+            subject = Subject(
+                path=path, root=trusted_root(path) if candidate.forced else None, limits=engine.limits,
+                content=evidence.content,
+            )  # fmt: skip
+            effort = Effort(memory=engine.available_bytes(), threads=engine.resources.threads, stop=engine.stop)
+            measured = inspect(
+                engine.base_path, subject, needs=needs, frozen=frozen_patterns(gates),
+                merge_path=self._published(head), base=engine.base, effort=effort,
+            )  # fmt: skip
+            evidence = joined(evidence, measured)
+        trusted = trusted_for(gates, candidate.registry)
+        if not trusted:
             return evidence
-        measured = inspect(
-            self.engine.base_path, Path(candidate.location), needs=needs, frozen=frozen,
-            merge_path=self._published(head), base=self.engine.base, limits=self.engine.limits,
-            effort=Effort(
-                memory=self.engine.available_bytes(), threads=self.engine.resources.threads, stop=self.engine.stop
-            ),
-            root=trusted_root(Path(candidate.location)) if candidate.forced else None,
-        )  # fmt: skip
-        return joined(evidence, measured)
+        signature = check_signature(
+            path, registry=candidate.registry, trusted=trusted, content=evidence.content, limits=engine.limits
+        )
+        return replace(evidence, signature=signature)
 
     def _published(self, head: Head) -> Path | None:
         """The version that readers have of the running merge."""

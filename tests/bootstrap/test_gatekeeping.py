@@ -267,6 +267,16 @@ def test_what_a_cheap_gate_holds_back_is_not_scored(tmp_path: Path) -> None:
     assert verdict.gate == "frozen" and made.scorer.calls == []
 
 
+def test_signatures_are_looked_at_beside_what_the_files_say(tmp_path: Path) -> None:
+    keys = {"inbox": ("ed25519:" + "0" * 64,)}
+    frozen = ("frozen", {"patterns": ("w.*",)}, Action.OBSERVE)
+    made = bench(tmp_path, ("signature", {"keys": keys}, Action.REJECT), frozen)
+    verdicts = made.judge(checkpoint(tmp_path, 0.25))
+    assert [(verdict.gate, verdict.reason) for verdict in verdicts] == [
+        ("signature", "signature_missing"), ("frozen", "frozen_changed"),
+    ]  # fmt: skip
+
+
 def test_trials_that_a_kill_left_are_swept_away(tmp_path: Path) -> None:
     made = bench(tmp_path, EVALUATION)
     left = tmp_path / "state" / "trial" / "would-be"

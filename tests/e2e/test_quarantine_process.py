@@ -83,7 +83,7 @@ def test_held_back_listed_shown_released_and_dropped(tmp_path: Path) -> None:
             assert [entry["name"] for entry in running.said("quarantine", "list")["quarantined"]] == ["huge", "wild"]
             shown = running.said("quarantine", "show", "huge")["entry"]
             assert (shown["gate"], shown["reason"]) == ("norm", "norm_above_median")
-            assert shown["numbers"]["ratio"] > 5 and shown["findings"][0]["hint"]
+            assert shown["numbers"]["norm"] > 5 * shown["numbers"]["median"] and shown["findings"][0]["hint"]
             assert [entry["name"] for entry in client.get("/api/v1/quarantine").json()["quarantined"]] == [
                 "wild",
                 "huge",

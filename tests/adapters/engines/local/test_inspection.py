@@ -11,8 +11,8 @@ import torch
 from mergenode.adapters.checkpoints.base import describe_base
 from mergenode.adapters.checkpoints.digest import content_digest
 from mergenode.adapters.engines.local import inspection_pass
-from mergenode.adapters.engines.local.inspection import MEASURED, Effort, inspect
-from mergenode.errors import RejectedError
+from mergenode.adapters.engines.local.inspection import MEASURED, Effort, Subject, inspect
+from mergenode.errors import RejectedError, TransientError, TransientReason
 from mergenode.gates.evidence import MOST_NAMES, WHOLE, Evidence, Need
 from mergenode.ledger.groups import layer_group
 from mergenode.ports.engine import Stopped
@@ -209,3 +209,12 @@ def test_what_can_never_be_folded_is_refused(folder: Path, tmp_path: Path) -> No
     tuned["layers.0.norm.weight"] = torch.ones(7)
     with pytest.raises(RejectedError):
         inspect(folder / "base", write_model(tmp_path / "other", tuned), needs=MEASURED)
+
+
+def test_other_weights_than_were_folded_are_no_evidence(folder: Path) -> None:
+    content = content_digest(folder / "tuned")
+    same = Subject(path=folder / "tuned", content=content)
+    assert inspect(folder / "base", same, needs=[Need.NORMS]).content == content
+    with pytest.raises(TransientError) as raised:
+        inspect(folder / "base", Subject(path=folder / "merge", content=content), needs=[Need.NORMS])
+    assert raised.value.reason is TransientReason.CHANGED_WHILE_READING
