@@ -32,5 +32,5 @@ def test_a_row_tells_codes_and_defaults(name: str) -> None:
     told = re.findall(r"`(\w+)`", codes)
     assert set(told) == {code for code in given if name == "finite" or code != "not_finite"}
     assert action == getattr(GatesSettings(), name).action
-    for option, default in re.findall(r"`(\w+)` \((-?[\d.]+)\)", fails):
+    for option, default in re.findall(r"`(\w+)` \((-?[\d.]+)[;)]", fails):
         assert inspect.signature(GATES[name]).parameters[option].default == float(default), option

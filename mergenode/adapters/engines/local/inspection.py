@@ -48,7 +48,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A candidate and how it is opened. ``root`` and ``limits``: as in ``open_contribution``.
+    """A candidate and how it is opened. ``root``: as in ``open_contribution``; ``limits``: of all that is opened.
 
     ``content``: digest of the weights that were folded; other ones are no evidence about that fold.
     """
@@ -80,16 +80,17 @@ def inspect(
         TransientError: as ``open_contribution``; CHANGED_WHILE_READING, also when it is not ``Subject.content``.
         Stopped: as ``effort`` says.
     """
-    base, effort = base or describe_base(base_path), effort or Effort()
     subject = candidate if isinstance(candidate, Subject) else Subject(path=candidate)
+    limits, effort = subject.limits, effort or Effort()
+    base = base or describe_base(base_path, limits=limits)
     with ExitStack() as stack:
         with reading_own("base"):
-            base_files = stack.enter_context(open_weights(base_path, root=trusted_root(base_path)))
-        opened = open_contribution(subject.path, base, root=subject.root, limits=subject.limits)
+            base_files = stack.enter_context(open_weights(base_path, root=trusted_root(base_path), limits=limits))
+        opened = open_contribution(subject.path, base, root=subject.root, limits=limits)
         source = Source(stack.enter_context(opened), 1.0, subject.path.name)
         merge = None
         if merge_path is not None and not {Need.MERGE, Need.SIGNS}.isdisjoint(needs):
-            version = open_contribution(merge_path, base, root=trusted_root(merge_path))
+            version = open_contribution(merge_path, base, root=trusted_root(merge_path), limits=limits)
             merge = Source(stack.enter_context(version), 1.0, merge_path.name)
         work = Inspection(
             base=base, base_files=base_files, source=source, merge=merge, needs=frozenset(needs),
