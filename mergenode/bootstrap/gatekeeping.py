@@ -66,11 +66,10 @@ class NodeGatekeeper:
         evidence = of_fold(result, weight=candidate.weight, label=candidate.name, merged=head.count > 0)
         if Need.HISTORY in needs:
             evidence = with_history(evidence, norms_of(member for _, member in self.ledger.newest_members(HISTORY)))
+        # As its fold opened it: what the operator names himself may be a snapshot of links.
+        root = trusted_root(path) if candidate.forced else None
         if not needs.isdisjoint(PASS_NEEDS):
-            subject = Subject(
-                path=path, root=trusted_root(path) if candidate.forced else None, limits=engine.limits,
-                content=evidence.content,
-            )  # fmt: skip
+            subject = Subject(path=path, root=root, limits=engine.limits, content=evidence.content)
             effort = Effort(memory=engine.available_bytes(), threads=engine.resources.threads, stop=engine.stop)
             measured = inspect(
                 engine.base_path, subject, needs=needs, frozen=frozen_patterns(gates),
@@ -81,8 +80,9 @@ class NodeGatekeeper:
         if not trusted:
             return evidence
         signature = check_signature(
-            path, registry=candidate.registry, trusted=trusted, content=evidence.content, limits=engine.limits
-        )
+            path, registry=candidate.registry, trusted=trusted, content=evidence.content, root=root,
+            limits=engine.limits,
+        )  # fmt: skip
         return replace(evidence, signature=signature)
 
     def _published(self, head: Head) -> Path | None:
