@@ -55,8 +55,15 @@ class LedgerReader(Protocol):
         """The refusal that names this content (a gate's, or that it was dropped), where nothing came after it."""
         ...
 
-    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
-        """Everything that is held, one fact per content, oldest first; ``newest`` keeps only that many."""
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        """Everything that is held, one fact per content, oldest first; ``newest`` keeps only that many.
+
+        ``kind``: only what is in quarantine (``quarantined``), or only what was released and is not folded yet.
+        """
+        ...
+
+    def quarantine_size(self) -> int:
+        """How many contents are in quarantine, without those that were released."""
         ...
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:

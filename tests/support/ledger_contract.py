@@ -99,6 +99,9 @@ class LedgerContract:
         assert ledger.held(digest(1)) == released(1) and ledger.held(digest(9)) is None
         assert [fact.kind for _, fact in ledger.quarantine()] == ["quarantined", "quarantined", "released"]
         assert [fact.name for _, fact in ledger.quarantine(2)] == ["m3", "m1"]
+        assert [fact.name for _, fact in ledger.quarantine(kind="quarantined")] == ["m2", "m3"]
+        assert [fact.name for _, fact in ledger.quarantine(1, kind="released")] == ["m1"]
+        assert ledger.quarantine_size() == 2
         dropped = rejected(2, content=digest(2), reason="dropped")
         ledger.append(folded(1), dropped)
         assert [fact.name for _, fact in ledger.quarantine()] == ["m3"]

@@ -95,15 +95,18 @@ class MemoryLedger:
         about = [fact for _, fact in self._recorded if isinstance(fact, kinds) and fact.content == content]
         return about[-1] if about and isinstance(about[-1], Rejected) else None
 
-    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
         held: dict[Digest, tuple[int, Held]] = {}
         for sequence, fact in self._recorded:
             if isinstance(fact, Quarantined | Released):
                 held[fact.content] = (sequence, fact)
             elif isinstance(fact, Folded | Admitted | Rejected) and fact.content is not None:
                 held.pop(fact.content, None)
-        found = sorted(held.values(), key=lambda entry: entry[0])
+        found = [each for each in sorted(held.values(), key=lambda entry: entry[0]) if kind in (None, each[1].kind)]
         return found if newest is None else found[len(found) - min(newest, len(found)) :]
+
+    def quarantine_size(self) -> int:
+        return len(self.quarantine(kind="quarantined"))
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         inside: dict[Digest, tuple[int, Member]] = {}

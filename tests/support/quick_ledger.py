@@ -118,11 +118,13 @@ class QuickLedger:
         """Nothing is refused by content in the worlds that this is for, unless it was recorded as such."""
         return self._refusals.get(content)
 
-    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
-        found = [
-            pair for pair in self.recorded if isinstance(pair[1], Held) and self._held.get(pair[1].content) is pair[1]
-        ]
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        held = {id(fact) for fact in self._held.values() if kind in (None, fact.kind)}
+        found = [pair for pair in self.recorded if id(pair[1]) in held] if held else []
         return found if newest is None else found[-newest:]  # type: ignore[return-value]  # they are held
+
+    def quarantine_size(self) -> int:
+        return len(self.quarantine(kind="quarantined"))
 
     def retraction(self, content: Digest) -> Retracted | None:
         fact = self._latest.get(content)

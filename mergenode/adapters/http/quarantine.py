@@ -21,7 +21,8 @@ def quarantine_document(reader: LedgerReader, limit: int) -> dict[str, object]:
 
 def quarantined(reader: LedgerReader, newest: int | None = None) -> list[Quarantined]:
     """What waits for the operator, newest first."""
-    return [fact for _, fact in reversed(reader.quarantine(newest)) if isinstance(fact, Quarantined)]
+    held = reader.quarantine(newest, kind=Quarantined.kind)
+    return [fact for _, fact in reversed(held) if isinstance(fact, Quarantined)]
 
 
 def _entry(number: int, fact: Held) -> dict[str, object]:

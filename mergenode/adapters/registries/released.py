@@ -32,7 +32,7 @@ class WithReleased:
     def list(self) -> Listing:
         """Raises TransientError: as ``requests`` does, or when the ledger cannot be read."""
         listing = self.requests.list()
-        released = [fact for _, fact in self.ledger.quarantine() if isinstance(fact, Released)]
+        released = [fact for _, fact in self.ledger.quarantine(kind=Released.kind) if isinstance(fact, Released)]
         offered = tuple(self._candidate(fact) for fact in released if fact.location and self.is_there(fact.location))
         return replace(listing, candidates=(*listing.candidates, *offered)) if offered else listing
 

@@ -133,13 +133,24 @@ class SqliteReader:
         fact = row and decode(row[1], row[0])
         return fact if isinstance(fact, Rejected) else None
 
-    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
-        """Everything that is held, one fact per content, oldest first."""
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        """What is held, one fact per content, oldest first."""
         limit = -1 if newest is None else newest
         with self._snapshot():
-            rows = self._rows(_HELD + " ORDER BY quarantine.sequence DESC LIMIT ?", limit)
+            rows = self._rows(
+                _HELD + " WHERE ? IN (facts.kind, '') ORDER BY quarantine.sequence DESC LIMIT ?", kind or "", limit
+            )
         found = [(sequence, decode(body, sequence)) for sequence, body in reversed(rows)]
         return [(sequence, fact) for sequence, fact in found if isinstance(fact, Held)]
+
+    def quarantine_size(self) -> int:
+        """How many contents are in quarantine; no fact is read."""
+        with self._snapshot():
+            row = self._one(
+                "SELECT COUNT(*) FROM quarantine JOIN facts ON facts.sequence = quarantine.sequence"
+                " WHERE facts.kind = 'quarantined'"
+            )
+        return int(row[0]) if row else 0
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         """What is in the merge, oldest first, a page at a time without a lock in between."""

@@ -54,8 +54,11 @@ class UnionReader:
     def refusal(self, content: Digest) -> Rejected | None:
         return self.own.refusal(content)
 
-    def quarantine(self, newest: int | None = None) -> Sequence[tuple[int, Held]]:
-        return self.own.quarantine(newest)
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        return self.own.quarantine(newest, kind=kind)
+
+    def quarantine_size(self) -> int:
+        return self.own.quarantine_size()
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         return self.shown.members(after)
