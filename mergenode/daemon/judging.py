@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from mergenode.errors import RejectReason, TransientError, TransientReason
-from mergenode.ledger.records import Quarantined, Rejected, Released
+from mergenode.ledger.records import Quarantined, Rejected
 from mergenode.ports.clock import Clock
 from mergenode.ports.gatekeeper import OBSERVE, QUARANTINE, REJECT, Gatekeeper, Verdict
 from mergenode.ports.ledger_store import LedgerReader
@@ -65,7 +65,7 @@ class Judging:
 
         Raises TransientError, FatalError: see ``ports.gatekeeper``.
         """
-        released = isinstance(self.ledger.held(result.content), Released)
+        released = self.ledger.release(result.content) is not None
         try:
             verdicts = self.gatekeeper.judge(candidate, head, result)
         except TransientError as error:

@@ -14,6 +14,7 @@ from mergenode.ledger.records import (
     Member,
     Published,
     Rejected,
+    Released,
     Retracted,
 )
 from mergenode.types import Digest, Head
@@ -49,6 +50,13 @@ class LedgerReader(Protocol):
 
     def held(self, content: Digest) -> Held | None:
         """The newest fact about this content where it is in quarantine, or released and not folded yet; else None."""
+        ...
+
+    def release(self, content: Digest) -> Released | None:
+        """The release of this content, where it was not refused, held back or retracted since.
+
+        It outlasts the fold: what leaves the merge for another reason comes in again as it did.
+        """
         ...
 
     def refusal(self, content: Digest) -> Rejected | None:

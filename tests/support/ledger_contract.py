@@ -110,6 +110,16 @@ class LedgerContract:
         assert ledger.refusal(digest(2)) is None and ledger.held(digest(2)) == quarantined(2, revision="again")
         assert ledger.verify() == []
 
+    def test_a_release_outlasts_the_fold_until_something_is_held_against_it(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), quarantined(1), quarantined(2))
+        assert ledger.release(digest(1)) is None
+        ledger.append(released(1), released(2), folded(1))
+        assert ledger.release(digest(1)) == released(1) and ledger.release(digest(2)) == released(2)
+        ledger.append(retracted(1), restated(2, 0), quarantined(2, revision="again"))
+        assert ledger.release(digest(1)) is ledger.release(digest(2)) is None
+        ledger.append(released(2, revision="again"), rejected(2, content=digest(2), reason="dropped"))
+        assert ledger.release(digest(2)) is None
+
     def test_the_same_content_under_another_name_is_held_once(self, ledger: LedgerStore) -> None:
         ledger.append(initialised(), quarantined(1), quarantined(2, content=digest(1)))
         assert [fact.name for _, fact in ledger.quarantine()] == ["m2"]

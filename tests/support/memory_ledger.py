@@ -90,6 +90,11 @@ class MemoryLedger:
     def held(self, content: Digest) -> Held | None:
         return next((fact for _, fact in self.quarantine() if fact.content == content), None)
 
+    def release(self, content: Digest) -> Released | None:
+        kinds = Released | Quarantined | Rejected | Retracted
+        about = [fact for _, fact in self._recorded if isinstance(fact, kinds) and fact.content == content]
+        return about[-1] if about and isinstance(about[-1], Released) else None
+
     def refusal(self, content: Digest) -> Rejected | None:
         kinds = Folded | Admitted | Rejected | Quarantined | Released
         about = [fact for _, fact in self._recorded if isinstance(fact, kinds) and fact.content == content]

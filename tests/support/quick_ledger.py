@@ -19,7 +19,9 @@ from mergenode.ledger.records import (
     Member,
     Pruned,
     Published,
+    Quarantined,
     Rejected,
+    Released,
     Restated,
     Retracted,
 )
@@ -39,6 +41,7 @@ class QuickLedger:
         self._members: dict[Digest, tuple[int, Member]] = {}
         self._latest: dict[Digest, Fact] = {}
         self._held: dict[Digest, Held] = {}
+        self._releases: dict[Digest, Released] = {}
         self._refusals: dict[Digest, Rejected] = {}
         self._outcomes: dict[Key, ContributionFact] = {}
         self._available: dict[int, Published] = {}
@@ -59,6 +62,10 @@ class QuickLedger:
         pair = (len(self.recorded) + 1, fact)
         self.recorded.append(pair)
         self._kinds.setdefault(fact.kind, []).append(pair)
+        if isinstance(fact, Quarantined | Rejected | Retracted) and fact.content is not None:
+            self._releases.pop(fact.content, None)
+        elif isinstance(fact, Released):
+            self._releases[fact.content] = fact
         if isinstance(fact, Held):
             self._held[fact.content] = fact
             self._refusals.pop(fact.content, None)
@@ -113,6 +120,9 @@ class QuickLedger:
 
     def held(self, content: Digest) -> Held | None:
         return self._held.get(content)
+
+    def release(self, content: Digest) -> Released | None:
+        return self._releases.get(content)
 
     def refusal(self, content: Digest) -> Rejected | None:
         """Nothing is refused by content in the worlds that this is for, unless it was recorded as such."""

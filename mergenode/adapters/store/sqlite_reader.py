@@ -25,6 +25,7 @@ from mergenode.ledger.records import (
     Member,
     Published,
     Rejected,
+    Released,
     Restated,
     Retracted,
 )
@@ -120,6 +121,17 @@ class SqliteReader:
             row = self._one(_HELD + " WHERE quarantine.content = ?", stored_text(content))
         fact = row and decode(row[1], row[0])
         return fact if isinstance(fact, Held) else None
+
+    def release(self, content: Digest) -> Released | None:
+        """The release of this content, None where it was refused, held back or retracted since."""
+        with self._snapshot():
+            row = self._one(
+                "SELECT sequence, body FROM facts WHERE content = ?"
+                " AND kind IN ('released', 'quarantined', 'rejected', 'retracted') ORDER BY sequence DESC LIMIT 1",
+                stored_text(content),
+            )
+        fact = row and decode(row[1], row[0])
+        return fact if isinstance(fact, Released) else None
 
     def refusal(self, content: Digest) -> Rejected | None:
         """The refusal that names this content, None where a fold or a quarantine came after it."""

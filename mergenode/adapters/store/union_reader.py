@@ -14,6 +14,7 @@ from mergenode.ledger.records import (
     Member,
     Published,
     Rejected,
+    Released,
     Retracted,
 )
 from mergenode.ports.ledger_store import Key, LedgerReader
@@ -50,6 +51,9 @@ class UnionReader:
 
     def held(self, content: Digest) -> Held | None:
         return self.own.held(content)
+
+    def release(self, content: Digest) -> Released | None:
+        return self.own.release(content)
 
     def refusal(self, content: Digest) -> Rejected | None:
         return self.own.refusal(content)
