@@ -69,6 +69,8 @@ class RejectReason(StrEnum):
     # what was in the merge before
     RETRACTED = "retracted"
     GONE = "gone"
+    # what was in quarantine before
+    DROPPED = "dropped"
 
 
 class TransientReason(StrEnum):

@@ -22,6 +22,7 @@ from mergenode.adapters.registries import open_registry
 from mergenode.adapters.registries.ingested import INGESTED, IngestedRegistry, past_requests
 from mergenode.adapters.registries.pushes import REGISTRY as PUSHES
 from mergenode.adapters.registries.pushes import PushesRegistry, pushes_directory
+from mergenode.adapters.registries.released import WithReleased
 from mergenode.adapters.registries.requests import RequestsRegistry, requests_directory
 from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
@@ -36,6 +37,7 @@ from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
 from mergenode.bootstrap.selecting import open_selecting
+from mergenode.bootstrap.task_features import require_wanted
 from mergenode.bootstrap.union import UNION, open_union, union_ledger
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
@@ -96,7 +98,9 @@ def open_loop(
     clock = SystemClock()
     with ExitStack() as stack:
         parts = build_parts(settings, ledger, observer, lifecycle, clock)
+        require_wanted(settings, observer, lambda: lifecycle.draining)
         registries, mixing = registries_of(settings, clock), None
+        registries[REQUESTS] = WithReleased(registries[REQUESTS], ledger)
         if peers is None:
             _need_a_port(settings)
             start(parts)
@@ -183,7 +187,7 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
         kinds = ("folded", "restated", "mixed", "selected", "published")
         newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
-        metrics.restore(fact for _, fact in sorted(newest, key=lambda found: found[0]))
+        metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
         peers = join_peers(settings, observer, metrics_registry, clock)
         with _serving(settings, metrics_registry, live, observer, peers):
             try:

@@ -15,8 +15,9 @@ from mergenode.adapters.engines.local.engine import LocalEngine, Resources
 from mergenode.adapters.engines.local.one_shot import MergePlan, OneShot
 from mergenode.adapters.publishers.folder import complete_version
 from mergenode.bootstrap.output_path import free_output
-from mergenode.daemon.contribute import folded_fact, judge
+from mergenode.daemon.contribute import folded_fact
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
+from mergenode.daemon.refusing import judge
 from mergenode.errors import FatalError, RejectedError, RejectReason, UsageError
 from mergenode.ledger.records import Folded, Initialised
 from mergenode.methods import build_method

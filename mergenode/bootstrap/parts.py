@@ -23,6 +23,7 @@ from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.lock import StateLock
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
 from mergenode.adapters.tasks.worker import TaskWorker
+from mergenode.bootstrap.gatekeeping import gatekeeper_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise, recover
@@ -225,11 +226,12 @@ def build_parts(
     weigher = weigher_of(settings, engine)
     if weigher is not None:
         weigher.clear()
+    publisher = FolderPublisher(settings.publish.path, settings.base)
     line = Line(
         engine=engine,
         ledger=ledger,
         generations=generations,
-        publisher=FolderPublisher(settings.publish.path, settings.base),
+        publisher=publisher,
         restater=LocalRestater(engine),
         observer=observer,
         clock=clock,
@@ -238,6 +240,7 @@ def build_parts(
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
         weigher=weigher,
+        gatekeeper=gatekeeper_of(settings, engine, ledger, publisher, reading, lifecycle.abandon),
     )
     return Parts(
         settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations

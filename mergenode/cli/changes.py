@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Restated
 
 if TYPE_CHECKING:
+    from mergenode.adapters.store.change_requests import FolderChangeRequests
     from mergenode.bootstrap.changes import Forecast
     from mergenode.settings import Settings
 
@@ -71,14 +72,24 @@ def submit_and_wait(node: Node, config: Path, change: Change) -> None:
         _do_it_here(settings)
     else:
         poke(owner)
-        while running_process(settings.node.state) is not None and (requests.is_pending(change) or _unpublished(node)):
-            time.sleep(_POLL_SECONDS)  # another process answers: its files can only be looked at
+        await_answer(settings.node.state, lambda: requests.is_pending(change) or _unpublished(node))
+    answered(requests, change, config, "the merge was not changed yet: the node stopped first")
+
+
+def await_answer(state: Path, waits: Callable[[], bool]) -> None:
+    """Until nothing ``waits`` any more, or no node works on the state directory."""
+    while running_process(state) is not None and waits():
+        time.sleep(_POLL_SECONDS)  # another process answers: its files can only be looked at
+
+
+def answered(requests: FolderChangeRequests, change: Change, config: Path, undone: str) -> None:
+    """Raises FatalError: the node refused the request, or it is still there, which is told as ``undone``."""
     refusal = requests.take_refusal(change)
     if refusal is not None:
         raise FatalError(refusal[0], hint=refusal[1])
     if requests.is_pending(change):
         raise FatalError(
-            "the merge was not changed yet: the node stopped first",
+            undone,
             hint=f"The request stays and is carried out at its next start: mergenode run -c {config}",
         )
 

@@ -23,7 +23,9 @@ from mergenode.ledger.records import (
     Mixed,
     Pruned,
     Published,
+    Quarantined,
     Rejected,
+    Released,
     Restated,
     Retracted,
     Ruled,
@@ -99,7 +101,7 @@ def subject(fact: Fact) -> str:
 
 def sentence(fact: Fact) -> str:
     """A fact in a few words, without its subject."""
-    text = _between_nodes(fact) or _of_selections(fact) or fact.kind
+    text = _between_nodes(fact) or _of_selections(fact) or _of_quarantine(fact) or fact.kind
     match fact:
         case Initialised():
             text = f"method {fact.method}, base {fact.base[:19]}"
@@ -138,6 +140,15 @@ def _of_selections(fact: Fact) -> str:
     text = f"loss {fact.loss:.4g}, gap {fact.gap:.2g} after {fact.rounds} rounds ({fact.stopped})"
     text += "".join(f", {entry['name']} {entry['weight']:.3g}" for entry in fact.target[:_NAMED])
     return text + (", ..." if len(fact.target) > _NAMED else "")
+
+
+def _of_quarantine(fact: Fact) -> str:
+    """The sentence of a fact about quarantine; empty for all others."""
+    if isinstance(fact, Quarantined):
+        return f"gate {fact.gate}, {fact.reason}: {fact.message}"
+    if isinstance(fact, Released):
+        return f"let out of quarantine by {fact.who or 'the operator'}" + (f": {fact.why}" if fact.why else "")
+    return ""
 
 
 def _between_nodes(fact: Fact) -> str:

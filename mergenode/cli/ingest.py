@@ -17,14 +17,14 @@ from mergenode.cli.failures import FAILED, tell
 from mergenode.cli.node import LEDGER_NAME, config_option, running_process
 from mergenode.cli.output import json_option, print_json, visible
 from mergenode.errors import FatalError
-from mergenode.ledger.records import Fact, Rejected
+from mergenode.ledger.records import Fact, Quarantined, Rejected
 
 if TYPE_CHECKING:
     from mergenode.adapters.store.lock_file import LockOwner
     from mergenode.ports.ledger_store import LedgerReader
 
 SCHEMA = "mergenode.ingest/1"
-OUTCOMES = ("folded", "rejected", "duplicate")
+OUTCOMES = ("folded", "rejected", "duplicate", "quarantined")
 _POLL_SECONDS = 0.25
 
 Numbered = tuple[int, Fact]
@@ -33,20 +33,21 @@ Numbered = tuple[int, Fact]
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @config_option
-@click.option("--wait", is_flag=True, help="Wait for the outcome; exit 1 when the contribution is rejected.")
+@click.option("--wait", is_flag=True, help="Wait for the outcome; exit 1 when it is rejected or quarantined.")
 @json_option
 def ingest(path: Path, config: Path, wait: bool, as_json: bool) -> None:
     """Ask the node to fold the checkpoint PATH now, complete or not by the rules of its registry.
 
-    An earlier rejection does not stand in the way. A node that does not run takes it at its next start.
+    An earlier rejection does not stand in the way; gates judge it anew. A node that does not run takes it at its next
+    start.
 
     \b
     Examples:
       mergenode ingest /srv/inbox/my-finetune -c node.yaml --wait
       mergenode ingest ./adapter -c node.yaml && mergenode run -c node.yaml --once
 
-    JSON: schema, request (file), running, outcome (the folded, rejected or duplicate fact as in history, or
-    null).
+    JSON: schema, request (file), running, outcome (the folded, rejected, quarantined or duplicate fact as
+    in history, or null).
     """
     from mergenode.adapters.registries.requests import submit_request
     from mergenode.settings import load_settings
@@ -65,7 +66,7 @@ def ingest(path: Path, config: Path, wait: bool, as_json: bool) -> None:
         name = Path(os.path.abspath(path)).name
         outcome = _wait(state, name, before, request)
     _report(request, running, outcome, as_json)
-    if outcome is not None and isinstance(outcome[1], Rejected):
+    if outcome is not None and isinstance(outcome[1], Rejected | Quarantined):
         raise SystemExit(FAILED)
 
 
@@ -158,7 +159,7 @@ def _report(request: Path, running: bool, outcome: Numbered | None, as_json: boo
     elif outcome is None:
         asked = "asked the node to take it now"
         click.echo(asked if running else "the node is not running; the request is taken at its next start")
-    elif isinstance(outcome[1], Rejected):
-        tell(f"{subject(outcome[1])} was rejected: {sentence(outcome[1])}", outcome[1].hint)
+    elif isinstance(outcome[1], Rejected | Quarantined):
+        tell(f"{subject(outcome[1])} was {outcome[1].kind}: {sentence(outcome[1])}", outcome[1].hint)
     else:
         click.echo(visible(f"{outcome[1].kind} {subject(outcome[1])}: {sentence(outcome[1])}"))

@@ -26,6 +26,8 @@ COMMANDS = {
     "pool": "What was chosen of the pool, and why.",
     "diff": "What changed between two versions.",
     "retract": "Take a contribution out of the merge.",
+    "quarantine": "What gates held back; let it go, or drop it.",
+    "release": "Let a contribution out of quarantine.",
     "rollback": "Take the merge back to an earlier version.",
     "verify": "Check digests and the ledger, or replay everything.",
     "certs": "Make certificates and tokens for a trial.",

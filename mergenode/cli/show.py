@@ -12,6 +12,7 @@ import click
 
 from mergenode.cli.drift import drift_table
 from mergenode.cli.facts import fact_fields, sentence
+from mergenode.cli.findings import print_findings
 from mergenode.cli.node import Node, config_option, open_node
 from mergenode.cli.output import (
     bytes_text,
@@ -131,6 +132,8 @@ def _print_contribution(document: Mapping[str, Any], facts: Sequence[tuple[int, 
     for sequence, fact in facts:
         rows.add_row(str(sequence), fact.time, fact.kind, visible(sentence(fact)))
     out.print(rows)
+    findings = [fact["findings"] for fact in document["facts"] if fact.get("findings")]
+    print_findings(findings[-1] if findings else (), out)
     fold = document["fold"]
     if fold is None:
         for fact in document["facts"][-1:]:

@@ -22,6 +22,7 @@ from mergenode.cli.output import (
     table,
     visible,
 )
+from mergenode.ledger.records import Quarantined
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,7 @@ def status(config: Path, as_json: bool) -> None:
 
     JSON: schema, node, running, pid, host, base {path, digest}, method {name, options}, generation,
     contributions, version, published_generation, lineage, statistics, counts {kind: number}, pending,
-    rejected, folds (facts as in history; folds with share_kept), versions, union (null, or
+    rejected, quarantined, folds (facts as in history; folds with share_kept), in_quarantine, versions, union (null, or
     contributions and lineage of what several nodes have together), disk {state_bytes, published_bytes, free_bytes}.
     """
     with open_node(config) as node:
@@ -58,7 +59,7 @@ def _document(node: Node) -> dict[str, Any]:
     settings, reader, shown = node.settings, node.reader, node.shown.head()
     origin, head, process = reader.initialised(), reader.head(), running_process(settings.node.state)
     rejected = reader.facts(kinds=("rejected",), newest=_SHOWN)
-    folds = reader.facts(kinds=("folded",), newest=_SHOWN)
+    folds, held = reader.facts(kinds=("folded",), newest=_SHOWN), reader.quarantine(_SHOWN, kind=Quarantined.kind)
     return {
         "schema": SCHEMA,
         "node": settings.node.name,
@@ -75,6 +76,8 @@ def _document(node: Node) -> dict[str, Any]:
         "statistics": head.statistics,
         "counts": dict(reader.counts()),
         "pending": [fact_fields(sequence, fact) for sequence, fact in pending(reader)],
+        "quarantined": [fact_fields(sequence, fact) for sequence, fact in held],
+        "in_quarantine": reader.quarantine_size(),
         "rejected": [fact_fields(sequence, fact) for sequence, fact in rejected],
         "folds": [fact_fields(sequence, fact) | {"share_kept": share_kept(fact)} for sequence, fact in folds],
         "versions": [version.version for version in node.shown.versions()],
@@ -112,6 +115,7 @@ def _print(status: Mapping[str, Any]) -> None:
     out.print(field_table(_overview(status)))
     _print_folds(status, out)
     _print_named("Waiting", status["pending"], "location", out)
+    _print_named("In quarantine", status["quarantined"], "message", out)
     _print_named("Last rejections", status["rejected"], "message", out)
 
 
@@ -129,6 +133,7 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("in the merge", f"{status['contributions']} contributions, generation {status['generation']}"),
         ("published", f"v{status['version']:06d}" if status["version"] else "nothing yet"),
         ("waiting", f"{len(status['pending'])} contributions"),
+        *([("quarantine", f"{status['in_quarantine']} contributions")] if status["in_quarantine"] else []),
         ("disk", ", ".join(sizes)),
     ]
 

@@ -1,4 +1,4 @@
-"""One checkpoint, one straight line: fold -> judge -> commit -> publish.
+"""One checkpoint, one straight line: fold -> judge -> commit -> publish. What gates say is in ``judging``.
 
 Every step ends in a durable fact or leaves nothing behind; killed anywhere, the next start goes on from the facts.
 """
@@ -6,13 +6,14 @@ Every step ends in a durable fact or leaves nothing behind; killed anywhere, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from math import hypot, isfinite
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mergenode.daemon.elsewhere import NOWHERE, Elsewhere
+from mergenode.daemon.judging import Judgement, Judging
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
 from mergenode.daemon.recent import Listed, RecentMembers
+from mergenode.daemon.refusing import judge, judge_promise
 from mergenode.daemon.weighing import weigh_in
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
@@ -29,6 +30,7 @@ from mergenode.ledger.records import (
 )
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Earlier, Engine
+from mergenode.ports.gatekeeper import OPEN, Gatekeeper
 from mergenode.ports.generations import Generations
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer
@@ -36,9 +38,6 @@ from mergenode.ports.publisher import Publisher
 from mergenode.ports.restater import Restater
 from mergenode.ports.weighing import Weighed, Weigher
 from mergenode.types import Candidate, Digest, FoldResult, Head
-
-DIVERGED = 10.0
-"""Norm of an update relative to the base from which on no other model explains it: it diverged, or bits flipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +62,11 @@ class Line:
     recent: Listed = field(default_factory=RecentMembers)
     elsewhere: Elsewhere = NOWHERE
     weigher: Weigher | None = None
+    gatekeeper: Gatekeeper = OPEN
+
+    @property
+    def judging(self) -> Judging:
+        return Judging(gatekeeper=self.gatekeeper, ledger=self.ledger, clock=self.clock, observer=self.observer)
 
 
 def contribute(line: Line, candidate: Candidate) -> ContributionFact:
@@ -78,40 +82,45 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
     try:
         judge_promise(candidate, origin_of(line).base)
         judge_retraction(line, candidate, candidate.content)
-        if (deferred := _deferred(line, candidate, candidate.content)) is not None:
-            return _record(line, deferred, *_readmitted(line, candidate, deferred.content))
+        if (instead := _kept_out(line, candidate, candidate.content)) is not None:
+            return _record(line, instead, *_readmitted_with(line, candidate, instead))
         result = line.engine.fold(candidate, head, line.observer)
-        same = line.ledger.by_content(result.content)
-        if same is None:
-            judge_retraction(line, candidate, result.content)
-            judge(candidate, result, line.max_relative_norm)
-        deferred = _deferred(line, candidate, result.content) if same is None else None
-        weighed = None
-        if same is None and deferred is None and line.weigher is not None:
-            earlier = _earlier(line, head.version + 1, None)
-            candidate, result, weighed = weigh_in(
-                line.weigher, line.engine, candidate, head, result, earlier, line.observer
-            )
+        judged = _judged(line, candidate, head, result)
     except RejectedError as error:
         return _record(line, rejected(line, candidate, error))
+    if isinstance(judged, Accepted):
+        return _commit(line, head, judged, line.clock.monotonic() - started)
+    return _record(line, judged, *_readmitted_with(line, candidate, judged))
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What is to be committed: the candidate with the weight it was folded with, and what was found on the way."""
+
+    candidate: Candidate
+    judgement: Judgement
+    weighed: Weighed | None = None
+
+
+def _judged(line: Line, candidate: Candidate, head: Head, result: FoldResult) -> Accepted | ContributionFact:
+    """What is to be committed, or the fact to record instead. Raises RejectedError."""
+    same = line.ledger.by_content(result.content)
     if same is not None:
-        return _record(line, _duplicate(line, candidate, result, same.name))
-    if deferred is not None:
-        return _record(line, deferred, *_readmitted(line, candidate, result.content))
-    return _commit(line, candidate, head, (result, weighed), line.clock.monotonic() - started)
-
-
-def judge_promise(candidate: Candidate, base: Digest) -> None:
-    """Refuse what its pusher says was tuned from another base, before anything is read. Raises RejectedError.
-
-    For an adapter this is the only way to know: its few numbers look the same whatever they are added to.
-    """
-    if candidate.base is not None and candidate.base != base:
-        raise RejectedError(
-            RejectReason.OTHER_BASE,
-            f"{candidate.name}: its commit marker says it was tuned from {candidate.base}, the base here is {base}",
-            hint="Push it to the node of that base; `mergenode status` shows the base of a node.",
+        return _duplicate(line, candidate, result, same.name)
+    judge_retraction(line, candidate, result.content)
+    judge(candidate, result, line.max_relative_norm)
+    instead = _kept_out(line, candidate, result.content)
+    if instead is not None:
+        return instead
+    weighed = None
+    if line.weigher is not None:
+        earlier = _earlier(line, head.version + 1, None)
+        candidate, result, weighed = weigh_in(
+            line.weigher, line.engine, candidate, head, result, earlier, line.observer
         )
+    # After weighing: gates judge what would enter, and a smaller weight may be what they ask for.
+    judgement = line.judging.judge(candidate, head, result)
+    return judgement.kept_out or Accepted(candidate, judgement, weighed)
 
 
 def judge_retraction(line: Line, candidate: Candidate, content: Digest | None) -> None:
@@ -132,52 +141,6 @@ def judge_retraction(line: Line, candidate: Candidate, content: Digest | None) -
             RejectReason.RETRACTED,
             f"{candidate.name}: its content was retracted {where}" + (f" ({why})" if why else ""),
             hint="Nothing is to be done, unless that was a mistake: `mergenode ingest PATH` takes it in again.",
-        )
-
-
-def judge(candidate: Candidate, result: FoldResult, max_relative_norm: float) -> None:
-    """Refuse what was read completely and still must not enter the merge. Raises RejectedError."""
-    held = result.promised or result.content
-    if candidate.content is not None and candidate.content != held:
-        raise RejectedError(
-            RejectReason.DIGEST_MISMATCH,
-            f"{candidate.name}: its commit marker promises {candidate.content}, the files hold {held}",
-            hint="Copy the files again and run `mergenode commit` on the finished directory.",
-        )
-    if result.norm == 0.0 and result.protection.get("share"):
-        raise RejectedError(
-            RejectReason.EMPTY_DELTA,
-            f"{candidate.name}: every weight that it changes is vetoed by what is protected; nothing is left to fold",
-            hint="It would harm a declared capability; see `protect` in the settings of the node.",
-        )
-    if result.norm == 0.0:
-        raise RejectedError(
-            RejectReason.EMPTY_DELTA,
-            f"{candidate.name}: every merged weight equals the base; there is nothing to fold",
-            hint="Push the fine-tuned weights; an untouched copy of the base would only dilute the others.",
-        )
-    _judge_norms(candidate, result, max_relative_norm)
-
-
-def _judge_norms(candidate: Candidate, result: FoldResult, limit: float) -> None:
-    """Relative norms: of the matrices, which tell models apart, and of everything, which a wild vector shows in."""
-    whole = result.groups[0] if result.groups else None
-    offered = hypot(whole.delta_norm, result.protection.get("norm", 0.0)) if whole is not None else 0.0
-    overall = offered / whole.base_norm if whole is not None and whole.base_norm > 0 else 0.0
-    relative = result.relative_norm
-    finite = isfinite(result.norm) and isfinite(relative) and isfinite(overall)
-    if not finite or relative > max(limit, DIVERGED) or overall > max(limit, DIVERGED):
-        raise RejectedError(
-            RejectReason.NORM_TOO_LARGE,
-            f"{candidate.name}: its update is {max(relative, overall):.3g} times as large as the base itself",
-            hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
-        )
-    if relative > limit:
-        raise RejectedError(
-            RejectReason.OTHER_BASE,
-            f"{candidate.name}: its matrices differ from the base by {relative:.2f} of the base's own norm "
-            f"(limit {limit:g}); fine-tunes of this base stay far below, other models come out above 1",
-            hint="Check that it was fine-tuned from this base; if it was, raise validation.max_relative_norm.",
         )
 
 
@@ -221,13 +184,13 @@ def folded_fact(
     )
 
 
-def _commit(
-    line: Line, candidate: Candidate, head: Head, found: tuple[FoldResult, Weighed | None], seconds: float
-) -> Folded:
-    result, weighed = found
+def _commit(line: Line, head: Head, accepted: Accepted, seconds: float) -> Folded:
+    candidate, judgement = accepted.candidate, accepted.judgement
+    now = line.clock.now()
     fact = folded_fact(
-        candidate, result, head, origin_of(line), time=line.clock.now(), seconds=seconds, weighed=weighed
+        candidate, judgement.result, head, origin_of(line), time=now, seconds=seconds, weighed=accepted.weighed
     )
+    fact = replace(fact, findings=judgement.findings)
     # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.
@@ -243,6 +206,15 @@ def _commit(
 
 def _readmitted(line: Line, candidate: Candidate, content: Digest) -> tuple[Fact, ...]:
     return line.elsewhere.readmission(content, line.clock.now()) if candidate.forced else ()
+
+
+def _kept_out(line: Line, candidate: Candidate, content: Digest | None) -> ContributionFact | None:
+    """The fact to record instead of a fold, for what is known of this content; None: go on."""
+    return line.judging.known(candidate, content) or _deferred(line, candidate, content)
+
+
+def _readmitted_with(line: Line, candidate: Candidate, fact: ContributionFact) -> tuple[Fact, ...]:
+    return _readmitted(line, candidate, fact.content) if isinstance(fact, Deferred) else ()
 
 
 def _deferred(line: Line, candidate: Candidate, content: Digest | None) -> Deferred | None:

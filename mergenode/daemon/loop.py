@@ -16,6 +16,7 @@ from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
 from mergenode.daemon.patience import MIX, NODE, PUBLISH, SELECT, Patience, Slot
+from mergenode.daemon.quarantine import decide
 from mergenode.daemon.selecting import Selecting
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
 from mergenode.ledger.actions import (
@@ -35,7 +36,7 @@ from mergenode.ledger.actions import (
 )
 from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import next_action, pending, settled_requests
-from mergenode.ledger.records import Discovered, Duplicate, Rejected
+from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Rejected
 from mergenode.ledger.view import Policy, View
 from mergenode.ports.changes import ChangeRequests
 from mergenode.ports.engine import Stopped
@@ -223,7 +224,7 @@ class Loop:
             location=candidate.location, size_bytes=candidate.size_bytes,
         )  # fmt: skip
 
-    def _record(self, *facts: Discovered | Rejected | Duplicate) -> None:
+    def _record(self, *facts: ContributionFact) -> None:
         last = self.line.ledger.append(*facts)
         for sequence, fact in enumerate(facts, start=last - len(facts) + 1):
             self.seen.recorded(fact, sequence if isinstance(fact, Discovered) else None)
@@ -239,7 +240,10 @@ class Loop:
 
     def _restate(self, change: Change) -> None:
         try:
-            self._mixing.change(change)
+            if change.quarantine is None:
+                self._mixing.change(change)
+            else:
+                self._decide_quarantine(change)
         except RejectedError as error:
             self.line.observer.message("error", f"the merge was not changed: {error.message}", hint=error.hint)
             self.changes.refused(change, error.message, error.hint)
@@ -294,6 +298,15 @@ class Loop:
         self.selecting.deselect(contents)
         self.seen.forget()
         self._looked_at = None
+
+    def _decide_quarantine(self, change: Change) -> None:
+        facts = decide(self.line.ledger, change, self.line.clock.now())
+        if facts:
+            self._record(*facts)
+            self.line.elsewhere.recorded(facts)
+        for fact in facts:
+            if isinstance(fact, Rejected):  # its registry may keep files for it
+                self.seen.settle(Candidate(fact.registry, fact.name, fact.revision, ""))
 
     def _mix(self, step: object) -> None:
         if self._mixing.act(step):

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from mergenode.errors import MergenodeError, TransientError
-from mergenode.ledger.records import ContributionFact, Deselected, Discovered, Duplicate, Folded, Rejected
+from mergenode.ledger.records import (
+    ContributionFact,
+    Deselected,
+    Discovered,
+    Duplicate,
+    Folded,
+    Quarantined,
+    Rejected,
+    Released,
+)
 from mergenode.ledger.selection import in_pool
 from mergenode.ledger.view import Key
 from mergenode.ports.ledger_store import LedgerReader
@@ -156,7 +165,7 @@ class Observation:
         outcome = outcomes.get(candidate.key)
         if candidate.forced or outcome is None:
             return True
-        return in_pool(outcome) if self.pooled else isinstance(outcome, Discovered | Deselected)
+        return in_pool(outcome) if self.pooled else isinstance(outcome, Discovered | Deselected | Released)
 
 
 def _keys(listing: Listing) -> Iterable[Key]:
@@ -167,9 +176,9 @@ def _short(fact: ContributionFact) -> ContributionFact:
     """The same outcome without its report: a folded fact of a large model holds tens of kilobytes."""
     match fact:
         case Folded():
-            return replace(fact, groups=(), totals={}, warnings=(), location="")
-        case Rejected():
-            return replace(fact, message="", hint="")
+            return replace(fact, groups=(), totals={}, warnings=(), location="", findings=())
+        case Rejected() | Quarantined():
+            return replace(fact, message="", hint="", findings=())
         case Discovered() | Duplicate():
             return fact
     return fact

@@ -12,6 +12,7 @@ from mergenode.ledger.records import (
     Initialised,
     Left,
     Member,
+    Quarantined,
     Rejected,
     Restated,
     Retracted,
@@ -52,7 +53,7 @@ class OwnPart:
             if isinstance(fact, Retracted | Yielded | Deferred)
         }
         keys = {(fact.registry, fact.name, fact.revision) for fact in waiting.values()}
-        refused = {key for key, fact in self.ledger.outcomes(keys).items() if isinstance(fact, Rejected)}
+        refused = {key for key, fact in self.ledger.outcomes(keys).items() if isinstance(fact, Rejected | Quarantined)}
         self.standby = {
             content: fact
             for content, fact in waiting.items()
@@ -73,7 +74,7 @@ class OwnPart:
                     self.waited += 1
                 case Folded() | Retracted():
                     self.standby.pop(fact.content, None)
-                case Rejected():
+                case Rejected() | Quarantined():
                     self._drop(fact)
         if any(isinstance(fact, Left | Restated) for fact in facts):
             self._reload()
@@ -110,7 +111,7 @@ class OwnPart:
             forgotten=forgotten,
         )
 
-    def _drop(self, fact: Rejected) -> None:
+    def _drop(self, fact: Rejected | Quarantined) -> None:
         key = (fact.registry, fact.name, fact.revision)
         gone = [c for c, waits in self.standby.items() if (waits.registry, waits.name, waits.revision) == key]
         for content in gone:

@@ -14,7 +14,7 @@ from mergenode.errors import FatalError
 from mergenode.ledger.canonical import canonical, parse
 from mergenode.ledger.chain import GENESIS, Entry, link
 from mergenode.ledger.codec import decode
-from mergenode.ledger.records import Admitted, Fact, Folded, Left, Pruned, Published
+from mergenode.ledger.records import Admitted, Fact, Folded, Left, Pruned, Published, Quarantined, Rejected, Released
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -28,6 +28,7 @@ class Audit:
         self._position = Position()
         self._names: dict[Digest, str] = {}
         self._members: dict[Digest, int] = {}
+        self._held: dict[Digest, int] = {}
         self._available: dict[int, int] = {}
         self._counts: Counter[str] = Counter()
 
@@ -40,6 +41,11 @@ class Audit:
     def members(self) -> Mapping[Digest, int]:
         """Contents in the merge so far, with the sequence number of the fact by which each entered."""
         return dict(self._members)
+
+    @property
+    def held(self) -> Mapping[Digest, int]:
+        """Contents in quarantine, or released and not folded yet, with the sequence number of their newest fact."""
+        return dict(self._held)
 
     @property
     def restating(self) -> bool:
@@ -84,11 +90,16 @@ class Audit:
         self._counts[fact.kind] += 1
         match fact:
             case Folded() | Admitted():
+                self._held.pop(fact.content, None)
                 if fact.content not in self._names:
                     self._names[fact.content], self._members[fact.content] = fact.name, sequence
             case Left():
                 self._names.pop(fact.content, None)
                 self._members.pop(fact.content, None)
+            case Quarantined() | Released():
+                self._held[fact.content] = sequence
+            case Rejected(content=content) if content is not None:
+                self._held.pop(content, None)
             case Published():
                 self._available[fact.version] = sequence
             case Pruned():

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 
 from mergenode.types import Digest
 
+RELEASE, DROP = "release", "drop"
+"""What can be asked for a content in quarantine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One request: these ``contents`` are to leave, or everything that entered after version ``rollback_to``.
 
     ``forget``: the id of another node whose part is to count no more.
+
+    ``quarantine``: RELEASE or DROP, of ``contents`` that are in quarantine; the merge stays as it is. ``who`` asks.
 
     ``places``: where the files of a content are now, when they are no longer where they were folded from.
     """
@@ -23,3 +28,5 @@ class Change:
     why: str = ""
     places: Mapping[Digest, str] = field(default_factory=dict)
     forget: str | None = None
+    quarantine: str | None = None
+    who: str = ""

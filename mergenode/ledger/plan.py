@@ -42,7 +42,17 @@ from mergenode.ledger.actions import (
     Stop,
     Wait,
 )
-from mergenode.ledger.records import Deferred, Deselected, Discovered, Duplicate, Folded, Left, Rejected
+from mergenode.ledger.records import (
+    Deferred,
+    Deselected,
+    Discovered,
+    Duplicate,
+    Folded,
+    Left,
+    Quarantined,
+    Rejected,
+    Released,
+)
 from mergenode.ledger.selection import Standing, in_pool
 from mergenode.ledger.view import Key, View
 from mergenode.types import Candidate, Refused, Unsettled
@@ -96,9 +106,9 @@ def _candidates(view: View) -> Iterator[Candidate]:
 
 def _is_wanted(candidate: Candidate, view: View) -> bool:
     match view.outcomes.get(candidate.key):
-        case None | Discovered() | Deselected():
+        case None | Discovered() | Deselected() | Released():
             return True
-        case Rejected() | Left() | Deferred():
+        case Rejected() | Left() | Deferred() | Quarantined():
             return candidate.forced
         case _:
             return False

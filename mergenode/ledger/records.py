@@ -51,13 +51,51 @@ class Discovered(ContributionFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected(ContributionFact):
-    """Refused until its revision changes or the operator asks again. ``reason`` is a RejectReason value."""
+    """Refused until its revision changes or the operator asks again. ``reason`` is a RejectReason value.
+
+    ``findings``: of the gates, where one of them refused it; see ``Quarantined``.
+    """
 
     kind: ClassVar[str] = "rejected"
     reason: str
     message: str
     hint: str = ""
     content: Digest | None = None
+    findings: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined(ContributionFact):
+    """Read completely, and held back until the operator releases or drops its content.
+
+    ``gate``: the one that holds it back, with its ``reason`` code, ``message``, ``hint`` and ``numbers``. ``findings``:
+    what all gates found, each gate, action, reason, message, hint, numbers. The rest is what its fold will need.
+    """
+
+    kind: ClassVar[str] = "quarantined"
+    content: Digest
+    gate: str
+    reason: str
+    message: str
+    hint: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[Mapping[str, Any], ...] = ()
+    location: str = ""
+    weight: float = 1.0
+    profile: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released(ContributionFact):
+    """May be folded, whatever gates find. ``who`` let it go and ``why``; the rest is what its fold needs."""
+
+    kind: ClassVar[str] = "released"
+    content: Digest
+    who: str = ""
+    why: str = ""
+    location: str = ""
+    weight: float = 1.0
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +138,8 @@ class Folded(ContributionFact):
     """How ``weight`` was found, where scores decided; see ``ports.weighing``. Empty: it was given."""
     protection: Mapping[str, Any] = field(default_factory=dict)
     """What protected capabilities held back; see ``FoldResult``."""
+    findings: tuple[Mapping[str, Any], ...] = ()
+    """Of gates that let it pass and said something, as in ``Quarantined``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,11 +372,14 @@ Member = Folded | Admitted
 Standby = Yielded | Deferred
 """The fact by which a contribution waits while another node counts it."""
 
+Held = Quarantined | Released
+"""The fact by which a contribution is in quarantine, or is let out of it and not folded yet."""
+
 KINDS: Mapping[str, type[Fact]] = {
     fact.kind: fact
     for fact in (
         Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned, Retracted, Admitted, Restated,
-        Yielded, Deferred, United, Heard, Ruled, Forgotten, Mixed, Selected, Deselected,
+        Yielded, Deferred, United, Heard, Ruled, Forgotten, Mixed, Selected, Deselected, Quarantined, Released,
     )
 }  # fmt: skip
 """Every kind of fact by its name on disk."""

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from mergenode.ledger.canonical import canonical
-from mergenode.ledger.records import ContributionFact, Deselected, Discovered, Duplicate, Folded, Member, Selected
+from mergenode.ledger.records import (
+    ContributionFact,
+    Deselected,
+    Discovered,
+    Duplicate,
+    Folded,
+    Member,
+    Released,
+    Selected,
+)
 from mergenode.types import Candidate, Digest
 
 _SELECTION = b"mergenode-select"
@@ -124,8 +133,8 @@ def terms_of(member: Member) -> Terms:
 
 
 def in_pool(outcome: ContributionFact | None) -> bool:
-    """Whether a revision can be chosen, by the newest fact about it: seen, and neither refused nor taken out."""
-    return isinstance(outcome, Discovered | Folded | Duplicate | Deselected)
+    """Whether a revision can be chosen, by the newest fact about it: seen, and not refused, held back or taken out."""
+    return isinstance(outcome, Discovered | Folded | Duplicate | Deselected | Released)
 
 
 def pool_digest(contents: Iterable[Digest]) -> Digest:

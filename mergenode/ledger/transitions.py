@@ -9,6 +9,7 @@
 - ``mixed`` counts rounds one by one.
 - ``published`` advances the version by one, and publishes the committed generation, each once, or the newest round.
 - ``pruned`` names versions that are still available, never the newest.
+- ``quarantined`` and ``released`` are about a content that is not in the merge.
 
 Everything else (``discovered``, ``rejected``, ``duplicate``, ``selected``, what nodes say to each other) may follow
 anything but the start.
@@ -29,6 +30,8 @@ from mergenode.ledger.records import (
     Mixed,
     Pruned,
     Published,
+    Quarantined,
+    Released,
     Restated,
     United,
 )
@@ -108,6 +111,9 @@ def _against(position: Position, fact: Fact, history: History) -> Iterator[str]:
             yield from _against_published(position, fact)
         case Pruned():
             yield from _against_pruned(position, fact, history)
+        case Quarantined() | Released():
+            if (name := history.folded_as(fact.content)) is not None:
+                yield f"content {fact.content} {fact.kind} although it is in the merge as {name!r}"
 
 
 def _against_folded(position: Position, fact: Folded, history: History) -> Iterator[str]:

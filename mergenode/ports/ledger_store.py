@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Member, Published, Retracted
+from mergenode.ledger.records import (
+    ContributionFact,
+    Fact,
+    Folded,
+    Held,
+    Initialised,
+    Member,
+    Published,
+    Rejected,
+    Released,
+    Retracted,
+)
 from mergenode.types import Digest, Head
 
 Key = tuple[str, str, str]
@@ -35,6 +46,32 @@ class LedgerReader(Protocol):
 
     def retraction(self, content: Digest) -> Retracted | None:
         """The newest retraction of this content; None when it was never retracted or is in the merge again."""
+        ...
+
+    def held(self, content: Digest) -> Held | None:
+        """The newest fact about this content where it is in quarantine, or released and not folded yet; else None."""
+        ...
+
+    def release(self, content: Digest) -> Released | None:
+        """The release of this content, where it was not refused, held back or retracted since.
+
+        It outlasts the fold: what leaves the merge for another reason comes in again as it did.
+        """
+        ...
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        """The refusal that names this content (a gate's, or that it was dropped), where nothing came after it."""
+        ...
+
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        """Everything that is held, one fact per content, oldest first; ``newest`` keeps only that many.
+
+        ``kind``: only what is in quarantine (``quarantined``), or only what was released and is not folded yet.
+        """
+        ...
+
+    def quarantine_size(self) -> int:
+        """How many contents are in quarantine, without those that were released."""
         ...
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:

@@ -1,16 +1,12 @@
-"""All settings of a node, and what they must not do to each other."""
+"""All settings of a node; what they must not do to each other is in ``fitting``."""
 
 from __future__ import annotations
 
-from itertools import combinations, product
-from os.path import normpath
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from mergenode.settings.document import Where, dotted
+from mergenode.settings.fitting import check_together
 from mergenode.settings.gates import GatesSettings
 from mergenode.settings.methods import MethodSettings
 from mergenode.settings.mixers import MixerSettings
@@ -31,9 +27,6 @@ from mergenode.settings.sections import (
 from mergenode.settings.selectors import SelectorSettings
 from mergenode.settings.task import TaskSettings
 from mergenode.settings.weighing import ProtectSettings, WeighSettings
-
-RESERVED_REGISTRIES = {"ingest": "`mergenode ingest`", "push": "`mergenode push`"}
-"""Registry names that are taken, and by whom."""
 
 
 class Settings(Section):
@@ -79,167 +72,5 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        _names_differ(self.registries)
-        _places_apart(self)
-        _rounds_fit(self)
-        _contributions_fit(self)
-        _gates_fit(self)
-        _weighing_fits(self)
-        _selection_fits(self)
+        check_together(self)
         return self
-
-
-def conflict(message: str, *where: Where) -> PydanticCustomError:
-    """An error between settings: told at the first of these places that the file writes down."""
-    return PydanticCustomError("conflict", "{message}", {"message": message, "where": where})
-
-
-def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
-    names = [registry.name for registry in registries]
-    for position, name in enumerate(names):
-        where = ("registries", position)
-        if name in RESERVED_REGISTRIES:
-            raise conflict(
-                f"the registry name {name!r} is taken by {RESERVED_REGISTRIES[name]}; set another name", where
-            )
-        if name in names[:position]:
-            raise conflict(f"the registry name {name!r} occurs twice; set another name for one of them", where)
-
-
-def _rounds_fit(settings: Settings) -> None:
-    """What rounds of training and mixing cannot go together with."""
-    mixer = settings.mixer
-    if mixer.name != "dimat":
-        return
-    if settings.registries:
-        raise conflict(
-            "with mixer.name: dimat the model is trained and mixed, contributions of registries have no place in it; "
-            "set registries: [] here, and let another node merge them",
-            ("registries",),
-        )
-    if mixer.matching != "none" and settings.task.entrypoint is None:
-        raise conflict(
-            f"mixer.matching: {mixer.matching} needs the code of the model: set task.entrypoint (docs/dimat.md)",
-            ("mixer", "matching"),
-        )
-    if mixer.defence.guard is not None and settings.task.entrypoint is None:
-        raise conflict(
-            "mixer.defence.guard needs something to judge by: set task.entrypoint (docs/dimat.md)",
-            ("mixer", "defence", "guard"),
-        )
-
-
-def _contributions_fit(settings: Settings) -> None:
-    """Contributions travel only to nodes that take pushes."""
-    if settings.mixer.name == "contributions" and not settings.peers.intake.enabled:
-        raise conflict(
-            "with mixer.name: contributions neighbours push to this node: set peers.intake.enabled: true, or "
-            "mixer.name: none (docs/contributions.md)",
-            ("peers", "intake", "enabled"),
-            ("mixer", "name"),
-        )
-
-
-def _gates_fit(settings: Settings) -> None:
-    """Gates that are on have what they judge by."""
-    gates = settings.gates
-    needed: list[tuple[str, str, object, str]] = [
-        ("signature", "keys", gates.signature.keys, "keys to trust: set gates.signature.keys (`mergenode keygen`)"),
-        ("frozen", "patterns", gates.frozen.patterns, "names to compare: set gates.frozen.patterns"),
-        ("evaluation", "action", settings.task.entrypoint, "scores: set task.entrypoint (docs/tasks.md)"),
-        ("frank_wolfe_sign", "action", settings.task.entrypoint, "a loss: set task.entrypoint (docs/tasks.md)"),
-    ]
-    active = {name for name, _, _ in gates.active()}
-    for name, key, given, what in needed:
-        if name in active and not given:
-            raise conflict(f"gates.{name} needs {what}", ("gates", name, key), ("gates", name, "action"))
-    known = {"*", *RESERVED_REGISTRIES, *(registry.name for registry in settings.registries)}
-    for registry in gates.signature.keys or {}:
-        if registry not in known:
-            raise conflict(
-                f"gates.signature.keys names the registry {registry!r}; there are {', '.join(sorted(known))}",
-                ("gates", "signature", "keys", registry),
-                ("gates", "signature", "keys"),
-            )
-
-
-def _weighing_fits(settings: Settings) -> None:
-    """What weighing and protecting cannot do without, or go together with."""
-    if settings.weigh.name == "fit" and settings.task.entrypoint is None:
-        raise conflict(
-            "weigh.name: fit needs scores: set task.entrypoint to a plug-in with evaluate (docs/weigh.md)",
-            ("weigh", "name"),
-        )
-    if settings.mixer.name == "dimat" and (settings.protect or settings.weigh.name == "fit"):
-        raise conflict(
-            "with mixer.name: dimat nothing is folded, so there is nothing to weigh or to veto: leave out weigh and "
-            "protect",
-            ("protect",) if settings.protect else ("weigh",),
-            ("mixer", "name"),
-        )
-    names = [each.name for each in settings.protect]
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            raise conflict(f"the name {name!r} occurs twice; set another for one of them", ("protect", position))
-
-
-_NOT_SELECTED = {
-    "dimat": "rounds train and mix one model; there is no pool to choose from",
-    "union": "a union adds up what its nodes folded, and a selection is made for the model of one node",
-    "contributions": "neighbours would get the weights of this node's selection",
-}
-"""Why a selector cannot go together with a mixer."""
-
-
-def _selection_fits(settings: Settings) -> None:
-    """What choosing needs, and what it cannot go together with."""
-    if settings.selector.name == "all":
-        return
-    where = ("selector", "name")
-    if settings.task.entrypoint is None:
-        raise conflict("selector.name: frank_wolfe chooses by a loss: set task.entrypoint (docs/selection.md)", where)
-    if settings.mixer.name in _NOT_SELECTED:
-        raise conflict(
-            f"selector.name: frank_wolfe does not go with mixer.name: {settings.mixer.name}: "
-            f"{_NOT_SELECTED[settings.mixer.name]}",
-            where,
-            ("mixer", "name"),
-        )
-    if settings.weigh.name == "fit":
-        raise conflict(
-            "selector.name: frank_wolfe gives every contribution its weight; set weigh.name: fixed",
-            where,
-            ("weigh", "name"),
-        )
-    if settings.method.name in ("fisher", "regmean"):
-        raise conflict(
-            f"selector.name: frank_wolfe does not go with method.name: {settings.method.name}: its contributions are "
-            "told apart by their side-cars, which the pool does not read",
-            where,
-            ("method", "name"),
-        )
-
-
-def _places_apart(settings: Settings) -> None:
-    """Refuse directories inside each other: the node would take its own output for a contribution."""
-    ours: dict[Where, Path] = {
-        ("node", "state"): settings.node.state,
-        ("publish", "path"): settings.publish.path,
-    }
-    theirs: dict[Where, Path] = {("base",): settings.base}
-    if settings.mixer.start is not None:
-        theirs[("mixer", "start")] = settings.mixer.start
-    theirs |= {("registries", position): registry.path for position, registry in enumerate(settings.registries)}
-    for (where, place), (other_where, other) in [
-        *product(theirs.items(), ours.items()),
-        *combinations(ours.items(), 2),
-    ]:
-        if _overlap(place, other):
-            both = f"{dotted(where)} ({place}) and {dotted(other_where)} ({other})"
-            raise conflict(f"{both} must lie apart from each other", where, other_where)
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    # By name only: settings are checked without asking the file system.
-    one, other = Path(normpath(one)), Path(normpath(other))
-    return one == other or one in other.parents or other in one.parents

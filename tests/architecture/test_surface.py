@@ -84,7 +84,8 @@ def test_kinds_of_facts() -> None:
     """Stored for ever: a name never changes its meaning."""
     first = ["initialised", "discovered", "rejected", "duplicate", "folded", "published", "pruned"]
     of_unions = ["yielded", "deferred", "united", "heard", "ruled", "forgotten"]
-    assert list(KINDS) == [*first, "retracted", "admitted", "restated", *of_unions, "mixed", "selected", "deselected"]
+    of_pools = ["selected", "deselected", "quarantined", "released"]
+    assert list(KINDS) == [*first, "retracted", "admitted", "restated", *of_unions, "mixed", *of_pools]
 
 
 def modules_after(*args: object) -> set[str]:

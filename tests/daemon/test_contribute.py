@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mergenode.daemon.contribute import contribute, judge, judge_promise, make_visible, prune, publish
+from mergenode.daemon.contribute import contribute, make_visible, prune, publish
+from mergenode.daemon.refusing import judge, judge_promise
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError
 from mergenode.ledger.chain import lineage
 from mergenode.ledger.records import Duplicate, Folded, Pruned, Rejected

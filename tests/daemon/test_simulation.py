@@ -7,14 +7,17 @@ is listed is in the merge or has its reason.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import pytest
 
 from mergenode.errors import RejectReason, TransientError, TransientReason
 from mergenode.ledger.actions import Stop
-from mergenode.ledger.records import Folded, Published
+from mergenode.ledger.changes import DROP, RELEASE
+from mergenode.ledger.records import Folded, Published, Quarantined, Released
 from mergenode.ledger.view import Policy
-from mergenode.types import Listing, Refused, Unsettled
+from mergenode.ports.gatekeeper import OBSERVE
+from mergenode.types import Digest, Listing, Refused, Unsettled
 from tests.support.fake_node import FakeNode
 from tests.support.fake_ports import Checkpoint, Crash, digest_of, rejection
 from tests.support.memory_ledger import MemoryLedger
@@ -40,6 +43,7 @@ class Schedule:
         self.node = FakeNode(policy=policy, keep=self.random.randint(1, 4))
         self.node.jitter = self.random.random
         self.node.trouble.any = self.trouble
+        self.node.gatekeeper.by_digest = self.random.random() < 0.5
         self.crash_rate = self.random.choice([0.0, 0.01, 0.05])
         self.failure_rate = self.random.choice([0.0, 0.02, 0.15])
         self.crashes = 0
@@ -87,10 +91,18 @@ class Schedule:
             self.node.inbox.listing = Listing(left, *self.oddities())
         elif draw < 0.65 and self.node.inbox.listing.candidates:
             self.node.ask(self.random.choice(self.node.inbox.listing.candidates))
-        elif draw < 0.7:
+        elif draw < 0.68:
+            self.decide()
+        elif draw < 0.72:
             self.node.clock.jump(self.random.uniform(-1e5, 1e5))
         else:
             self.node.clock.advance(self.random.uniform(0, 30))
+
+    def decide(self) -> None:
+        """The operator looks at something in quarantine; what is released is judged by nobody any more."""
+        held = [fact.content for _, fact in self.node.ledger.quarantine()]
+        if held:
+            self.node.decide(self.random.choice((RELEASE, DROP)), self.random.choice(held), why="looked at it")
 
     def oddities(self) -> tuple[tuple[Unsettled, ...], tuple[Refused, ...]]:
         number = self.random.randint(0, 3)
@@ -130,9 +142,21 @@ class Schedule:
         if disk.latest is not None:
             assert disk.latest in disk.versions, "latest dangles"
             assert disk.latest in (len(versions), len(versions) + 1)
+        self.check_quarantine({fact.content: fact for fact in folds})
         if settled and versions:
             assert disk.latest is not None and disk.latest >= len(versions)
             assert len(versions) in disk.versions
+
+    def check_quarantine(self, folds: Mapping[Digest, Folded]) -> None:
+        """What a gate held back is in the merge only by the operator's word."""
+        node = self.node
+        facts = [fact for _, fact in node.ledger.facts(kinds=["quarantined", "released"])]
+        released = {fact.content for fact in facts if isinstance(fact, Released)}
+        held = {fact.content for fact in facts if isinstance(fact, Quarantined)}
+        assert not (held & folds.keys()) - released, "folded out of quarantine"
+        for content, fact in folds.items():
+            assert all(finding["action"] == OBSERVE for finding in fact.findings)
+            assert not (node.gatekeeper.by_digest and int(content[-2:], 16) < 80) or content in released
 
     def finish(self) -> None:
         """The world behaves from now on: everything comes to its end."""
@@ -153,7 +177,7 @@ class Schedule:
         rejected = {(fact.name, fact.revision) for fact in node.facts("rejected")}  # type: ignore[attr-defined]
         outcomes = node.ledger.outcomes([offered.key for offered in node.inbox.listing.candidates])
         for offered in node.inbox.listing.candidates:
-            assert outcomes[offered.key].kind in ("folded", "duplicate", "rejected")
+            assert outcomes[offered.key].kind in ("folded", "duplicate", "rejected", "quarantined")
             known = node.disk.checkpoints[offered.location].content in contents
             assert known or (offered.name, offered.revision) in rejected or outcomes[offered.key].kind != "discovered"
         assert list(node.disk.generations) == ([head.generation] if head.generation else [])
@@ -185,3 +209,4 @@ def test_the_schedules_are_eventful() -> None:
             seen[kind] = seen.get(kind, 0) + count
         seen["retry"] = seen.get("retry", 0) + len(schedule.node.witness.retries)
     assert min(seen[kind] for kind in ("crash", "folded", "published", "pruned", "rejected", "duplicate", "retry")) > 20
+    assert min(seen[kind] for kind in ("quarantined", "released")) > 5

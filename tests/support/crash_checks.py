@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergenode.adapters.store.sqlite_ledger import open_reader
-from mergenode.ledger.records import Duplicate, Folded, Rejected, Restated, Retracted
+from mergenode.ledger.records import Duplicate, Folded, Quarantined, Rejected, Released, Restated, Retracted
 from tests.support.crash_world import Site
 
 Files = dict[str, str]
@@ -37,6 +37,8 @@ class Outcomes:
     restated: tuple[tuple[object, ...], ...]
     """Generation, count, how, start, version rolled back to, statistics and lineage."""
     members: tuple[str, ...]
+    quarantined: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
 
 
 def outcomes_of(site: Site) -> Outcomes:
@@ -54,6 +56,8 @@ def outcomes_of(site: Site) -> Outcomes:
             if isinstance(f, Restated)
         ),
         members=members,
+        quarantined=tuple(f.name for f in facts if isinstance(f, Quarantined)),
+        released=tuple(f.name for f in facts if isinstance(f, Released)),
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from mergenode.adapters.store.sqlite_ledger import open_reader
+from mergenode.ledger.changes import DROP, RELEASE
 from tests.support.crash_world import REGISTRIES, Site
 
 WHOLE = "whole"
@@ -19,20 +20,26 @@ Places = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Ask:
-    """One request to change the merge: these contributions are to leave, or all that a version does not hold."""
+    """One request to change the merge: these contributions are to leave, or all that a version does not hold.
+
+    ``quarantine``: what is decided about ``leaving`` instead, which are in quarantine.
+    """
 
     leaving: tuple[str, ...] = ()
     rollback_to: int | None = None
+    quarantine: str | None = None
 
     def write(self, site: Site, number: int, places: Places | None = None) -> str:
         """The request file as the commands leave it, under a name of its own; returns the request's id."""
         with closing(open_reader(site.state / "ledger.sqlite")) as reader:
-            contents = {member.name: member.content for _, member in reader.members()}
+            contents = {member.name: member.content for _, member in [*reader.members(), *reader.quarantine()]}
         document = {
             "contents": [contents[name] for name in self.leaving],
             "rollback_to": self.rollback_to,
             "why": "",
             "places": {contents[name]: place for name, place in (places or {}).items()},
+            "quarantine": self.quarantine,
+            "who": "ops",
         }
         folder = site.state / "changes"
         folder.mkdir(exist_ok=True)
@@ -70,22 +77,36 @@ LEAVING: dict[str, Part] = {
 }
 """Contributions leave again, the newest first, then one from the middle, though they lie in their registries."""
 
-ALL_PARTS = {**PARTS, **LEAVING}
+DECIDED: dict[str, Part] = {
+    "released": Part("last", tuple(REGISTRIES), (Ask(leaving=("e-dense",), quarantine=RELEASE),)),
+    "dropped": Part("last", tuple(REGISTRIES), (Ask(leaving=("e-dense",), quarantine=DROP),)),
+}
+"""Of nodes whose gates hold the last contribution back."""
+
+ALL_PARTS = {**PARTS, **LEAVING, **DECIDED}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of node whose story is told: how it merges, which earlier statistics it keeps, which parts it lives."""
+    """A kind of node whose story is told: how it merges, which earlier statistics it keeps, which parts it lives.
+
+    ``gates``: as in the settings.
+    """
 
     method: Mapping[str, object]
     snapshots: Mapping[str, int] = field(default_factory=dict)
     parts: tuple[str, ...] = tuple(PARTS)
+    gates: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 KINDS = {
     "opcm": Kind({"name": "opcm"}),
-    "replaying": Kind({"name": "opcm"}, {"every": 2, "keep": 1}, tuple(ALL_PARTS)),
-    "summing": Kind({"name": "aswudi", "include": ["*embed*"]}, parts=tuple(ALL_PARTS)),
-}
+    "replaying": Kind({"name": "opcm"}, {"every": 2, "keep": 1}, (*PARTS, *LEAVING)),
+    "summing": Kind({"name": "aswudi", "include": ["*embed*"]}, parts=(*PARTS, *LEAVING)),
+    "gated": Kind(
+        {"name": "task_arithmetic"}, parts=("first", "dense", "mixed", "last", *DECIDED),
+        gates={"norm": {"action": "quarantine", "min_members": 3, "max_ratio": 1.0, "max_deviations": 0.0}},
+    ),
+}  # fmt: skip
 """``replaying`` goes back to a snapshot in one part and to the base in another; ``summing`` keeps several tensors per
-weight, subtracts, and decomposes when it exports."""
+weight, subtracts, and decomposes when it exports. ``gated`` holds the last contribution back: it is the longest."""

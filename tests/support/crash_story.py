@@ -49,7 +49,7 @@ class Story:
     def _begin(self, folder: str, part: str, label: str, *, places: Places | None = None, **options: Any) -> Site:
         """``places``: see ``Ask.write``."""
         here, site = ALL_PARTS[part], Site(self.scratch / folder)
-        options = {"method": self.kind.method, "snapshots": self.kind.snapshots, **options}
+        options = {"method": self.kind.method, "snapshots": self.kind.snapshots, "gates": self.kind.gates, **options}
         if not here.after:
             return make_site(site.root, self.world, here.registries, **options)
         shutil.copytree(self.scratch / f"{label}-{here.after}", site.root, symlinks=True)

@@ -170,6 +170,7 @@ def make_site(root: Path, world: World, registries: Iterable[str] = (), **option
 def configure(
     site: Site, world: World, registries: Iterable[str], *, name: str = "node", keep: int = 2, threads: int = 1,
     every: int = 1, method: Mapping[str, Any] | None = None, snapshots: Mapping[str, int] | None = None,
+    gates: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write the settings file: these registries of the world, everything complete as soon as it is listed."""
     settings = {
@@ -184,6 +185,7 @@ def configure(
         "engine": {"threads": threads, "device": "cpu"},
         "http": {"listen": None},
         "snapshots": dict(snapshots or {}),
+        "gates": dict(gates or {}),
     }
     site.config.write_text(json.dumps(settings))
 

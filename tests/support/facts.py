@@ -17,7 +17,9 @@ from mergenode.ledger.records import (
     Mixed,
     Pruned,
     Published,
+    Quarantined,
     Rejected,
+    Released,
     Restated,
     Retracted,
     Ruled,
@@ -84,6 +86,22 @@ def pruned(*versions: int) -> Pruned:
 
 def retracted(number: int = 1, **changes: Any) -> Retracted:
     return Retracted(**_contribution(number) | {"content": digest(number), "why": "asked"} | changes)
+
+
+def quarantined(number: int = 1, **changes: Any) -> Quarantined:
+    fields = {
+        "content": digest(number),
+        "gate": "norm",
+        "reason": "norm_above_median",
+        "message": "far from the others",
+    }
+    return Quarantined(**_contribution(number) | fields | {"location": f"/inbox/m{number}"} | changes)
+
+
+def released(number: int = 1, **changes: Any) -> Released:
+    return Released(
+        **_contribution(number) | {"content": digest(number), "who": "ops", "why": "looked at it"} | changes
+    )
 
 
 def admitted(number: int = 1, **changes: Any) -> Admitted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mergenode.adapters.registries.released import WithReleased
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
@@ -13,13 +14,14 @@ from mergenode.ledger.actions import Action, Stop, Wait
 from mergenode.ledger.changes import Change
 from mergenode.ledger.records import Fact, Folded, Initialised, Published, Rejected
 from mergenode.ledger.view import Policy
-from mergenode.types import Candidate, Listing
+from mergenode.types import Candidate, Digest, Listing
 from tests.support.clock import FakeClock
 from tests.support.fake_ports import (
     Checkpoint,
     FakeChanges,
     FakeDisk,
     FakeEngine,
+    FakeGatekeeper,
     FakeGenerations,
     FakeLedger,
     FakePublisher,
@@ -79,6 +81,7 @@ class FakeNode:
         self.inbox = FakeRegistry(self.trouble)
         self.asks = FakeRegistry(self.trouble, "ingest")
         self.changes = FakeChanges(self.trouble)
+        self.gatekeeper = FakeGatekeeper(self.trouble)
         self.jitter: Callable[[], float] = lambda: 0.0
 
     def line(self) -> Line:
@@ -97,6 +100,7 @@ class FakeNode:
             observer=self.witness,
             clock=self.clock,
             keep=self.keep,
+            gatekeeper=self.gatekeeper,
         )
 
     def line_publisher(self) -> FakePublisher:
@@ -109,7 +113,7 @@ class FakeNode:
         recover(line)
         return Loop(
             line=line,
-            registries={"inbox": self.inbox, "ingest": self.asks},
+            registries={"inbox": self.inbox, "ingest": WithReleased(self.asks, self.ledger, self._is_there)},
             changes=self.changes,
             policy=self.policy,
             lifecycle=self.lifecycle,
@@ -139,6 +143,15 @@ class FakeNode:
         change = Change(f"c{len(self.changes.asked)}", tuple(inside[name] for name in names), why=why)
         self.changes.asked.append(change)
         return change
+
+    def decide(self, what: str, *contents: Digest, why: str = "") -> Change:
+        """A request of the operator to release or drop what is in quarantine."""
+        change = Change(f"q{len(self.changes.asked)}", contents, why=why, quarantine=what, who="ops")
+        self.changes.asked.append(change)
+        return change
+
+    def _is_there(self, location: str) -> bool:
+        return location in self.disk.checkpoints
 
     def roll_back(self, version: int) -> Change:
         change = Change(f"c{len(self.changes.asked)}", rollback_to=version)

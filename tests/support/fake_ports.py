@@ -15,6 +15,7 @@ from mergenode.ledger.records import Fact
 from mergenode.ledger.restatement import Replay, Subtract
 from mergenode.ledger.snapshots import kept_generations
 from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Exported, ScaleReport, Stopped
+from mergenode.ports.gatekeeper import OBSERVE, QUARANTINE, REJECT, Verdict
 from mergenode.ports.observer import Observer, Progress
 from mergenode.ports.restater import Restatement
 from mergenode.types import Candidate, Digest, FoldResult, GroupReport, Head, Kind, Listing
@@ -324,6 +325,35 @@ class FakeRegistry:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+@dataclass
+class FakeGatekeeper:
+    """Says of a content what ``says`` holds for it: action by gate; with ``by_digest`` it makes something up.
+
+    The same content gets the same answer in every life of the process.
+    """
+
+    trouble: Trouble
+    says: dict[Digest, tuple[Verdict, ...]] = field(default_factory=dict)
+    by_digest: bool = False
+    judged: list[Digest] = field(default_factory=list)
+
+    def judge(self, candidate: Candidate, head: Head, result: FoldResult) -> tuple[Verdict, ...]:
+        self.trouble("judge")
+        self.judged.append(result.content)
+        if self.by_digest:
+            draw = int(result.content[-2:], 16)
+            actions = (
+                (REJECT,) if draw < 16 else (OBSERVE, QUARANTINE) if draw < 80 else (OBSERVE,) if draw < 99 else ()
+            )
+            return tuple(verdict(action) for action in actions)
+        return self.says.get(result.content, ())
+
+
+def verdict(action: str = QUARANTINE, gate: str = "norm", **changes: Any) -> Verdict:
+    fields = {"reason": "norm_above_median", "message": "9 times the median", "hint": "look", "numbers": {"ratio": 9.0}}
+    return Verdict(gate=gate, action=action, **(fields | changes))  # type: ignore[arg-type]  # any field
 
 
 class Witness:

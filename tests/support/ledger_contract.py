@@ -18,7 +18,9 @@ from tests.support.facts import (
     initialised,
     pruned,
     published,
+    quarantined,
     rejected,
+    released,
     restated,
     retracted,
     selected,
@@ -57,6 +59,8 @@ ILLEGAL: dict[str, tuple[list[Fact], Fact]] = {
     ),
     "retracted and not restated": ([initialised(), folded(1)], retracted(1)),
     "restated without a change": ([initialised(), folded(1)], restated(2, 1)),
+    "quarantined although it is in the merge": ([initialised(), folded(1)], quarantined(1)),
+    "released although it is in the merge": ([initialised(), folded(1)], released(1)),
     "nothing pruned": ([initialised()], pruned()),
     "not a number": ([initialised()], folded(1, totals={"norm_sum": float("nan")})),
     "infinite": ([initialised()], folded(1, relative_norm=float("inf"))),
@@ -102,6 +106,38 @@ class LedgerContract:
         ]
         assert [fact for _, fact in ledger.facts(kinds=["selected"], newest=1)] == [selected(m1=0.5, m2=0.0)]
         assert ledger.verify() == []
+
+    def test_what_is_held_is_so_until_it_is_folded_or_refused(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), quarantined(1), quarantined(2), quarantined(3), rejected(4))
+        assert [(number, fact.name) for number, fact in ledger.quarantine()] == [(2, "m1"), (3, "m2"), (4, "m3")]
+        ledger.append(released(1))
+        assert ledger.held(digest(1)) == released(1) and ledger.held(digest(9)) is None
+        assert [fact.kind for _, fact in ledger.quarantine()] == ["quarantined", "quarantined", "released"]
+        assert [fact.name for _, fact in ledger.quarantine(2)] == ["m3", "m1"]
+        assert [fact.name for _, fact in ledger.quarantine(kind="quarantined")] == ["m2", "m3"]
+        assert [fact.name for _, fact in ledger.quarantine(1, kind="released")] == ["m1"]
+        assert ledger.quarantine_size() == 2
+        dropped = rejected(2, content=digest(2), reason="dropped")
+        ledger.append(folded(1), dropped)
+        assert [fact.name for _, fact in ledger.quarantine()] == ["m3"]
+        assert ledger.refusal(digest(2)) == dropped and ledger.refusal(digest(3)) is None
+        ledger.append(quarantined(2, revision="again"))
+        assert ledger.refusal(digest(2)) is None and ledger.held(digest(2)) == quarantined(2, revision="again")
+        assert ledger.verify() == []
+
+    def test_a_release_outlasts_the_fold_until_something_is_held_against_it(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), quarantined(1), quarantined(2))
+        assert ledger.release(digest(1)) is None
+        ledger.append(released(1), released(2), folded(1))
+        assert ledger.release(digest(1)) == released(1) and ledger.release(digest(2)) == released(2)
+        ledger.append(retracted(1), restated(2, 0), quarantined(2, revision="again"))
+        assert ledger.release(digest(1)) is ledger.release(digest(2)) is None
+        ledger.append(released(2, revision="again"), rejected(2, content=digest(2), reason="dropped"))
+        assert ledger.release(digest(2)) is None
+
+    def test_the_same_content_under_another_name_is_held_once(self, ledger: LedgerStore) -> None:
+        ledger.append(initialised(), quarantined(1), quarantined(2, content=digest(1)))
+        assert [fact.name for _, fact in ledger.quarantine()] == ["m2"]
 
     def test_what_another_ledger_had_folded_is_a_member(self, ledger: LedgerStore) -> None:
         ledger.append(initialised(), admitted(1), admitted(2), restated(1, 2, how="combined"))

@@ -18,11 +18,15 @@ from mergenode.ledger.records import (
     Discovered,
     Fact,
     Folded,
+    Held,
     Initialised,
     Left,
     Member,
     Pruned,
     Published,
+    Quarantined,
+    Rejected,
+    Released,
     Restated,
     Retracted,
 )
@@ -83,6 +87,32 @@ class MemoryLedger:
             if isinstance(fact, Folded | Admitted | Retracted) and fact.content == content
         ]
         return changes[-1] if changes and isinstance(changes[-1], Retracted) else None
+
+    def held(self, content: Digest) -> Held | None:
+        return next((fact for _, fact in self.quarantine() if fact.content == content), None)
+
+    def release(self, content: Digest) -> Released | None:
+        kinds = Released | Quarantined | Rejected | Retracted
+        about = [fact for _, fact in self._recorded if isinstance(fact, kinds) and fact.content == content]
+        return about[-1] if about and isinstance(about[-1], Released) else None
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        kinds = Folded | Admitted | Rejected | Quarantined | Released
+        about = [fact for _, fact in self._recorded if isinstance(fact, kinds) and fact.content == content]
+        return about[-1] if about and isinstance(about[-1], Rejected) else None
+
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        held: dict[Digest, tuple[int, Held]] = {}
+        for sequence, fact in self._recorded:
+            if isinstance(fact, Quarantined | Released):
+                held[fact.content] = (sequence, fact)
+            elif isinstance(fact, Folded | Admitted | Rejected) and fact.content is not None:
+                held.pop(fact.content, None)
+        found = [each for each in sorted(held.values(), key=lambda entry: entry[0]) if kind in (None, each[1].kind)]
+        return found if newest is None else found[len(found) - min(newest, len(found)) :]
+
+    def quarantine_size(self) -> int:
+        return len(self.quarantine(kind="quarantined"))
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         inside: dict[Digest, tuple[int, Member]] = {}

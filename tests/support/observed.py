@@ -11,6 +11,7 @@ from mergenode.ledger.records import (
     Duplicate,
     Fact,
     Folded,
+    Held,
     Initialised,
     Pruned,
     Published,
@@ -165,6 +166,20 @@ class ListLedger:
     def by_content(self, content: Digest) -> Folded | None:
         folds = [fact for fact in self.recorded if isinstance(fact, Folded)]
         return next((fact for fact in folds if fact.content == content), None)
+
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        held: dict[Digest, tuple[int, Held]] = {}
+        for number, fact in enumerate(self.recorded, start=1):
+            if isinstance(fact, Held):
+                held.pop(fact.content, None)
+                held[fact.content] = (number, fact)
+            elif isinstance(fact, Folded | Rejected) and fact.content is not None:
+                held.pop(fact.content, None)
+        found = [each for each in held.values() if kind in (None, each[1].kind)]
+        return found if newest is None else found[-newest:]
+
+    def quarantine_size(self) -> int:
+        return len(self.quarantine(kind="quarantined"))
 
     def facts(
         self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None

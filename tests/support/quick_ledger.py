@@ -13,11 +13,15 @@ from mergenode.ledger.records import (
     Discovered,
     Fact,
     Folded,
+    Held,
     Initialised,
     Left,
     Member,
     Pruned,
     Published,
+    Quarantined,
+    Rejected,
+    Released,
     Restated,
     Retracted,
 )
@@ -36,6 +40,9 @@ class QuickLedger:
         self._kinds: dict[str, list[tuple[int, Fact]]] = {}
         self._members: dict[Digest, tuple[int, Member]] = {}
         self._latest: dict[Digest, Fact] = {}
+        self._held: dict[Digest, Held] = {}
+        self._releases: dict[Digest, Released] = {}
+        self._refusals: dict[Digest, Rejected] = {}
         self._outcomes: dict[Key, ContributionFact] = {}
         self._available: dict[int, Published] = {}
         self._position = Position()
@@ -55,6 +62,18 @@ class QuickLedger:
         pair = (len(self.recorded) + 1, fact)
         self.recorded.append(pair)
         self._kinds.setdefault(fact.kind, []).append(pair)
+        if isinstance(fact, Quarantined | Rejected | Retracted) and fact.content is not None:
+            self._releases.pop(fact.content, None)
+        elif isinstance(fact, Released):
+            self._releases[fact.content] = fact
+        if isinstance(fact, Held):
+            self._held[fact.content] = fact
+            self._refusals.pop(fact.content, None)
+        if isinstance(fact, Folded | Admitted | Rejected) and fact.content is not None:
+            self._held.pop(fact.content, None)
+            self._refusals.pop(fact.content, None)
+        if isinstance(fact, Rejected) and fact.content is not None:
+            self._refusals[fact.content] = fact
         if isinstance(fact, ContributionFact):
             self._outcomes[(fact.registry, fact.name, fact.revision)] = fact
         if isinstance(fact, Folded | Admitted):
@@ -98,6 +117,24 @@ class QuickLedger:
 
     def by_content(self, content: Digest) -> Member | None:
         return self._members[content][1] if content in self._members else None
+
+    def held(self, content: Digest) -> Held | None:
+        return self._held.get(content)
+
+    def release(self, content: Digest) -> Released | None:
+        return self._releases.get(content)
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        """Nothing is refused by content in the worlds that this is for, unless it was recorded as such."""
+        return self._refusals.get(content)
+
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        held = {id(fact) for fact in self._held.values() if kind in (None, fact.kind)}
+        found = [pair for pair in self.recorded if id(pair[1]) in held] if held else []
+        return found if newest is None else found[-newest:]  # type: ignore[return-value]  # they are held
+
+    def quarantine_size(self) -> int:
+        return len(self.quarantine(kind="quarantined"))
 
     def retraction(self, content: Digest) -> Retracted | None:
         fact = self._latest.get(content)

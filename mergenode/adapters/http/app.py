@@ -18,6 +18,7 @@ from mergenode.adapters.http.headers import StrictHeaders
 from mergenode.adapters.http.live import Live, LiveStatus
 from mergenode.adapters.http.page import STYLESHEET, status_page
 from mergenode.adapters.http.probes import Verdict, liveness, readiness, startup
+from mergenode.adapters.http.quarantine import quarantine_document
 from mergenode.adapters.http.status import status_document
 from mergenode.errors import MergenodeError
 from mergenode.ports.ledger_store import LedgerReader
@@ -66,6 +67,7 @@ class StatusApp:
             Route("/api/v1/history", self._history),
             Route("/api/v1/versions", self._versions),
             Route("/api/v1/peers", self._peers),
+            Route("/api/v1/quarantine", self._quarantine),
             *(Route(path, self._probe(judge)) for path, judge in probes.items()),
         ]
 
@@ -99,6 +101,9 @@ class StatusApp:
             {**fact_document(version), "latest": version.version == latest} for version in self._reader.versions()
         ]
         return _json({"versions": versions})
+
+    def _quarantine(self, request: Request) -> Response:
+        return _json(quarantine_document(self._reader, _limit(request.query_params.get("limit"))))
 
     def _peers(self, request: Request) -> Response:
         if self._peers_document is None:

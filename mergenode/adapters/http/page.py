@@ -7,6 +7,7 @@ from html import escape
 
 from mergenode.adapters.http.live import Live, Running
 from mergenode.adapters.http.probes import liveness, readiness
+from mergenode.adapters.http.quarantine import quarantined
 from mergenode.adapters.http.status import newest_facts
 from mergenode.adapters.observers.safe_text import redact, visible
 from mergenode.ledger.records import Folded, Rejected
@@ -38,9 +39,11 @@ def status_page(node: str, reader: LedgerReader, live: Live, stalled_after_secon
             _merge(reader),
             _queue(live),
             _versions(reader),
+            _quarantine(reader),
             _rejections(reader),
             "<p><a href=\"/api/v1/status\">status</a> <a href=\"/api/v1/history\">history</a> "
-            "<a href=\"/api/v1/versions\">versions</a> <a href=\"/metrics\">metrics</a></p>",
+            "<a href=\"/api/v1/versions\">versions</a> "
+            "<a href=\"/api/v1/quarantine\">quarantine</a> <a href=\"/metrics\">metrics</a></p>",
         )
     )  # fmt: skip
     return (
@@ -138,6 +141,15 @@ def _versions(reader: LedgerReader) -> str:
         (str(version.version), str(version.generation), version.time, version.path) for version in reversed(versions)
     ]
     return "<h2>Versions</h2>" + _table(("version", "generation", "published", "path"), rows)
+
+
+def _quarantine(reader: LedgerReader) -> str:
+    rows = [
+        (fact.name, fact.registry, fact.gate, fact.message, fact.hint, fact.time)
+        for fact in quarantined(reader, SHOWN)
+    ]  # fmt: skip
+    columns = ("contribution", "registry", "gate", "message", "what to do", "since")
+    return "<h2>In quarantine</h2>" + _table(columns, rows)
 
 
 def _rejections(reader: LedgerReader) -> str:

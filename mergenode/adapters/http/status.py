@@ -14,12 +14,12 @@ from mergenode.ports.ledger_store import LedgerReader
 SCHEMA = 1
 """Raised when a key changes its meaning or goes away; new keys come without notice."""
 
-_LAST_KINDS = ("folded", "published", "rejected")
+_LAST_KINDS = ("folded", "published", "rejected", "quarantined")
 _BULKY = frozenset({"groups", "totals"})
 
 
 def status_document(node: str, reader: LedgerReader, live: Live, stalled_after_seconds: float) -> dict[str, object]:
-    """Everything a person or a script asks first. Reads a constant number of ledger rows."""
+    """Everything a person or a script asks first. Reads a constant number of rows; what is in quarantine is counted."""
     initialised, head = reader.initialised(), reader.head()
     return {
         "schema": SCHEMA,
@@ -30,6 +30,7 @@ def status_document(node: str, reader: LedgerReader, live: Live, stalled_after_s
         "head": {field.name: getattr(head, field.name) for field in fields(head)},
         "health": _health(live, stalled_after_seconds),
         "counts": reader.counts(),
+        "quarantined": reader.quarantine_size(),
         "pending": sum(state.pending for state in live.registries),
         "unsettled": sum(state.unsettled_total for state in live.registries),
         "registries": [_registry(state, live.now) for state in live.registries],

@@ -18,7 +18,9 @@ from mergenode.ledger.records import (
     Mixed,
     Pruned,
     Published,
+    Quarantined,
     Rejected,
+    Released,
     Restated,
     Retracted,
     Ruled,
@@ -63,6 +65,20 @@ def _(fact: Rejected) -> Line:
     text = f"rejected {fact.name!r}: {fact.message}" + (f" ({fact.hint})" if fact.hint else "")
     fields = {"registry": fact.registry, "name": fact.name, "revision": fact.revision, "reason": fact.reason}
     return "warning", text, dict(fields)
+
+
+@describe.register
+def _(fact: Quarantined) -> Line:
+    text = f"quarantined {fact.name!r} by gate {fact.gate}: {fact.message}" + (f" ({fact.hint})" if fact.hint else "")
+    fields = {"registry": fact.registry, "name": fact.name, "revision": fact.revision, "content": fact.content}
+    return "warning", text, {**fields, "gate": fact.gate, "reason": fact.reason}
+
+
+@describe.register
+def _(fact: Released) -> Line:
+    by = f" by {fact.who}" if fact.who else ""
+    text = f"released {fact.name!r} from quarantine{by}" + (f": {fact.why}" if fact.why else "")
+    return "warning", text, {"registry": fact.registry, "name": fact.name, "content": fact.content, "who": fact.who}
 
 
 @describe.register

@@ -17,7 +17,7 @@ class ContributionInstruments:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         self.contributions = counter(
             "mergenode_contributions_total",
-            "Contributions settled since the start of the process (folded, rejected, duplicate, retracted).",
+            "Contributions settled since the start of the process, by outcome.",
             ["registry", "outcome"],
         )
         self.rejected = counter(

@@ -16,15 +16,18 @@ from mergenode.adapters.observers.instruments import (
     MergeInstruments,
     WorkInstruments,
 )
+from mergenode.adapters.observers.quarantine_instruments import QuarantineInstruments
 from mergenode.adapters.observers.round_instruments import RoundInstruments
 from mergenode.adapters.observers.selection_instruments import SelectionInstruments
 from mergenode.errors import RejectReason, TransientReason
+from mergenode.gates.reasons import GateReason
 from mergenode.ledger.records import (
     Duplicate,
     Fact,
     Folded,
     Mixed,
     Published,
+    Quarantined,
     Rejected,
     Restated,
     Retracted,
@@ -39,7 +42,7 @@ MAX_GROUPS = 512
 """Layer groups with a series of their own; a scrape of a thousand series costs about ten milliseconds."""
 
 WHOLE_MODEL = "*"
-_OUTCOMES = ("folded", "rejected", "duplicate", "retracted")
+_OUTCOMES = ("folded", "rejected", "duplicate", "retracted", "quarantined")
 _CONTENT_PREFIX = len("blake3:") + 12
 
 
@@ -57,7 +60,7 @@ class PrometheusObserver:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it unannotated
         self._clock = clock
         self._registries = ClosedLabels(registries)
-        self._reasons = ClosedLabels(RejectReason)
+        self._reasons = ClosedLabels([*RejectReason, *GateReason])
         self._transient = ClosedLabels(TransientReason)
         self._groups = FirstLabels(MAX_GROUPS)
         self._contribution = ContributionInstruments(registry)
@@ -65,16 +68,19 @@ class PrometheusObserver:
         self._work = WorkInstruments(registry, mergenode.__version__)
         self._rounds = RoundInstruments(registry)
         self._selection = SelectionInstruments(registry)
+        self._quarantine = QuarantineInstruments(registry)
         ProcessCollector(registry=registry)
         self._begin_series()
 
     def restore(self, facts: Iterable[Fact]) -> None:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
-        The last ``folded``, ``restated``, ``mixed``, ``selected`` and ``published`` fact are enough. Counters and
-        histograms tell of this process only and stay at zero, as Prometheus expects. Idempotent.
+        The last ``folded``, ``restated``, ``mixed``, ``selected`` and ``published`` fact are enough, and the
+        ``quarantined`` ones of what is in quarantine. Counters and histograms tell of this process only and stay at
+        zero, as Prometheus expects. Idempotent.
         """
         for fact in facts:
+            self._quarantine.restore(fact)
             if isinstance(fact, Folded):
                 self._set_merge(fact)
             elif isinstance(fact, Restated):
@@ -87,6 +93,7 @@ class PrometheusObserver:
                 self._selection.show(fact)
 
     def fact(self, fact: Fact) -> None:
+        self._quarantine.fact(fact)
         match fact:
             case Folded():
                 self._settled(fact.registry, "folded")
@@ -102,6 +109,8 @@ class PrometheusObserver:
                 ).inc()
             case Duplicate():
                 self._settled(fact.registry, "duplicate")
+            case Quarantined():
+                self._settled(fact.registry, "quarantined")
             case Retracted():
                 self._settled(fact.registry, "retracted")
             case United():

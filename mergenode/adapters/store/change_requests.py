@@ -15,15 +15,15 @@ from typing import Any
 
 from mergenode.adapters.durable import disk_errors, replace_file, sync_directory
 from mergenode.errors import FatalError
-from mergenode.ledger.changes import Change
+from mergenode.ledger.changes import DROP, RELEASE, Change
 from mergenode.ports.clock import Clock
 from mergenode.types import Digest
 
 CHANGES = "changes"
 _REQUEST, _REFUSAL = ".json", ".refused"
 _MOST_BYTES = 1 << 20
-_KEYS = frozenset({"contents", "rollback_to", "why", "places", "forget"})
-_LATER = frozenset({"forget"})
+_KEYS = frozenset({"contents", "rollback_to", "why", "places", "forget", "quarantine", "who"})
+_LATER = frozenset({"forget", "quarantine", "who"})
 """Keys that requests of an earlier mergenode do not have."""
 
 
@@ -46,6 +46,8 @@ class FolderChangeRequests:
             "why": change.why,
             "places": dict(change.places),
             "forget": change.forget,
+            "quarantine": change.quarantine,
+            "who": change.who,
         }
         with disk_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -115,11 +117,12 @@ def _change(identity: str, document: Any) -> Change:
     texts = isinstance(contents, list) and all(isinstance(content, str) for content in contents)
     number = back is None or (isinstance(back, int) and not isinstance(back, bool))
     mapped = isinstance(places, Mapping) and all(isinstance(place, str) for place in places.values())
-    forget = document.get("forget")
+    forget, quarantine, who = document.get("forget"), document.get("quarantine"), document.get("who", "")
     node = forget is None or isinstance(forget, str)
-    if not (texts and number and mapped and node and isinstance(why, str)):
+    decision = quarantine in (None, RELEASE, DROP) and isinstance(who, str)
+    if not (texts and number and mapped and node and decision and isinstance(why, str)):
         raise ValueError("a value has the wrong type")
     return Change(
         identity, tuple(Digest(content) for content in contents), back, why,
-        {Digest(content): place for content, place in places.items()}, forget,
+        {Digest(content): place for content, place in places.items()}, forget, quarantine, who,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """Tables of the ledger file, and how a file of an earlier version becomes one of this version.
 
 ``facts`` is the ledger; the columns beside ``body`` repeat parts of it so that questions are answered by an
-index. ``counts``, ``versions`` and ``members`` (what is in the merge, and the fact by which it entered) follow from
-``facts`` and change in the same transaction; ``verify`` compares them.
+index. ``counts``, ``versions``, ``members`` (what is in the merge, and the fact by which it entered) and ``quarantine``
+follow from ``facts`` and change in the same transaction; ``verify`` compares them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,18 @@ import sqlite3
 from pathlib import Path
 
 from mergenode.errors import FatalError
-from mergenode.ledger.records import Admitted, ContributionFact, Deferred, Duplicate, Fact, Folded, Left, Rejected
+from mergenode.ledger.records import (
+    Admitted,
+    ContributionFact,
+    Deferred,
+    Duplicate,
+    Fact,
+    Folded,
+    Left,
+    Quarantined,
+    Rejected,
+    Released,
+)
 
 APPLICATION_ID = 0x6D67_6E64
 """``mgnd``, in the header of the file: tells a ledger from any other SQLite file."""
@@ -51,11 +62,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO members SELECT content, sequence FROM facts WHERE kind = 'folded'",
         "CREATE INDEX facts_by_content ON facts (content, sequence) WHERE content IS NOT NULL",
     ),
+    # What is in quarantine, or released and not folded yet. No earlier ledger has facts about either.
+    ("CREATE TABLE quarantine (content TEXT PRIMARY KEY, sequence INTEGER NOT NULL UNIQUE) WITHOUT ROWID",),
 )
 """One tuple of statements per schema version, oldest first; ``PRAGMA user_version`` counts those applied."""
 
 Column = str | bytes | None
-_WITH_CONTENT = (Folded, Duplicate, Rejected, Left, Admitted, Deferred)
+_WITH_CONTENT = (Folded, Duplicate, Rejected, Left, Admitted, Deferred, Quarantined, Released)
 
 
 def columns(fact: Fact) -> tuple[Column, Column, Column, Column]:

@@ -73,6 +73,8 @@ def _derived_findings(connection: sqlite3.Connection, audit: Audit) -> Iterator[
     yield from _differences("facts of kind", counts, audit.counts)
     members = dict(connection.execute("SELECT content, sequence FROM members"))
     yield from _differences("the fact that took in content", members, audit.members)
+    held = dict(connection.execute("SELECT content, sequence FROM quarantine"))
+    yield from _differences("the fact that holds content", held, audit.held)
     if audit.restating:
         yield "the last fact changed members and was never restated"
     available = dict(connection.execute("SELECT version, sequence FROM versions WHERE pruned = 0"))

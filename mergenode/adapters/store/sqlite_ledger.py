@@ -14,7 +14,7 @@ from mergenode.adapters.store.sqlite_reader import SqliteReader
 from mergenode.errors import FatalError
 from mergenode.ledger.chain import GENESIS, link
 from mergenode.ledger.codec import encode
-from mergenode.ledger.records import Admitted, Fact, Folded, Left, Mixed, Pruned, Published
+from mergenode.ledger.records import Admitted, Fact, Folded, Held, Left, Mixed, Pruned, Published, Rejected
 from mergenode.ledger.transitions import Position, advance, objections
 from mergenode.types import Digest
 
@@ -97,6 +97,10 @@ class SqliteLedger(SqliteReader):
             "INSERT INTO counts (kind, facts) VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET facts = facts + 1",
             (fact.kind,),
         )
+        if isinstance(fact, Held):
+            self._connection.execute("REPLACE INTO quarantine VALUES (?, ?)", (stored_text(fact.content), sequence))
+        if isinstance(fact, Folded | Admitted | Rejected) and fact.content is not None:
+            self._connection.execute("DELETE FROM quarantine WHERE content = ?", (stored_text(fact.content),))
         if isinstance(fact, Folded | Admitted):
             self._connection.execute("INSERT INTO members VALUES (?, ?)", (stored_text(fact.content), sequence))
         if isinstance(fact, Left):

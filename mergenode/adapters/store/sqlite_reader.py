@@ -20,9 +20,12 @@ from mergenode.ledger.records import (
     ContributionFact,
     Fact,
     Folded,
+    Held,
     Initialised,
     Member,
     Published,
+    Rejected,
+    Released,
     Restated,
     Retracted,
 )
@@ -33,6 +36,7 @@ _PAGE = 64
 """Folded facts carry reports of some kilobytes each; a page of them is read per query."""
 
 _MEMBERS = "SELECT facts.sequence, facts.body FROM members JOIN facts ON facts.sequence = members.sequence"
+_HELD = "SELECT facts.sequence, facts.body FROM quarantine JOIN facts ON facts.sequence = quarantine.sequence"
 
 
 class SqliteReader:
@@ -110,6 +114,55 @@ class SqliteReader:
             )
         fact = row and decode(row[1], row[0])
         return fact if isinstance(fact, Retracted) else None
+
+    def held(self, content: Digest) -> Held | None:
+        """The newest fact about this content while it is in quarantine, or released and not folded yet."""
+        with self._snapshot():
+            row = self._one(_HELD + " WHERE quarantine.content = ?", stored_text(content))
+        fact = row and decode(row[1], row[0])
+        return fact if isinstance(fact, Held) else None
+
+    def release(self, content: Digest) -> Released | None:
+        """The release of this content, None where it was refused, held back or retracted since."""
+        with self._snapshot():
+            row = self._one(
+                "SELECT sequence, body FROM facts WHERE content = ?"
+                " AND kind IN ('released', 'quarantined', 'rejected', 'retracted') ORDER BY sequence DESC LIMIT 1",
+                stored_text(content),
+            )
+        fact = row and decode(row[1], row[0])
+        return fact if isinstance(fact, Released) else None
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        """The refusal that names this content, None where a fold or a quarantine came after it."""
+        with self._snapshot():
+            row = self._one(
+                "SELECT sequence, body FROM facts WHERE content = ?"
+                " AND kind IN ('folded', 'admitted', 'rejected', 'quarantined', 'released')"
+                " ORDER BY sequence DESC LIMIT 1",
+                stored_text(content),
+            )
+        fact = row and decode(row[1], row[0])
+        return fact if isinstance(fact, Rejected) else None
+
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        """What is held, one fact per content, oldest first."""
+        limit = -1 if newest is None else newest
+        with self._snapshot():
+            rows = self._rows(
+                _HELD + " WHERE ? IN (facts.kind, '') ORDER BY quarantine.sequence DESC LIMIT ?", kind or "", limit
+            )
+        found = [(sequence, decode(body, sequence)) for sequence, body in reversed(rows)]
+        return [(sequence, fact) for sequence, fact in found if isinstance(fact, Held)]
+
+    def quarantine_size(self) -> int:
+        """How many contents are in quarantine; no fact is read."""
+        with self._snapshot():
+            row = self._one(
+                "SELECT COUNT(*) FROM quarantine JOIN facts ON facts.sequence = quarantine.sequence"
+                " WHERE facts.kind = 'quarantined'"
+            )
+        return int(row[0]) if row else 0
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         """What is in the merge, oldest first, a page at a time without a lock in between."""

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mergenode.ledger.records import ContributionFact, Fact, Folded, Initialised, Member, Published, Retracted
+from mergenode.ledger.records import (
+    ContributionFact,
+    Fact,
+    Folded,
+    Held,
+    Initialised,
+    Member,
+    Published,
+    Rejected,
+    Released,
+    Retracted,
+)
 from mergenode.ports.ledger_store import Key, LedgerReader
 from mergenode.types import Digest, Head
 
@@ -37,6 +48,21 @@ class UnionReader:
 
     def retraction(self, content: Digest) -> Retracted | None:
         return self.own.retraction(content)
+
+    def held(self, content: Digest) -> Held | None:
+        return self.own.held(content)
+
+    def release(self, content: Digest) -> Released | None:
+        return self.own.release(content)
+
+    def refusal(self, content: Digest) -> Rejected | None:
+        return self.own.refusal(content)
+
+    def quarantine(self, newest: int | None = None, *, kind: str | None = None) -> Sequence[tuple[int, Held]]:
+        return self.own.quarantine(newest, kind=kind)
+
+    def quarantine_size(self) -> int:
+        return self.own.quarantine_size()
 
     def members(self, after: int = 0) -> Iterator[tuple[int, Member]]:
         return self.shown.members(after)

@@ -15,6 +15,7 @@ from mergenode.errors import TransientError, TransientReason
 from mergenode.ledger.records import Pruned
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
+from tests.support import facts
 from tests.support.observed import BASE, TIME, duplicate, folded, published, rejected
 from tests.support.status_node import Node
 
@@ -45,7 +46,7 @@ def test_an_empty_node_answers_with_nulls(node: Node) -> None:
     node.ledger.recorded.clear()
     found = status(node)
     assert (found["base"], found["method"], found["running"], found["disk"]) == (None, None, None, None)
-    assert found["last"] == {"folded": None, "published": None, "rejected": None}
+    assert found["last"] == {"folded": None, "published": None, "rejected": None, "quarantined": None}
     assert found["head"]["count"] == 0
 
 
@@ -137,6 +138,18 @@ def test_a_wrong_limit_is_refused(ready: Node, limit: str) -> None:
     answer = ready.request(f"/api/v1/history?limit={limit}")
     assert answer.status_code == 400
     assert "limit must be a number from 1 to 200" in answer.json()["error"]["message"]
+
+
+def test_what_is_in_quarantine_and_what_was_released(ready: Node) -> None:
+    ready.ledger.recorded += [facts.quarantined(2), facts.quarantined(3), facts.quarantined(4), facts.released(3)]
+    found = ready.request("/api/v1/quarantine").json()
+    assert [(entry["name"], entry["sequence"]) for entry in found["quarantined"]] == [("m4", 4), ("m2", 2)]
+    assert [entry["name"] for entry in found["released"]] == ["m3"]
+    assert found["quarantined"][0]["gate"] == "norm" and status(ready)["quarantined"] == 2
+    assert ready.request("/api/v1/quarantine?limit=1").json()["quarantined"] == []
+    assert ready.request("/api/v1/quarantine?limit=0").status_code == 400
+    page = ready.request("/").text
+    assert "<h2>In quarantine</h2>" in page and "far from the others" in page and "m3" not in page
 
 
 def test_versions_are_those_with_files(ready: Node) -> None:

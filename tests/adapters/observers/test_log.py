@@ -18,6 +18,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
+from tests.support import facts
 from tests.support.facts import deferred, deselected, forgotten, heard, mixed, ruled, selected, united, yielded
 from tests.support.observed import TIME, HandClock, content, duplicate, folded, initialised, published, rejected
 
@@ -28,6 +29,8 @@ FACTS: list[Fact] = [
     rejected(),
     duplicate(),
     folded(1, warnings=("adapter has no bias",)),
+    facts.quarantined(2),
+    facts.released(2),
     published(1),
     Pruned(time=TIME, versions=(1, 2)),
     mixed(1, refused=()),
@@ -76,9 +79,8 @@ def test_every_kind_of_fact_is_one_line_with_its_own_sentence(clock: HandClock) 
     seen = entries(stream)
     assert [entry["event"] for entry in seen] == [fact.kind for fact in FACTS]
     assert all(entry["message"] != entry["event"] for entry in seen)
-    assert [entry["level"] for entry in seen] == [
-        "warning" if f.kind in ("rejected", "retracted", "ruled", "forgotten") else "info" for f in FACTS
-    ]
+    warned = ("rejected", "retracted", "ruled", "forgotten", "quarantined", "released")
+    assert [entry["level"] for entry in seen] == ["warning" if f.kind in warned else "info" for f in FACTS]
 
 
 def test_a_json_line_has_time_level_event_and_fields(clock: HandClock) -> None:

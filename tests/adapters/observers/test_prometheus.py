@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from mergenode.ledger.records import Restated, Retracted
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
 from tests.adapters.observers.test_transfers import tell_everything
+from tests.support import facts
 from tests.support.facts import mixed, selected
 from tests.support.observed import TIME, UNIX, HandClock, content, duplicate, folded, group, published, rejected
 from tests.support.peer_snapshot import snapshot
@@ -277,6 +279,28 @@ def exported(registry: CollectorRegistry) -> dict[str, tuple[str, str, frozenset
         labels = frozenset(label for sample in family.samples for label in sample.labels) - {"le"}
         found[name] = (kind, unit, labels, family.documentation)
     return found
+
+
+def test_what_is_in_quarantine_is_counted_through_a_restart(registry: CollectorRegistry) -> None:
+    observer = PrometheusObserver(registry, ["inbox"], HandClock())
+    held = partial(registry.get_sample_value, "mergenode_quarantined")
+    observer.restore([facts.quarantined(1), facts.quarantined(2), facts.released(3)])
+    assert held() == 2
+    finding = {"gate": "norm", "action": "quarantine"}
+    observer.fact(facts.quarantined(4, findings=(finding, finding | {"gate": "../wild", "action": "wild"})))
+    assert held() == 3
+    observer.fact(facts.released(1))
+    observer.fact(facts.rejected(2, content=facts.digest(2), reason="dropped"))
+    observer.fact(facts.folded(1, content=facts.digest(4), findings=({"gate": "alignment", "action": "observe"},)))
+    assert held() == 0
+    found = partial(registry.get_sample_value, "mergenode_gate_findings_total")
+    assert found({"gate": "norm", "action": "quarantine"}) == found({"gate": "other", "action": "other"}) == 1
+    assert found({"gate": "alignment", "action": "observe"}) == 1
+    outcome = {"registry": "inbox", "outcome": "quarantined"}
+    assert registry.get_sample_value("mergenode_contributions_total", outcome) == 1
+    observer.fact(facts.rejected(5, reason="score_fell"))
+    refused = {"registry": "inbox", "reason": "score_fell"}
+    assert registry.get_sample_value("mergenode_rejected_total", refused) == 1, "codes of gates are codes"
 
 
 def test_every_reason_code_has_its_own_series(registry: CollectorRegistry, observer: PrometheusObserver) -> None:

@@ -140,6 +140,7 @@ def test_a_file_of_the_first_schema_becomes_one_of_this(tmp_path: Path) -> None:
     with closing(SqliteLedger(path)) as ledger:
         ledger.append(initialised(), folded(1), folded(2))
     with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE quarantine")
         connection.execute("DROP TABLE members")
         connection.execute("DROP INDEX facts_by_content")
         connection.execute("CREATE UNIQUE INDEX folded_once ON facts (content) WHERE kind = 'folded'")

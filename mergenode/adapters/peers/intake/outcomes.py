@@ -8,11 +8,11 @@ from typing import Protocol
 
 from mergenode.adapters.registries.pushes import REGISTRY
 from mergenode.errors import RejectReason
-from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Rejected, Retracted
+from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Quarantined, Rejected, Retracted
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.types import Digest
 
-_KINDS = ("folded", "rejected", "duplicate", "retracted")
+_KINDS = ("folded", "rejected", "duplicate", "retracted", "quarantined", "released")
 _LOOKED_BACK = 8
 
 
@@ -53,7 +53,8 @@ class Outcomes(Protocol):
         ...
 
     def of_content(self, content: Digest) -> Outcome | None:
-        """FOLDED when this content is in the merge, RETRACTED when it was taken out, else None."""
+        """FOLDED when this content is in the merge, RETRACTED when it was taken out, QUARANTINED while it is held back,
+        REJECTED when it was dropped from there, else None."""
         ...
 
 
@@ -70,7 +71,9 @@ class LedgerOutcomes:
     def of_push(self, entry: str, after: int) -> Outcome | None:
         for sequence, fact in reversed(self._reader.facts(kinds=_KINDS, name=entry, newest=_LOOKED_BACK)):
             if sequence > after and isinstance(fact, ContributionFact) and fact.registry == REGISTRY:
-                return _outcome(fact)
+                # The same content may have been let in under another name.
+                let_in = self.of_content(fact.content) if isinstance(fact, Quarantined) else None
+                return let_in or _outcome(fact)
         return None
 
     def of_content(self, content: Digest) -> Outcome | None:
@@ -78,6 +81,12 @@ class LedgerOutcomes:
         if member is not None:
             shared = _share_kept(member) if isinstance(member, Folded) else None
             return Outcome(Fate.FOLDED, message=f"in the merge as {member.name}", share_kept=shared)
+        held = self._reader.held(content)
+        if held is not None:
+            return _outcome(held)
+        refusal = self._reader.refusal(content)
+        if refusal is not None and refusal.reason == RejectReason.DROPPED:
+            return _outcome(refusal)
         retraction = self._reader.retraction(content)
         return None if retraction is None else _outcome(retraction)
 
@@ -90,6 +99,9 @@ def _outcome(fact: ContributionFact) -> Outcome | None:
             return Outcome(Fate.DUPLICATE, message=f"in the merge as {fact.same_as}")
         case Rejected():
             return Outcome(Fate.REJECTED, fact.reason, fact.message, fact.hint)
+        case Quarantined():
+            hint = "An operator of the node looks at it: `mergenode quarantine show` there. " + fact.hint
+            return Outcome(Fate.QUARANTINED, fact.reason, fact.message, hint.strip())
         case Retracted():
             why = f": {fact.why}" if fact.why else ""
             message = f"it was taken out of the merge as {fact.name} on {fact.time}{why}"

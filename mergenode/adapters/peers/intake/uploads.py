@@ -278,7 +278,7 @@ class Uploads:
             id=upload.folder.name, owner=terms.owner, key=terms.key, name=terms.name, entry=entry, content=content,
             blocks=blocks, after=outcomes.position(), time=self.side.clock.unix(),
             same_as=same.id if same is not None else "",
-            rejected=known is not None and known.fate is Fate.RETRACTED,
+            rejected=known is not None and known.fate in (Fate.RETRACTED, Fate.REJECTED),
         )  # fmt: skip
         self._charge(upload, blocks)
         if entry:

@@ -18,7 +18,7 @@ from mergenode.adapters.engines.local.engine import Resources
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.restate import LocalRestater
-from mergenode.daemon.contribute import judge
+from mergenode.daemon.refusing import judge
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.ledger.restatement import Subtract
 from mergenode.methods import METHODS, build_method

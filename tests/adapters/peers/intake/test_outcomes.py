@@ -31,6 +31,16 @@ def outcomes_after(place: Path, *recorded: Fact) -> tuple[LedgerOutcomes, Sqlite
         ),
         (facts.rejected(**ENTRY), Outcome(Fate.REJECTED, "not_finite", "NaN in a.weight", "train again")),
         (facts.duplicate(**ENTRY, same_as="other"), Outcome(Fate.DUPLICATE, message="in the merge as other")),
+        (
+            facts.quarantined(**ENTRY, hint="Train again."),
+            Outcome(
+                Fate.QUARANTINED,
+                "norm_above_median",
+                "far from the others",
+                "An operator of the node looks at it: `mergenode quarantine show` there. Train again.",
+            ),
+        ),
+        (facts.released(**ENTRY), None),
         (facts.discovered(**ENTRY), None),
         (facts.folded(registry="inbox", name=ENTRY["name"]), None),
         (facts.folded(registry="push", name="another"), None),
@@ -62,6 +72,27 @@ def test_of_contents(tmp_path: Path) -> None:
         ledger.append(facts.retracted(1), facts.restated(2, 0))
         found = outcomes.of_content(facts.folded(1).content)
         assert found is not None and (found.fate, found.reason) == (Fate.RETRACTED, "retracted")
+
+
+def test_of_a_content_in_quarantine_until_somebody_decides(tmp_path: Path) -> None:
+    content = facts.digest(2)
+    outcomes, ledger = outcomes_after(tmp_path, facts.quarantined(2, **ENTRY))
+    with closing(ledger):
+        found = outcomes.of_content(content)
+        assert found is not None and (found.fate, found.reason) == (Fate.QUARANTINED, "norm_above_median")
+        ledger.append(facts.released(2))
+        assert outcomes.of_content(content) is None, "it waits"
+        ledger.append(facts.folded(1, content=content))
+        found = outcomes.of_push(ENTRY["name"], 0)
+        assert found is not None and found.fate is Fate.FOLDED, "let in under another name"
+
+
+def test_of_a_content_that_was_dropped(tmp_path: Path) -> None:
+    dropped = facts.rejected(2, content=facts.digest(2), reason="dropped", message="dropped by ops")
+    outcomes, ledger = outcomes_after(tmp_path, facts.quarantined(2), dropped)
+    with closing(ledger):
+        found = outcomes.of_content(facts.digest(2))
+        assert found is not None and (found.fate, found.reason) == (Fate.REJECTED, "dropped")
 
 
 def test_an_empty_ledger(tmp_path: Path) -> None:
