@@ -77,6 +77,10 @@ EVERY_KIND = [
     facts.heard(),
     facts.ruled(),
     facts.forgotten(),
+    facts.selected(m1=0.5),
+    facts.deselected(),
+    facts.quarantined(),
+    facts.released(),
 ]
 
 
