@@ -72,6 +72,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
             identity=identity_of(settings),
             options=options_of(selector),
             tolerance=selector.gap,
+            longest=selector.longest,
             settling_seconds=SETTLING_SECONDS + 2.0 * max((r.settle_seconds for r in settings.registries), default=0.0),
             named=frozenset({REGISTRY}),
             naming=Naming(weights=selector.weights, floor=selector.floor, groups=groups),

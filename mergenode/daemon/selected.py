@@ -29,11 +29,13 @@ class Naming:
 
     ``weights``: ``barycentric`` takes the shares as they are, ``relative`` scales them to a mean of 1. ``floor``:
     smaller shares are not folded. ``groups``: tensor names by layer group; empty where the model is chosen as a whole.
+    ``factors``: of contents whose task vectors counted as shortened; they are folded that short.
     """
 
     weights: Literal["barycentric", "relative"] = "barycentric"
     floor: float = 0.0
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    factors: Mapping[Digest, float] = field(default_factory=dict)
 
 
 def selected_fact(
@@ -65,6 +67,7 @@ def selected_fact(
                 "score": chosen.proposal.score.get(content),
                 "share": shares[content],
                 "norm": norms.get(content),
+                "factor": naming.factors.get(content, 1.0),
                 "why": why[content],
             }
             for content in _listed(shares, chosen.proposal.score)
@@ -128,7 +131,7 @@ def _targets(
         targets.append(
             {
                 "content": content, "registry": named.registry, "name": named.name, "revision": named.revision,
-                "weight": weight * scale, "profile": profile,
+                "weight": weight * scale * naming.factors.get(content, 1.0), "profile": profile,
             }
         )  # fmt: skip
     return targets

@@ -23,6 +23,7 @@ from mergenode.ports.pool import Indexed
 from mergenode.ports.selecting import Objective
 from mergenode.selectors.barycentric import warm_start
 from mergenode.selectors.contract import Options, State
+from mergenode.selectors.lengths import shortening
 from mergenode.types import Candidate, Digest, Unsettled
 
 _LOOKED_BACK = 8
@@ -33,7 +34,8 @@ _LOOKED_BACK = 8
 class Selecting:
     """Asked by the loop, in its thread. ``identity``: of what is asked of the pool, see ``objective_digest``.
 
-    ``tolerance``: of the duality gap, as a share of the loss. ``naming``: how shares become weights.
+    ``tolerance``: of the duality gap, as a share of the loss. ``naming``: how shares become weights. ``longest``: see
+    ``selectors.lengths``.
     ``settling_seconds``: how long a selection waits for entries that were in the pool once and do not lie still, as
     everything without a marker does not when a node starts. ``named``: registries of what the operator named himself,
     which may hold links (a download cache does).
@@ -45,6 +47,7 @@ class Selecting:
     options: Options
     tolerance: float
     naming: Naming
+    longest: float | None = None
     settling_seconds: float = 600.0
     named: frozenset[str] = frozenset()
     newest: Selected | None = None
@@ -154,10 +157,13 @@ class Selecting:
         self._catch_up()
         started = self.line.clock.monotonic()
         pool = self.pool(seen, waiting).readable
+        norms = {known.content: known.norm for known in self._read.values() if known.content in pool}
+        factors = shortening(norms, self.longest)
+        self.objective.shorten(factors)
         chosen = choose(self.objective, pool, self._start(pool), self.options, self.tolerance, self._tell)
-        norms = {known.content: known.norm for known in self._read.values()}
+        naming = replace(self.naming, factors=factors)
         fact = selected_fact(
-            chosen, pool, norms, self.naming, objective=self.identity, time=self.line.clock.now(),
+            chosen, pool, norms, naming, objective=self.identity, time=self.line.clock.now(),
             seconds=self.line.clock.monotonic() - started,
         )  # fmt: skip
         self._record(fact)

@@ -12,13 +12,17 @@ from mergenode.types import Candidate, Digest
 class Objective(Protocol):
     """Joins the pool engine and the plug-in. Never a whole model in the memory of the node.
 
-    Errors of every call but ``index`` and ``keep_only``:
+    Errors of every call but ``index``, ``shorten`` and ``keep_only``:
         TransientError: the plug-in failed (TASK_FAILED), or files cannot be read or written now; try again later.
         Stopped: the node is stopping.
     """
 
     def index(self, candidate: Candidate) -> Indexed:
         """See ``ports.pool.PoolEngine.index``."""
+        ...
+
+    def shorten(self, factors: Mapping[Digest, float]) -> None:
+        """From now on the task vectors of these contents count times their factor, in mixes and in scores."""
         ...
 
     def gradient_at(self, weights: Weights) -> float:

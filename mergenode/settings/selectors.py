@@ -66,6 +66,13 @@ class SelectorSettings(Section):
         ge=0,
         lt=1,
     )
+    longest: float | None = setting(
+        2.0,
+        "Task vectors longer than so many times the pool's median norm count as that long; null: as they are.",
+        unit="times the median",
+        why="a score grows with length, so one wildly scaled contribution would be chosen whatever it does",
+        gt=0,
+    )
     weights: Literal["barycentric", "relative"] = setting(
         "barycentric",
         "What the method gets: the shares of the mix, or the shares scaled to a mean of 1.",

@@ -69,6 +69,20 @@ def test_a_pool_that_did_not_change_is_not_selected_from_again() -> None:
     assert node.world.read.count("east") == 2, "a new process looks into the pool again"
 
 
+def test_what_is_far_too_long_counts_as_shortened_and_is_folded_that_short() -> None:
+    node = SelectingNode(longest=2.0)
+    for name, vector in {"east": EAST, "north": NORTH, "up": UP, "far": (40.0, 40.0, 0.0)}.items():
+        node.offer(name, vector)
+    node.drain(node.start())
+    assert node.distance < 1e-4
+    newest = node.facts("selected")[-1]
+    assert isinstance(newest, Selected)
+    entries = {entry["name"]: entry for entry in newest.contents}
+    factor = 4.0 / 40.0 / 2**0.5
+    assert entries["far"]["factor"] == pytest.approx(factor) and entries["east"]["factor"] == 1.0
+    assert node.weights["far"] == pytest.approx(entries["far"]["share"] * factor)
+
+
 def test_a_copy_is_the_same_vertex() -> None:
     node = settled(east=EAST, north=NORTH)
     node.offer("again", EAST)

@@ -32,6 +32,7 @@ class QuadraticPool:
     asked_for: list[Candidate] = field(default_factory=list)
     kept: set[Digest] = field(default_factory=set)
     _gradient: Vector = ()
+    _factors: Mapping[Digest, float] = field(default_factory=dict)
 
     def index(self, candidate: Candidate) -> Indexed:
         self.trouble("index")
@@ -46,6 +47,13 @@ class QuadraticPool:
         norm = sum(x * x for x in self.vectors[content]) ** 0.5
         return Indexed(candidate, content, Kind.FULL, norm, {"*": norm})
 
+    def shorten(self, factors: Mapping[Digest, float]) -> None:
+        self._factors = dict(factors)
+
+    def counted(self, content: Digest) -> Vector:
+        """Its task vector as it counts now."""
+        return tuple(self._factors.get(content, 1.0) * x for x in self.vectors[content])
+
     def gradient_at(self, weights: Weights) -> float:
         self.trouble("gradient")
         mix = self.mix(weights)
@@ -58,7 +66,7 @@ class QuadraticPool:
         gone = [candidate for candidate in pool.values() if candidate.location not in self.places]
         return Scored(
             {
-                content: {"*": sum(g * x for g, x in zip(self._gradient, self.vectors[content], strict=True))}
+                content: {"*": sum(g * x for g, x in zip(self._gradient, self.counted(content), strict=True))}
                 for content, candidate in pool.items()
                 if candidate not in gone
             },
@@ -78,7 +86,7 @@ class QuadraticPool:
     def mix(self, weights: Weights) -> Vector:
         total = [0.0] * len(self.goal)
         for content, weight in weights.get("*", {}).items():
-            total = [t + weight * x for t, x in zip(total, self.vectors[Digest(content)], strict=True)]
+            total = [t + weight * x for t, x in zip(total, self.counted(Digest(content)), strict=True)]
         return tuple(total)
 
     def loss(self, weights: Weights) -> float:
@@ -96,6 +104,7 @@ class SelectingNode(FakeNode):
     options: Options = field(default_factory=lambda: Options(variant="pairwise", step="line", rounds=300))
     tolerance: float = 1e-4
     naming: Naming = field(default_factory=lambda: Naming(floor=1e-6))
+    longest: float | None = None
     asked: str = "distance"
 
     def __post_init__(self) -> None:
@@ -124,7 +133,7 @@ class SelectingNode(FakeNode):
         loop = super().start(**changes)
         selecting = Selecting(
             line=loop.line, objective=self.world, identity=objective_digest({"what": self.asked}),
-            options=self.options, tolerance=self.tolerance, naming=self.naming,
+            options=self.options, tolerance=self.tolerance, naming=self.naming, longest=self.longest,
         )  # fmt: skip
         loop.selecting = selecting
         loop.__post_init__()
@@ -151,8 +160,9 @@ class SelectingNode(FakeNode):
     @property
     def distance(self) -> float:
         """Of the merge to the goal, squared and halved."""
-        shares = {fact.content: fact.weight for _, fact in self.ledger.members()}
-        return self.world.loss({"*": shares}) - 0.01
+        members = [(fact.weight, self.world.vectors[fact.content]) for _, fact in self.ledger.members()]
+        merge = [sum(weight * vector[i] for weight, vector in members) for i in range(len(self.world.goal))]
+        return 0.5 * sum((x - y) ** 2 for x, y in zip(merge, self.world.goal, strict=True))
 
     def check(self) -> None:
         """What holds after every step of every life."""

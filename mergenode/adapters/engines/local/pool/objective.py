@@ -49,6 +49,7 @@ class PoolObjective:
     exact_up_to: int | None = None
     batches: int | None = None
     _here: Weights | None = field(default=None, init=False)
+    _factors: Mapping[Digest, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         with disk_errors(self.scratch):
@@ -57,6 +58,9 @@ class PoolObjective:
 
     def index(self, candidate: Candidate) -> Indexed:
         return self.pool.index(candidate)
+
+    def shorten(self, factors: Mapping[Digest, float]) -> None:
+        self._factors, self._here = dict(factors), None
 
     def keep_only(self, contents: Collection[Digest]) -> None:
         self.pool.keep(contents)
@@ -83,10 +87,19 @@ class PoolObjective:
             self._here = None
         place = self.scratch / name
         try:
-            self.pool.trial(weights, place)
+            self.pool.trial(self._shortened(weights), place)
         except RejectedError as error:  # it was readable when it was indexed
             raise TransientError(TransientReason.VANISHED, error.message, hint=error.hint) from error
         return place
+
+    def _shortened(self, weights: Weights) -> Weights:
+        return {
+            group: {content: weight * self._factor(content) for content, weight in row.items()}
+            for group, row in weights.items()
+        }
+
+    def _factor(self, content: Digest) -> float:
+        return self._factors.get(content, 1.0)
 
     @property
     def _gradient(self) -> Path:
@@ -120,7 +133,11 @@ class PoolObjective:
         number = len(pool) * len(plain)
         reach = NormalDist().inv_cdf((1.0 + bound_confidence(CONFIDENCE, number)) / 2.0)
         return {
-            group: {content: Estimate(e.value, reach * e.error) for content, e in row.items() if content in pool}
+            group: {
+                content: Estimate(e.value * self._factor(content), reach * e.error * self._factor(content))
+                for content, e in row.items()
+                if content in pool
+            }
             for group, row in plain.items()
         }
 
@@ -128,7 +145,8 @@ class PoolObjective:
         """By the groups of the selection; a group that a candidate does not touch has score 0."""
         names = self.groups or (WHOLE,)
         scores = {
-            content: {group: groups.get(group, 0.0) for group in names} for content, groups in scored.scores.items()
+            content: {group: groups.get(group, 0.0) * self._factor(content) for group in names}
+            for content, groups in scored.scores.items()
         }
         return Scored(scores, scored.unreadable)
 

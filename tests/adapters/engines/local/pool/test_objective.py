@@ -124,6 +124,22 @@ def test_the_mix_of_the_newest_gradient_is_written_once(pool: Pool) -> None:
     assert torch.isfinite(torch.tensor(along)).all()
 
 
+@pytest.mark.parametrize("exact", [None, 0], ids=["read", "sketched"])
+def test_shortened_ones_count_that_short(pool: Pool, exact: int | None) -> None:
+    candidates = offered(pool, 3)
+    first, second, third = candidates
+    asked = objective(pool, exact_up_to=exact)
+    asked.gradient_at({WHOLE: {first: 0.25, second: 0.5}})
+    plain = asked.scores(candidates, frozenset(candidates)).scores
+    asked.shorten({first: 0.5, third: 0.125})
+    loss = asked.gradient_at({WHOLE: {first: 0.5, second: 0.5}})
+    short = asked.scores(candidates, frozenset(candidates)).scores
+    for content, factor in ((first, 0.5), (second, 1.0), (third, 0.125)):
+        assert short[content][WHOLE] == pytest.approx(factor * plain[content][WHOLE], rel=1e-5, abs=1e-9)
+    asked.shorten({})
+    assert asked.gradient_at({WHOLE: {first: 0.25, second: 0.5}}) == pytest.approx(loss, rel=1e-6)
+
+
 @pytest.mark.parametrize("layers", [False, True], ids=["model", "layers"])
 def test_what_is_folded_is_the_mix_that_was_chosen(pool: Pool, layers: bool) -> None:
     candidates = offered(pool, 3)
