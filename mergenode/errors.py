@@ -71,6 +71,8 @@ class RejectReason(StrEnum):
     GONE = "gone"
     # what was in quarantine before
     DROPPED = "dropped"
+    # what was in the pool of a selector before
+    EVICTED = "evicted"
 
 
 class TransientReason(StrEnum):

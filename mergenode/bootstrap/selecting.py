@@ -64,6 +64,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
                 pool=pool,
                 plugin=worker,
                 scratch=state / TRIALS,
+                asked=identity_of(settings),
                 groups=tuple(groups),
                 best=selector.vertices if selector.variant == "soft" else 1,
                 exact_up_to=selector.exact if selector.index else None,
@@ -73,6 +74,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
             options=options_of(selector),
             tolerance=selector.gap,
             longest=selector.longest,
+            limit=selector.limit,
             settling_seconds=SETTLING_SECONDS + 2.0 * max((r.settle_seconds for r in settings.registries), default=0.0),
             named=frozenset({REGISTRY}),
             naming=Naming(weights=selector.weights, floor=selector.floor, groups=groups),
@@ -91,8 +93,9 @@ def options_of(selector: SelectorSettings) -> Options:
 
 
 def identity_of(settings: Settings) -> Digest:
-    """What is asked of the pool: another answer is due when it changes. How it is read makes no difference."""
-    asked = settings.selector.model_dump(exclude={"index", "exact"})
+    """What is asked of the pool: another answer is due when it changes. How it is read, and how many
+    it keeps, makes no difference."""
+    asked = settings.selector.model_dump(exclude={"index", "exact", "limit"})
     return objective_digest({"task": settings.task.entrypoint, **asked})
 
 

@@ -7,7 +7,7 @@ here: transient ones back off, rejections were recorded by the line, everything 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from mergenode.daemon.choosing import PoolChanged
@@ -15,7 +15,7 @@ from mergenode.daemon.contribute import Line, contribute, publish
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
-from mergenode.daemon.patience import MIX, NODE, PUBLISH, SELECT, Patience, Slot
+from mergenode.daemon.patience import EVICT, MIX, NODE, PUBLISH, SELECT, Patience, Slot
 from mergenode.daemon.quarantine import decide
 from mergenode.daemon.selecting import Selecting
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
@@ -23,6 +23,7 @@ from mergenode.ledger.actions import (
     Action,
     Deselect,
     Discover,
+    Evict,
     Fold,
     Index,
     MarkDuplicate,
@@ -37,7 +38,8 @@ from mergenode.ledger.actions import (
 from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import next_action, pending, settled_requests
 from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Rejected
-from mergenode.ledger.view import Policy, View
+from mergenode.ledger.selection import Standing
+from mergenode.ledger.view import Key, Policy, View
 from mergenode.ports.changes import ChangeRequests
 from mergenode.ports.engine import Stopped
 from mergenode.ports.pool import Unreadable
@@ -46,6 +48,9 @@ from mergenode.types import Candidate, Digest
 
 _OF_THE_NODE = (TransientReason.DISK_FULL, TransientReason.WRITE_FAILED)
 """Failures that no other candidate would escape: the whole node waits, so that order stays that of arrival."""
+
+_OF_THEMSELVES = (PUBLISH, MIX, SELECT, EVICT)
+"""Work that waits alone, whatever failed."""
 
 _REST_PER_LOOK = 10.0
 """While there is work, looking at large registries takes at most a tenth of the time."""
@@ -118,10 +123,15 @@ class Loop:
             changes=self._asked,
             mixing=self._mixing.wanted(once=self.once),
             mix_wait_seconds=self.patience.left(MIX),
-            selection=None if selecting is None else selecting.standing(self.seen, waiting, self.patience.left(SELECT)),
+            selection=None if selecting is None else self._standing(selecting, waiting),
             draining=self.lifecycle.draining,
             once=self.once,
         )
+
+    def _standing(self, selecting: Selecting, waiting: Mapping[Key, float]) -> Standing:
+        standing = selecting.standing(self.seen, waiting)
+        left = self.patience.left
+        return replace(standing, wait_seconds=left(SELECT), evict_wait_seconds=left(EVICT))
 
     def _observe(self) -> None:
         now = self.line.clock.monotonic()
@@ -205,7 +215,7 @@ class Loop:
                 self._attempt(candidate.key, candidate.name, lambda: self._contribute(candidate))
             case Restate(change):
                 self._attempt(NODE, "change of the merge", lambda: self._restate(change))
-            case Index() | Select() | Deselect():
+            case Index() | Select() | Deselect() | Evict():
                 self._choose(action)
             case Mix(step):
                 self._attempt(MIX, "exchange with other nodes", lambda: self._mix(step))
@@ -254,7 +264,7 @@ class Loop:
             self.selecting.forget()
         self._looked_at = None
 
-    def _choose(self, action: Index | Select | Deselect) -> None:
+    def _choose(self, action: Index | Select | Deselect | Evict) -> None:
         match action:
             case Index(candidate):
                 # Whoever can be read may still not be folded: only a fold ends its back-off.
@@ -263,6 +273,8 @@ class Loop:
                 self._attempt(SELECT, "selection", self._select)
             case Deselect(contents):
                 self._attempt(SELECT, "what was selected", lambda: self._deselect(contents))
+            case Evict():
+                self._attempt(EVICT, "who leaves the pool", self._evict)
 
     def _index(self, candidate: Candidate) -> None:
         assert self.selecting is not None  # it was planned
@@ -279,6 +291,19 @@ class Loop:
         except PoolChanged as changed:
             for found in changed.unreadable:
                 self._leave_out(found)
+
+    def _evict(self) -> None:
+        assert self.selecting is not None
+        try:
+            facts = self.selecting.evict(self.seen, self.patience.waiting())
+        except PoolChanged as changed:
+            for found in changed.unreadable:
+                self._leave_out(found)
+            return
+        for fact in facts:
+            self.seen.recorded(fact)
+        for fact in facts:  # a registry may keep files for them
+            self.seen.settle(Candidate(fact.registry, fact.name, fact.revision, ""))
 
     def _leave_out(self, found: Unreadable) -> None:
         """What cannot be read is no part of the pool: for now, or for ever."""
@@ -329,7 +354,7 @@ class Loop:
         try:
             work()
         except TransientError as error:
-            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot not in (PUBLISH, MIX, SELECT)
+            of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot not in _OF_THEMSELVES
             self._back_off(NODE if of_the_node else slot, subject, error.reason.value, error.message)
             self._doubt()
         except Stopped as stopped:

@@ -14,9 +14,11 @@ NODE = "node"
 PUBLISH = "publish"
 MIX = "mix"
 SELECT = "select"
+EVICT = "evict"
 
 Slot = Key | str
-"""What backs off: one revision, publishing, the exchange with other nodes, selecting, or the whole node."""
+"""What backs off: one revision, publishing, the exchange with other nodes, selecting, making room in the pool, or
+the whole node."""
 
 
 @dataclass(slots=True)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from mergenode.daemon.choosing import choose
 from mergenode.daemon.contribute import Line, rejected, tidy
+from mergenode.daemon.evicting import Evicting, evicted_since, leaving
 from mergenode.daemon.observation import Observation
 from mergenode.daemon.restate import restate
 from mergenode.daemon.selected import Naming, selected_fact
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.ledger.changes import Change
 from mergenode.ledger.records import ContributionFact, Deselected, Discovered, Fact, Left, Member, Retracted, Selected
-from mergenode.ledger.selection import Pool, Standing, Terms, standing, target_of, terms_of
+from mergenode.ledger.selection import Pool, Standing, Terms, kept, standing, target_of, terms_of
 from mergenode.ledger.view import Key
 from mergenode.ports.pool import Indexed
 from mergenode.ports.selecting import Objective
@@ -35,7 +36,7 @@ class Selecting:
     """Asked by the loop, in its thread. ``identity``: of what is asked of the pool, see ``objective_digest``.
 
     ``tolerance``: of the duality gap, as a share of the loss. ``naming``: how shares become weights. ``longest``: see
-    ``selectors.lengths``.
+    ``selectors.lengths``. ``limit``: how many contents the pool keeps, None: all.
     ``settling_seconds``: how long a selection waits for entries that were in the pool once and do not lie still, as
     everything without a marker does not when a node starts. ``named``: registries of what the operator named himself,
     which may hold links (a download cache does).
@@ -48,6 +49,7 @@ class Selecting:
     tolerance: float
     naming: Naming
     longest: float | None = None
+    limit: int | None = None
     settling_seconds: float = 600.0
     named: frozenset[str] = frozenset()
     newest: Selected | None = None
@@ -57,8 +59,13 @@ class Selecting:
     _generation: int | None = None
     _offered: dict[tuple[str, str], bool] = field(default_factory=dict)
     _settling_since: float | None = None
+    _evicted: set[Digest] = field(default_factory=set)
+    _evicting: Evicting = field(init=False)
 
-    def standing(self, seen: Observation, waiting: Mapping[Key, float], wait_seconds: float) -> Standing:
+    def __post_init__(self) -> None:
+        self._evicting = Evicting(objective=self.objective)
+
+    def standing(self, seen: Observation, waiting: Mapping[Key, float]) -> Standing:
         """How far the merge is from what the pool asks for. Reads no files."""
         self._catch_up()
         pool = self.pool(seen, waiting)
@@ -66,7 +73,7 @@ class Selecting:
         return standing(
             self.newest, self.identity, self._members, pool,
             withdrawn={content for content in lost if self.line.ledger.retraction(content) is not None},
-            wait_seconds=wait_seconds,
+            evicted=self._evicted, limit=self.limit,
         )  # fmt: skip
 
     def pool(self, seen: Observation, waiting: Mapping[Key, float]) -> Pool:
@@ -157,9 +164,7 @@ class Selecting:
         self._catch_up()
         started = self.line.clock.monotonic()
         pool = self.pool(seen, waiting).readable
-        norms = {known.content: known.norm for known in self._read.values() if known.content in pool}
-        factors = shortening(norms, self.longest)
-        self.objective.shorten(factors)
+        norms, factors = self._lengths(pool)
         chosen = choose(self.objective, pool, self._start(pool), self.options, self.tolerance, self._tell)
         naming = replace(self.naming, factors=factors)
         fact = selected_fact(
@@ -167,10 +172,37 @@ class Selecting:
             seconds=self.line.clock.monotonic() - started,
         )  # fmt: skip
         self._record(fact)
-        self.newest = fact
+        self.newest, self._evicted = fact, set()
         known = {found.content for found in self._read.values()}
         tidy(self.line, lambda: self.objective.keep_only(known))
         return fact
+
+    def evict(self, seen: Observation, waiting: Mapping[Key, float]) -> tuple[ContributionFact, ...]:
+        """Make room: one content that was not yet is evaluated, or, where all were, who leaves is recorded; the facts.
+
+        Durability: losses are on disk, facts in the ledger, all of them together.
+        Raises PoolChanged, TransientError, Stopped: nothing was recorded.
+        """
+        self._catch_up()
+        pool = self.pool(seen, waiting).readable
+        if self.limit is None or len(pool) <= self.limit:
+            return ()
+        self._lengths(pool)
+        losses = self._evicting.losses(pool)
+        if losses is None:
+            return ()
+        known = self._read.values()
+        facts = leaving(losses, known, self.limit, kept(self.newest, self._members), self.line.clock.now())
+        self._record(*facts)
+        self._evicted |= {fact.content for fact in facts if fact.content is not None}
+        return facts
+
+    def _lengths(self, pool: Mapping[Digest, Candidate]) -> tuple[dict[Digest, float], dict[Digest, float]]:
+        """Norms of the pool's contents, and the factors by which the objective shortens them from now on."""
+        norms = {known.content: known.norm for known in self._read.values() if known.content in pool}
+        factors = shortening(norms, self.longest)
+        self.objective.shorten(factors)
+        return norms, factors
 
     def _start(self, pool: Mapping[Digest, Candidate]) -> State:
         """The weights of the newest selection, without what is gone. One that asked for something else is no start."""
@@ -206,6 +238,7 @@ class Selecting:
         if not self._looked:
             found = ledger.facts(kinds=["selected"], newest=1)
             self.newest = next((fact for _, fact in found if isinstance(fact, Selected)), None)
+            self._evicted = evicted_since(ledger, found[-1][0] if found else 0)
             self._looked = True
         generation = ledger.head().generation
         if generation != self._generation:

@@ -65,6 +65,11 @@ class Deselect:
 
 
 @dataclass(frozen=True, slots=True)
+class Evict:
+    """The pool is above its limit: evaluate one content that was not yet, or record ``rejected`` for who leaves."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mix:
     """Do what the exchange with other nodes asks for next; ``step`` is the mixer's own affair."""
 
@@ -95,4 +100,6 @@ class Stop:
     complete: bool = True
 
 
-Action = Discover | Refuse | MarkDuplicate | Fold | Restate | Index | Select | Deselect | Mix | Publish | Wait | Stop
+Action = (
+    Discover | Refuse | MarkDuplicate | Fold | Restate | Index | Select | Deselect | Evict | Mix | Publish | Wait | Stop
+)

@@ -16,7 +16,8 @@ progress: when the action it names has succeeded, the next view leads on. The or
    on its way from one selection to the next is never published.
 7. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other. Where a
    selector chooses instead: take out what is weighed otherwise now, look into what is new in the pool, fold what was
-   selected, select again when the pool became another one.
+   selected, select again when the pool became another one. Only then, where the pool is above its limit, it is seen who
+   leaves it: a newcomer gets its chance first.
 8. nothing to do: wait, or with ``once`` publish the remainder and stop.
 
 A failure that is not the candidate's fault (disk full while folding) belongs into ``node_wait_seconds``, not
@@ -31,6 +32,7 @@ from mergenode.ledger.actions import (
     Action,
     Deselect,
     Discover,
+    Evict,
     Fold,
     Index,
     MarkDuplicate,
@@ -209,7 +211,9 @@ def _towards(selection: Standing, view: View) -> Action | None:
     for candidate in selection.entering:
         if view.waiting.get(candidate.key, 0.0) <= 0:
             return Fold(candidate)
-    return Select() if selection.due and selection.wait_seconds <= 0 else None
+    if selection.due:
+        return Select() if selection.wait_seconds <= 0 else None
+    return Evict() if selection.crowded and selection.evict_wait_seconds <= 0 else None
 
 
 def _rest(view: View) -> Action:
@@ -249,6 +253,8 @@ def _soonest(view: View) -> float | None:
         times.append(view.mix_wait_seconds)
     if view.selection is not None and (view.selection.due or view.selection.leaving):
         times.append(view.selection.wait_seconds)
+    if view.selection is not None and view.selection.crowded and not view.selection.due:
+        times.append(view.selection.evict_wait_seconds)
     return min(times, default=None)
 
 
@@ -263,7 +269,8 @@ def _unsettled(view: View) -> Iterator[Unsettled]:
 
 def _left_undone(view: View) -> bool:
     standing = view.selection
-    return bool(pending(view)) or (standing is not None and (standing.due or not standing.reached))
+    ahead = standing is not None and (standing.due or standing.crowded or not standing.reached)
+    return bool(pending(view)) or ahead
 
 
 def _left_over(view: View) -> str:
@@ -279,4 +286,6 @@ def _left_over(view: View) -> str:
         parts.append("work for other nodes that backs off")
     if view.selection is not None and (view.selection.due or not view.selection.reached):
         parts.append("a selection that backs off")
+    elif view.selection is not None and view.selection.crowded:
+        parts.append("a pool above its limit")
     return ", ".join(parts)

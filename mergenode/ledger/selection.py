@@ -43,8 +43,9 @@ class Standing:
     ``unread``: of the pool, what was not looked into by this process; ``aside``: what was, and backs off. ``due``: the
     pool, or what is asked of it, is another than at the newest selection. ``leaving``: in the merge and not as
     selected, ``entering``: to be folded, in order, with the selected weights. ``lacking``: selected and neither in the
-    merge nor in the pool any more; what an operator took out does not count. ``wait_seconds``: until a selection may be
-    tried again.
+    merge nor in the pool any more; what an operator took out does not count. ``crowded``: more can be chosen than the
+    pool shall keep, and some of them may leave. ``wait_seconds``, ``evict_wait_seconds``: until a selection, and what
+    makes room, may be tried again.
     """
 
     unread: tuple[Candidate, ...] = ()
@@ -53,7 +54,9 @@ class Standing:
     leaving: tuple[Digest, ...] = ()
     entering: tuple[Candidate, ...] = ()
     lacking: tuple[Digest, ...] = ()
+    crowded: bool = False
     wait_seconds: float = 0.0
+    evict_wait_seconds: float = 0.0
 
     @property
     def reached(self) -> bool:
@@ -77,12 +80,13 @@ class Pool:
 
 def standing(
     newest: Selected | None, objective: str, members: Mapping[Digest, Terms], pool: Pool, *,
-    withdrawn: Collection[Digest] = (), wait_seconds: float = 0.0,
+    withdrawn: Collection[Digest] = (), evicted: Collection[Digest] = (), limit: int | None = None,
 ) -> Standing:  # fmt: skip
     """Compare the merge and the pool with the newest selection (None: there was none yet).
 
     ``objective``: digest of what is asked now. ``members``: what is in the merge. ``withdrawn``: contents that an
-    operator took out.
+    operator took out. ``evicted``: contents that left because the pool was too large, since the newest selection; they
+    had no weight in it, so without them it is still the one to carry out. ``limit``: how many the pool keeps.
     """
     target = target_of(newest) if newest is not None else {}
     absent = [content for content in target if content not in members]
@@ -90,7 +94,7 @@ def standing(
     return Standing(
         unread=pool.unread,
         aside=pool.aside,
-        due=pool.complete and _is_due(newest, objective, pool.readable),
+        due=pool.complete and _is_due(newest, objective, {*pool.readable, *evicted}),
         leaving=()
         if newest is None
         else tuple(content for content, terms in members.items() if target.get(content) != terms),
@@ -100,8 +104,13 @@ def standing(
             if content in here
         ),
         lacking=tuple(content for content in absent if content not in here and content not in withdrawn),
-        wait_seconds=wait_seconds,
+        crowded=limit is not None and len(here) > limit and not here.keys() <= kept(newest, members),
     )
+
+
+def kept(newest: Selected | None, members: Collection[Digest]) -> set[Digest]:
+    """Who stays in the pool however large it is: what is in the merge, and what the newest selection gives weight."""
+    return {*members, *(target_of(newest) if newest is not None else ())}
 
 
 def _is_due(newest: Selected | None, objective: str, contents: Collection[Digest]) -> bool:

@@ -12,7 +12,7 @@ from mergenode.types import Candidate, Digest
 class Objective(Protocol):
     """Joins the pool engine and the plug-in. Never a whole model in the memory of the node.
 
-    Errors of every call but ``index``, ``shorten`` and ``keep_only``:
+    Errors of every call but ``index``, ``shorten``, ``remembered`` and ``keep_only``:
         TransientError: the plug-in failed (TASK_FAILED), or files cannot be read or written now; try again later.
         Stopped: the node is stopping.
     """
@@ -39,6 +39,19 @@ class Objective(Protocol):
 
     def losses_along(self, start: Weights, end: Weights, shares: Sequence[float]) -> Sequence[float]:
         """The loss at (1 - s) start + s end for each share s in [0, 1]; infinite where it is no number."""
+        ...
+
+    def remembered(self, content: Digest) -> Sequence[float] | None:
+        """What ``losses_alone`` found for this content, also in an earlier process, while the same was asked."""
+        ...
+
+    def losses_alone(self, content: Digest) -> Sequence[float]:
+        """The loss on every sample by itself (a calibration batch) of the base with this one task vector, as long as
+        it counts now. Infinite where it is no number.
+
+        Durability: remembered on disk on return, for this content and what is asked now; a record that is damaged is
+        none.
+        """
         ...
 
     def keep_only(self, contents: Collection[Digest]) -> None:

@@ -48,6 +48,9 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 """Every method that a plug-in may have, and the features that need it."""
 
+MOST_SAMPLES = 10_000
+"""Calibration batches that are told apart where the loss of each is asked for."""
+
 DEFAULT_MEMORY_LIMIT = 4 << 30
 DEFAULT_TIMEOUT = 600.0
 

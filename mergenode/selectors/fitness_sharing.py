@@ -10,17 +10,38 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import exp, fsum, isfinite
 
 from mergenode.selectors.contract import LARGEST
 
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """One that leaves, and its share of all samples when it did; ``None``: its scores were unusable."""
+    """One that leaves. ``share``: of all samples when it did, ``None``: its scores were unusable.
+
+    ``rank``: how many of the ``among`` that were left had no smaller share; it counts itself.
+    """
 
     vertex: str
     share: float | None
+    rank: int
+    among: int
+
+
+def scores_of(losses_by_sample: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Scores >= 0 from losses, which may be infinite: exp(-loss), the likelihood where the loss is its logarithm.
+
+    Divided per sample by the best of all, so that the best has 1 and nothing overflows, whatever the size of the
+    losses; a factor per sample changes no share. Deviation from the paper, whose scores are accuracies: a node has
+    losses.
+    """
+    most = max(map(len, losses_by_sample.values()), default=0)
+    columns = [[row[j] for row in losses_by_sample.values() if j < len(row) and isfinite(row[j])] for j in range(most)]
+    least = [min(column, default=0.0) for column in columns]
+    return {
+        vertex: [exp(best - loss) if isfinite(loss) else 0.0 for best, loss in zip(least, row, strict=False)]
+        for vertex, row in losses_by_sample.items()
+    }
 
 
 def shares(scores_by_sample: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -53,14 +74,16 @@ def evict(
     good = {vertex: scores for vertex, scores in scores_by_sample.items() if _usable(scores, usual)}
     bad = sorted((vertex for vertex in scores_by_sample if vertex not in good and vertex not in keep), reverse=True)
     surplus = max(len(scores_by_sample) - limit, 0)
-    leaving = [Evicted(vertex, None) for vertex in bad[:surplus]]
+    size = len(scores_by_sample)
+    leaving = [Evicted(vertex, None, size - gone, size - gone) for gone, vertex in enumerate(bad[:surplus])]
     while len(leaving) < surplus:
         current = shares(good)
         free = [vertex for vertex in good if vertex not in keep]
         if not free:
             break
         worst = min(sorted(free, reverse=True), key=lambda vertex: current[vertex])
-        leaving.append(Evicted(worst, current[worst]))
+        rank = sum(share >= current[worst] for share in current.values())
+        leaving.append(Evicted(worst, current[worst], rank, size - len(leaving)))
         del good[worst]
     return tuple(leaving)
 

@@ -107,6 +107,13 @@ class SelectorSettings(Section):
         why="the plug-in knows how many it needs",
         ge=1,
     )
+    limit: int | None = setting(
+        None,
+        "Most contributions that the pool keeps: whose merits the others have as well is evicted; null: unbounded.",
+        unit="contributions",
+        why="what is not chosen costs a sketch of 128 KiB and may serve later",
+        ge=1,
+    )
     edition: int = setting(
         1,
         "Raise it when data or loss of the plug-in changed: the pool is chosen from again then.",

@@ -11,7 +11,7 @@ import pytest
 from mergenode.errors import TransientError, TransientReason
 from mergenode.ledger.actions import Stop
 from mergenode.ledger.records import Published, Selected
-from mergenode.ledger.selection import target_of, terms_of
+from mergenode.ledger.selection import in_pool, target_of, terms_of
 from tests.support.fake_ports import Crash
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.quadratic_pool import SelectingNode
@@ -25,7 +25,7 @@ class Schedule:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.node = SelectingNode(retractable=self.random.random() < 0.5)
+        self.node = SelectingNode(retractable=self.random.random() < 0.5, limit=(None, 2, 4)[seed % 3])
         self.node.jitter = self.random.random
         self.node.trouble.any = self.trouble
         self.crash_rate = self.random.choice([0.0, 0.01, 0.03])
@@ -104,6 +104,17 @@ class Schedule:
         assert head.published_generation == head.generation
         assert list(node.disk.generations) == ([head.generation] if head.generation else [])
         assert node.disk.folding is None and node.disk.staging == {}
+        self.check_limit()
+
+    def check_limit(self) -> None:
+        """Who is in the pool beyond the limit has weight."""
+        node = self.node
+        listed = {found.key: node.world.places[found.location] for found in node.inbox.listing.candidates}
+        outcomes = node.ledger.outcomes(list(listed))
+        pool = {content for key, content in listed.items() if in_pool(outcomes[key])}
+        chosen = [fact for fact in node.facts("selected") if isinstance(fact, Selected)]
+        kept = set(target_of(chosen[-1])) if chosen else set()
+        assert node.limit is None or len(pool) <= node.limit or pool <= kept
 
     def best(self) -> float:
         """The loss that a node reaches which meets the same pool for the first time."""
@@ -139,5 +150,7 @@ def test_the_schedules_are_eventful() -> None:
         seen["crash"] = seen.get("crash", 0) + schedule.crashes
         for kind, count in schedule.node.ledger.counts().items():
             seen[kind] = seen.get(kind, 0) + count
+        evicted = [fact for fact in schedule.node.facts("rejected") if fact.reason == "evicted"]  # type: ignore[attr-defined]
+        seen["evicted"] = seen.get("evicted", 0) + len(evicted)
     assert min(seen[kind] for kind in ("crash", "selected", "deselected", "folded", "published", "rejected")) > 10
-    assert seen["retracted"] > 2
+    assert seen["retracted"] > 2 and seen["evicted"] > 10

@@ -81,6 +81,6 @@ def test_the_corpus_is_broad() -> None:
     # Opened for a method that needs them: tests/adapters/engines/local/test_side_cars.py
     beside_the_weights = {RejectReason.NEEDS_SIDE_CAR, RejectReason.SIDE_CAR_INVALID}
     about_the_past = {RejectReason.RETRACTED, RejectReason.GONE}
-    about_the_merge = {RejectReason.LOWERS_A_SCORE, RejectReason.DROPPED}
+    about_the_merge = {RejectReason.LOWERS_A_SCORE, RejectReason.DROPPED, RejectReason.EVICTED}
     elsewhere = never_a_file | beside_the_weights | about_the_past | about_the_merge
     assert {case.reason for case in CORPUS} >= set(RejectReason) - elsewhere

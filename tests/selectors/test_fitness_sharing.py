@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import exp, inf, nan
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mergenode.selectors.fitness_sharing import Evicted, evict, shares
+from mergenode.selectors.fitness_sharing import Evicted, evict, scores_of, shares
 
 names = st.text("0123456789abcdef", min_size=4, max_size=4)
 pools = st.dictionaries(names, st.lists(st.floats(0, 1), min_size=3, max_size=3), max_size=8)
@@ -64,13 +64,13 @@ def test_shares_add_up_to_the_samples_where_somebody_earns(pool: dict[str, list[
 
 def test_one_of_two_copies_goes_and_a_weak_loner_stays() -> None:
     pool = {"copy1": [1.0, 0.0], "copy2": [1.0, 0.0], "loner": [0.0, 0.1]}
-    assert evict(pool, 2) == (Evicted("copy2", 0.5),)
+    assert evict(pool, 2) == (Evicted("copy2", 0.5, rank=3, among=3),)
 
 
 @pytest.mark.parametrize("scores", [[nan, 1.0], [inf, 1.0], [-1.0, 1.0], [1.0]])
 def test_scores_that_are_none_leave_first(scores: list[float]) -> None:
     pool = {"good1": [0.1, 0.0], "good2": [1.0, 1.0], "bad": scores}
-    assert evict(pool, 2) == (Evicted("bad", None),)
+    assert evict(pool, 2) == (Evicted("bad", None, rank=3, among=3),)
     assert evict(pool, 3) == ()
 
 
@@ -79,3 +79,33 @@ def test_who_is_kept_stays_whatever_its_share() -> None:
     assert [gone.vertex for gone in evict(pool, 1, keep=["a"])] == ["c", "b"]
     assert [gone.vertex for gone in evict(pool, 0, keep=["a", "c"])] == ["b"]
     assert evict({"bad": [nan]}, 0, keep=["bad"]) == ()
+
+
+def test_the_rank_counts_those_with_no_smaller_share() -> None:
+    pool = {"a": [0.0, 0.1], "b": [1.0, 0.0], "c": [0.5, 0.0]}
+    assert [(gone.vertex, gone.rank, gone.among) for gone in evict(pool, 0, keep=["c"])] == [("b", 2, 3), ("a", 2, 2)]
+
+
+LOSSES = st.one_of(st.floats(-3, 3), st.just(inf))
+
+
+@given(st.dictionaries(names, st.lists(LOSSES, min_size=3, max_size=3), max_size=6))
+@settings(deadline=None)
+def test_losses_earn_what_their_exponentials_do(losses: dict[str, list[float]]) -> None:
+    scores = scores_of(losses)
+    literal = {vertex: [exp(-loss) for loss in row] for vertex, row in losses.items()}
+    assert shares(scores) == pytest.approx(shares(literal))
+    assert all(0.0 <= score <= 1.0 for row in scores.values() for score in row)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3))
+@settings(deadline=None)
+def test_what_is_added_to_the_losses_of_a_sample_changes_nobodys_share(offsets: list[float]) -> None:
+    losses = {"a": [0.5, 1.0, 2.0], "b": [0.0, 1.5, inf], "c": [3.0, 0.25, 1.0]}
+    moved = {name: [loss + more for loss, more in zip(row, offsets, strict=True)] for name, row in losses.items()}
+    assert shares(scores_of(moved)) == pytest.approx(shares(scores_of(losses)), rel=1e-6)
+
+
+def test_rows_of_another_length_keep_it_and_nobody_earns_where_all_are_lost() -> None:
+    assert scores_of({"a": [inf, 1.0], "b": [inf]}) == {"a": [0.0, 1.0], "b": [0.0]}
+    assert scores_of({}) == {}

@@ -22,7 +22,10 @@ Vector = tuple[float, ...]
 
 @dataclass
 class QuadraticPool:
-    """Implements ``Objective``; the base is 0. ``vectors``: task vector by content, ``places``: content by location."""
+    """Implements ``Objective``; the base is 0. ``vectors``: task vector by content, ``places``: content by location.
+
+    The samples are the coordinates. ``alone``: losses on them that are remembered, ``evaluated``: what was computed.
+    """
 
     goal: Vector
     trouble: Trouble = field(default_factory=Trouble)
@@ -31,6 +34,9 @@ class QuadraticPool:
     read: list[str] = field(default_factory=list)
     asked_for: list[Candidate] = field(default_factory=list)
     kept: set[Digest] = field(default_factory=set)
+    asked: str = "distance"
+    alone: dict[tuple[str, Digest], list[float]] = field(default_factory=dict)
+    evaluated: list[Digest] = field(default_factory=list)
     _gradient: Vector = ()
     _factors: Mapping[Digest, float] = field(default_factory=dict)
 
@@ -80,8 +86,22 @@ class QuadraticPool:
         here, there = self.mix(start), self.mix(end)
         return [self._loss(tuple((1 - s) * x + s * y for x, y in zip(here, there, strict=True))) for s in shares]
 
+    def remembered(self, content: Digest) -> Sequence[float] | None:
+        return self.alone.get((self.asked, content))
+
+    def losses_alone(self, content: Digest) -> Sequence[float]:
+        self.trouble("alone")
+        if content not in self.places.values():
+            raise TransientError(TransientReason.VANISHED, f"{content}: gone")
+        self.evaluated.append(content)
+        found = [0.5 * (x - y) ** 2 for x, y in zip(self.counted(content), self.goal, strict=True)]
+        self.alone[self.asked, content] = found
+        self.trouble("alone done")
+        return found
+
     def keep_only(self, contents: Collection[Digest]) -> None:
         self.kept = set(contents)
+        self.alone = {key: losses for key, losses in self.alone.items() if key[1] in self.kept}
 
     def mix(self, weights: Weights) -> Vector:
         total = [0.0] * len(self.goal)
@@ -105,6 +125,7 @@ class SelectingNode(FakeNode):
     tolerance: float = 1e-4
     naming: Naming = field(default_factory=lambda: Naming(floor=1e-6))
     longest: float | None = None
+    limit: int | None = None
     asked: str = "distance"
 
     def __post_init__(self) -> None:
@@ -131,9 +152,11 @@ class SelectingNode(FakeNode):
 
     def start(self, **changes: object):  # type: ignore[no-untyped-def]  # as FakeNode
         loop = super().start(**changes)
+        self.world.asked = self.asked
         selecting = Selecting(
             line=loop.line, objective=self.world, identity=objective_digest({"what": self.asked}),
             options=self.options, tolerance=self.tolerance, naming=self.naming, longest=self.longest,
+            limit=self.limit,
         )  # fmt: skip
         loop.selecting = selecting
         loop.__post_init__()

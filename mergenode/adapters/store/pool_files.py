@@ -1,6 +1,6 @@
-"""The index of a pool below ``state/pool``: a sketch per content, and what lies where.
+"""The index of a pool below ``state/pool``: a sketch per content, what lies where, losses of contents by themselves.
 
-Both kinds of files look the same: a line that names the kind, the length of a JSON object, the object, data, and a
+All kinds of files look the same: a line that names the kind, the length of a JSON object, the object, data, and a
 digest of all that. A file that is damaged, cut or of another version is no file: what it held is made again.
 """
 
@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 from blake3 import blake3
 
 from mergenode.adapters.durable import disk_errors, replace_file
+from mergenode.ports.task import MOST_SAMPLES
 from mergenode.types import Digest
 
-_SKETCH, _PLACE = b"mergenode.sketch/1\n", b"mergenode.place/1\n"
-_SKETCH_SUFFIX, _PLACE_SUFFIX = ".sketch", ".place"
+_SKETCH, _PLACE, _LOSSES = b"mergenode.sketch/1\n", b"mergenode.place/1\n", b"mergenode.losses/1\n"
+_SKETCH_SUFFIX, _PLACE_SUFFIX, _LOSSES_SUFFIX = ".sketch", ".place", ".losses"
+_LOSS = Struct("<d")
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 _LENGTH_BYTES, _CHECK_BYTES = 8, 32
 _AHEAD = 64
@@ -72,6 +76,24 @@ class PoolFiles:
         """Set the sketch of a content. Durability: synced on return. Idempotence: the same call, the same file."""
         self._write(self._sketch_path(content), _SKETCH, {**facts, "content": content, "scheme": self.scheme}, data)
 
+    def losses(self, content: Digest, objective: str) -> tuple[float, ...] | None:
+        """What ``save_losses`` got for this content and this objective; None: nothing that can be used."""
+        stored = _read(self._losses_path(content), _LOSSES, _LOSS.size * MOST_SAMPLES)
+        if stored is None or (stored.facts.get("content"), stored.facts.get("objective")) != (content, objective):
+            return None
+        if not stored.data or len(stored.data) % _LOSS.size:
+            return None
+        found = tuple(value for (value,) in _LOSS.iter_unpack(stored.data))
+        return None if any(map(isnan, found)) else found
+
+    def save_losses(self, content: Digest, objective: str, losses: Sequence[float]) -> None:
+        """Set the losses of a content by sample, in place of those for another objective.
+
+        Durability: synced on return. Raises TransientError: DISK_FULL, WRITE_FAILED.
+        """
+        facts = {"content": content, "objective": objective}
+        self._write(self._losses_path(content), _LOSSES, facts, b"".join(map(_LOSS.pack, losses)))
+
     def place(self, location: str) -> Mapping[str, Any] | None:
         """What was found at a location when it was read, or None."""
         stored = _read(self._place_path(location), _PLACE, 0)
@@ -91,8 +113,8 @@ class PoolFiles:
         self._write(self._place_path(location), _PLACE, {**facts, "location": location}, b"")
 
     def keep(self, contents: Collection[Digest]) -> None:
-        """Remove all other sketches, the places of other contents, and what an interrupted write left. Idempotent."""
-        wanted = {self._sketch_path(content).name for content in contents}
+        """Remove what is about other contents, and what an interrupted write left. Idempotent."""
+        wanted = {path(content).name for content in contents for path in (self._sketch_path, self._losses_path)}
         with disk_errors(self.folder):
             for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
                 stored = _read(path, _PLACE, 0) if path.name.endswith(_PLACE_SUFFIX) else None
@@ -113,6 +135,9 @@ class PoolFiles:
 
     def _sketch_path(self, content: Digest) -> Path:
         return self.folder / f"{_plain(content)}{_SKETCH_SUFFIX}"
+
+    def _losses_path(self, content: Digest) -> Path:
+        return self.folder / f"{_plain(content)}{_LOSSES_SUFFIX}"
 
     def _place_path(self, location: str) -> Path:
         return self.folder / f"{blake3(os.fsencode(location)).hexdigest()[:32]}{_PLACE_SUFFIX}"

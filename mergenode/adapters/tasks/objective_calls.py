@@ -1,4 +1,4 @@
-"""What a selection asks of a plug-in: the gradient of the calibration loss, and that loss between two models."""
+"""What a selection asks of a plug-in: the loss over the calibration batches, its gradient, and each batch by itself."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mergenode.adapters.tasks.gradients import mean_gradient, scalar_loss
 from mergenode.adapters.tasks.round_calls import Host
 from mergenode.adapters.tasks.segments import open_segment
 from mergenode.adapters.tasks.side_car_file import write_tensors
+from mergenode.ports.task import MOST_SAMPLES
 
 
 def _gradient(host: Host, request: Mapping[str, Any]) -> float:
@@ -44,7 +45,29 @@ def _segment(host: Host, request: Mapping[str, Any]) -> list[float | None]:
     return [mean if isfinite(mean) else None for mean in found]
 
 
-OBJECTIVE_CALLS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {"gradient": _gradient, "segment": _segment}
+def _by_batch(host: Host, request: Mapping[str, Any]) -> list[float | None]:
+    """The loss of every batch by itself; None where it is not finite, also where it is finite nowhere."""
+    loss, batches = host.method("loss"), host.method("calibration_batches")
+    model, _ = host.filled(Path(request["checkpoint"]))
+    found: list[float] = []
+    with torch.no_grad():
+        for batch in host.counted(batches(), request["batches"]):
+            if len(found) == MOST_SAMPLES:
+                raise Failure(
+                    "invalid", f"calibration_batches() yields more than {MOST_SAMPLES} batches",
+                    "Make them larger, or lower selector.batches.",
+                )  # fmt: skip
+            found.append(float(scalar_loss(loss(model, batch))))
+    if not found:
+        raise Failure("invalid", "calibration_batches() yields nothing", "It has to yield at least one batch.")
+    return [value if isfinite(value) else None for value in found]
+
+
+OBJECTIVE_CALLS: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "gradient": _gradient,
+    "segment": _segment,
+    "by_batch": _by_batch,
+}
 
 
 def _again(batch: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mergenode.adapters.tasks.asking import BatchProgress, PluginWorker, unheard
 from mergenode.adapters.tasks.side_car_file import publish
+from mergenode.ports.task import MOST_SAMPLES
 
 
 class TaskWorker(PluginWorker):
@@ -76,6 +77,21 @@ class TaskWorker(PluginWorker):
         request = {"call": "segment", **places, "gammas": [float(gamma) for gamma in gammas], "batches": batches}
         answer = self._ask(request, progress)
         if not isinstance(answer, list) or len(answer) != len(gammas):
+            raise self._forged(request)
+        return [inf if loss is None else self._number(request, loss) for loss in answer]
+
+    def losses_by_batch(
+        self, checkpoint: Path, *, batches: int | None = None, progress: BatchProgress = unheard
+    ) -> list[float]:
+        """The loss of every calibration batch by itself at a full checkpoint, in their order.
+
+        From 1 to ``MOST_SAMPLES`` numbers; infinity where the loss is not finite, as far as everywhere: whether the
+        checkpoint or the plug-in is to blame shows at another one.
+        """
+        request = {"call": "by_batch", "checkpoint": str(checkpoint.absolute()), "batches": batches}
+        answer = self._ask(request, progress)
+        most = MOST_SAMPLES if batches is None else min(batches, MOST_SAMPLES)
+        if not isinstance(answer, list) or not 0 < len(answer) <= most:
             raise self._forged(request)
         return [inf if loss is None else self._number(request, loss) for loss in answer]
 

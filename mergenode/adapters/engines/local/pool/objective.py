@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from statistics import NormalDist
 from typing import Protocol, TypeVar
@@ -31,12 +32,15 @@ class Plugin(Protocol):
 
     def losses(self, start: Path, end: Path, gammas: Sequence[float], *, batches: int | None = None) -> list[float]: ...
 
+    def losses_by_batch(self, checkpoint: Path, *, batches: int | None = None) -> list[float]: ...
+
 
 @dataclass(slots=True, kw_only=True)
 class PoolObjective:
     """Implements ``ports.selecting.Objective``.
 
     ``scratch``: a folder of its own for trial models and the gradient; what an earlier process left is removed.
+    ``asked``: identity of what is asked of the pool; losses are remembered for it.
     ``groups``: the layer groups, empty where the model is chosen as a whole. ``best``: how many of the best are asked
     for. ``exact_up_to``: pools of more contents are read as far as their sketches ask for; None: all are read.
     """
@@ -44,6 +48,7 @@ class PoolObjective:
     pool: LocalPool
     plugin: Plugin
     scratch: Path
+    asked: str
     groups: tuple[str, ...] = ()
     best: int = 1
     exact_up_to: int | None = None
@@ -77,6 +82,25 @@ class PoolObjective:
         """Two trial models, or one where the newest gradient was taken at the start; the plug-in has all between."""
         here, there = self._start(start), self._trial(end, "end")
         return _asked(lambda: self.plugin.losses(here, there, shares, batches=self.batches))
+
+    def remembered(self, content: Digest) -> Sequence[float] | None:
+        return self.pool.files.losses(content, self.asked)
+
+    def losses_alone(self, content: Digest) -> Sequence[float]:
+        """One trial model, and one more of the base where no loss is a number: is it the content or the plug-in?"""
+        found = self._losses_by_batch({WHOLE: {content: 1.0}})
+        if not any(map(isfinite, found)) and not any(map(isfinite, self._losses_by_batch({}))):
+            raise TransientError(
+                TransientReason.TASK_FAILED,
+                "the loss of the task plug-in is no finite number for any batch, not even at the base",
+                hint="Run `mergenode task check`; a loss has to be a finite number.",
+            )
+        self.pool.files.save_losses(content, self.asked, found)
+        return found
+
+    def _losses_by_batch(self, weights: Weights) -> Sequence[float]:
+        place = self._trial(weights, "end")
+        return _asked(lambda: self.plugin.losses_by_batch(place, batches=self.batches))
 
     def _start(self, weights: Weights) -> Path:
         """The trial model of the newest gradient, when it is that of these weights."""
