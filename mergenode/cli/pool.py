@@ -20,12 +20,13 @@ from mergenode.cli.output import (
     table,
     visible,
 )
-from mergenode.errors import FatalError
-from mergenode.ledger.records import Discovered, Fact, Folded, Selected
+from mergenode.errors import FatalError, RejectReason
+from mergenode.ledger.records import Discovered, Fact, Folded, Rejected, Selected
 from mergenode.ledger.selection import in_pool
 
 if TYPE_CHECKING:
     from mergenode.ports.ledger_store import LedgerReader
+    from mergenode.types import Digest
 
 RANK_SCHEMA = "mergenode.pool-rank/1"
 LIST_SCHEMA = "mergenode.pool/1"
@@ -69,11 +70,12 @@ def rank(config: Path, limit: int, as_json: bool) -> None:
       mergenode pool rank -c node.yaml --json | jq '.contributions[] | select(.why == "chosen")'
 
     JSON: schema, time, loss, gap, gaps, losses, rounds, stopped, size, counts, contributions: [{content, registry,
-    name, score, share, weight, profile, norm, why}]; the chosen ones and the best 100 of the others.
+    name, score, share, weight, profile, norm, why, evicted}]; the chosen ones and the best 100 of the others. evicted:
+    it left the pool since, as there were more than selector.limit.
     """
     with open_node(config) as node:
         fact = _newest(node.reader, config)
-    document = _ranked(fact)
+        document = _ranked(fact, node.reader)
     if as_json:
         print_json(document)
         return
@@ -93,12 +95,13 @@ def list_(config: Path, limit: int, as_json: bool) -> None:
     Example:
       mergenode pool list -c node.yaml
 
-    JSON: schema, pool: [{registry, name, revision, since, location, in_merge, weight}].
+    JSON: schema, pool: [{registry, name, revision, since, location, in_merge, weight}], evicted: [{registry, name,
+    revision, since, location, message, hint}]; evicted: what left because there were more than selector.limit.
     """
     with open_node(config) as node:
-        entries = _pool(node.reader, limit)
+        entries, evicted = _pool(node.reader, limit)
     if as_json:
-        print_json({"schema": LIST_SCHEMA, "pool": entries})
+        print_json({"schema": LIST_SCHEMA, "pool": entries, "evicted": evicted})
         return
     rows = table("contribution", "since", "weight", "location", right=("weight",))
     for entry in entries:
@@ -107,6 +110,12 @@ def list_(config: Path, limit: int, as_json: bool) -> None:
             visible(entry["location"]),
         )  # fmt: skip
     console().print(rows if entries else "the pool is empty")
+    if evicted:
+        gone = table("evicted", "since", "message")
+        for entry in evicted:
+            gone.add_row(visible(f"{entry['registry']}/{entry['name']}"), entry["since"], visible(entry["message"]))
+        console().print()
+        console().print(gone)
 
 
 def _newest(reader: LedgerReader, config: Path) -> Selected:
@@ -119,13 +128,14 @@ def _newest(reader: LedgerReader, config: Path) -> Selected:
     )
 
 
-def _ranked(fact: Selected) -> dict[str, Any]:
+def _ranked(fact: Selected, reader: LedgerReader) -> dict[str, Any]:
     folded = {entry["content"]: entry for entry in fact.target}
     contributions = [
         {
             **entry,
             "weight": folded.get(entry["content"], {}).get("weight", 0.0),
             "profile": folded.get(entry["content"], {}).get("profile", {}),
+            "evicted": _was_evicted(entry["content"], reader),
         }
         for entry in map(dict, fact.contents)
     ]
@@ -144,13 +154,35 @@ def _ranked(fact: Selected) -> dict[str, Any]:
     }
 
 
-def _pool(reader: LedgerReader, limit: int) -> list[dict[str, Any]]:
+def _was_evicted(content: Digest, reader: LedgerReader) -> bool:
+    """Whether it is out of the pool for that reason now: what was asked for since is not."""
+    refusal = reader.refusal(content)
+    if refusal is None:
+        return False
+    key = (refusal.registry, refusal.name, refusal.revision)
+    return _evicted(reader.outcomes([key]).get(key)) is not None
+
+
+def _evicted(outcome: Fact | None) -> Rejected | None:
+    return outcome if isinstance(outcome, Rejected) and outcome.reason == RejectReason.EVICTED else None
+
+
+def _pool(reader: LedgerReader, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What can be chosen, and what was evicted."""
     found: dict[tuple[str, str, str], Discovered] = {}
     for _, fact in reader.facts(kinds=("discovered",), newest=limit):
         if isinstance(fact, Discovered):
             found[(fact.registry, fact.name, fact.revision)] = fact
     outcomes = reader.outcomes(found)
-    return [_entry(fact, outcomes.get(key)) for key, fact in found.items() if in_pool(outcomes.get(key))]
+    inside = [_entry(fact, outcomes.get(key)) for key, fact in found.items() if in_pool(outcomes.get(key))]
+    gone = [(fact, refusal) for key, fact in found.items() if (refusal := _evicted(outcomes.get(key))) is not None]
+    return inside, [
+        {
+            "registry": fact.registry, "name": fact.name, "revision": fact.revision, "since": refusal.time,
+            "location": fact.location, "message": refusal.message, "hint": refusal.hint,
+        }
+        for fact, refusal in gone
+    ]  # fmt: skip
 
 
 def _entry(fact: Discovered, outcome: Fact | None) -> dict[str, Any]:
@@ -181,7 +213,8 @@ def _print(document: Mapping[str, Any], limit: int) -> None:
     for entry in document["contributions"][:limit]:
         rows.add_row(
             visible(f"{entry['registry']}/{entry['name']}"), number_text(entry["score"]), percent_text(entry["share"]),
-            number_text(entry["weight"]), number_text(entry["norm"]), WHY.get(entry["why"], visible(entry["why"])),
+            number_text(entry["weight"]), number_text(entry["norm"]),
+            WHY.get(entry["why"], visible(entry["why"])) + (", evicted since" if entry["evicted"] else ""),
         )  # fmt: skip
     out.print()
     out.print(rows)

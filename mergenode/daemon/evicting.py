@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import fsum
 
-from mergenode.daemon.choosing import PoolChanged
+from mergenode.daemon.choosing import PoolChanged, Tell
 from mergenode.errors import RejectReason, TransientError, TransientReason
 from mergenode.ledger.records import Rejected
 from mergenode.ports.ledger_store import LedgerReader
@@ -30,6 +31,7 @@ class Evicting:
     """What is known of contents by themselves. Nothing in it is needed after a restart."""
 
     objective: Objective
+    tell: Tell
     _known: set[Digest] = field(default_factory=set)
     _failures: dict[Digest, int] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ class Evicting:
 
     def _evaluate(self, content: Digest, candidate: Candidate) -> None:
         try:
-            self.objective.losses_alone(content)
+            losses = self.objective.losses_alone(content)
         except TransientError as error:
             if error.reason in _OF_THE_CONTENT and not error.of_node:
                 raise PoolChanged(
@@ -63,6 +65,7 @@ class Evicting:
             message = f"{candidate.name} by itself: {error.message}"
             raise TransientError(error.reason, message, hint=error.hint, of_node=error.of_node) from error
         self._failures.pop(content, None)
+        self.tell(f"pool above its limit: {candidate.name} by itself, loss {fsum(losses) / len(losses):.6g}")
 
 
 def leaving(

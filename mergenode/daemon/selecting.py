@@ -63,7 +63,7 @@ class Selecting:
     _evicting: Evicting = field(init=False)
 
     def __post_init__(self) -> None:
-        self._evicting = Evicting(objective=self.objective)
+        self._evicting = Evicting(objective=self.objective, tell=self._tell)
 
     def standing(self, seen: Observation, waiting: Mapping[Key, float]) -> Standing:
         """How far the merge is from what the pool asks for. Reads no files."""

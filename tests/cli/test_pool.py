@@ -42,6 +42,22 @@ def test_list_holds_what_can_be_chosen(run, chosen: Path) -> None:
     assert "inbox/m3" in run("pool", "list", "-c", chosen).stdout
 
 
+def test_what_was_evicted_is_told_apart_until_it_is_asked_for(run, ledger, chosen: Path) -> None:
+    ledger.append(facts.rejected(3, reason="evicted", content=facts.digest(3), message="m3: evicted, too many"))
+    document = json.loads(run("pool", "list", "-c", chosen, "--json").stdout)
+    assert [entry["name"] for entry in document["pool"]] == ["m1", "m2"]
+    assert [(entry["name"], entry["message"]) for entry in document["evicted"]] == [("m3", "m3: evicted, too many")]
+    assert "too many" in run("pool", "list", "-c", chosen).stdout
+    ranked = json.loads(run("pool", "rank", "-c", chosen, "--json").stdout)["contributions"]
+    assert {entry["name"]: entry["evicted"] for entry in ranked} == {"m1": False, "m2": False, "m3": True}
+    assert "evicted since" in run("pool", "rank", "-c", chosen).stdout
+    assert "evicted" in run("status", "-c", chosen).stdout
+    ledger.append(facts.discovered(3))
+    document = json.loads(run("pool", "list", "-c", chosen, "--json").stdout)
+    assert len(document["pool"]) == 3 and document["evicted"] == []
+    assert "evicted since" not in run("pool", "rank", "-c", chosen).stdout
+
+
 def test_nothing_selected_yet_is_told_with_what_to_do(run, history, config: Path) -> None:
     result = run("pool", "rank", "-c", config)
     assert result.exit_code == 1 and "nothing was selected yet" in result.stderr and "frank_wolfe" in result.stderr

@@ -127,3 +127,25 @@ def test_killed_during_a_selection_it_ends_the_same(undisturbed: Outcome, tmp_pa
     assert chosen(killed) == weighed(undisturbed.fact) and newest(killed).gaps == undisturbed.fact.gaps
     assert killed.manifest()["lineage"] == undisturbed.lineage
     assert all(torch.equal(value, undisturbed.tensors[name]) for name, value in published(killed).items())
+
+
+@pytest.mark.slow
+def test_a_pool_above_its_limit_is_brought_below_it_also_through_a_kill(undisturbed: Outcome, tmp_path: Path) -> None:
+    node = node_at(tmp_path, limit=3)
+    fill(node)
+    with Process("run", "-c", node.config) as process:
+        process.until("by itself")
+        process.end(signal.SIGKILL)
+    assert chosen(node) == weighed(undisturbed.fact) and node.facts("rejected") == []
+    records = {path.name: path.stat().st_mtime_ns for path in (node.state / "pool").glob("*.losses")}
+    assert records
+    assert node.run_once().complete
+    kept = {path.name: path.stat().st_mtime_ns for path in (node.state / "pool").glob("*.losses")}
+    assert len(kept) == 5 and records.items() <= kept.items(), "what was evaluated before the kill is not again"
+    document = json.loads(command(node, "pool", "list", "--json"))
+    inside, gone = ({entry["name"] for entry in document[part]} for part in ("pool", "evicted"))
+    assert set(chosen(node)) <= inside and len(inside - {"copy"}) == max(3, len(chosen(node))) and len(gone) >= 1
+    assert all("its limit is 3" in entry["message"] for entry in document["evicted"])
+    assert chosen(node) == weighed(undisturbed.fact) and node.manifest()["lineage"] == undisturbed.lineage
+    assert node.problems() == [] and len(node.facts("selected")) == 1
+    assert node.run_once().complete and len(node.facts("rejected")) == len(gone)

@@ -8,6 +8,7 @@ from mergenode.ledger.actions import (
     Action,
     Deselect,
     Discover,
+    Evict,
     Fold,
     Index,
     MarkDuplicate,
@@ -327,7 +328,8 @@ def test_a_selection_is_carried_out_in_this_order() -> None:
     assert next_action(choosing(**ahead)) == Deselect((digest(1),))
     assert next_action(choosing(**ahead | {"leaving": ()})) == Index(candidate(3))
     assert next_action(choosing(**ahead | {"leaving": (), "unread": ()})) == Fold(candidate(2))
-    assert next_action(choosing(due=True)) == Select()
+    assert next_action(choosing(due=True, crowded=True)) == Select(), "a newcomer gets its chance first"
+    assert next_action(choosing(crowded=True, wait_seconds=5.0)) == Evict()
     assert next_action(choosing()) == Wait(10.0, "nothing is pending"), "what is listed is not folded by itself"
 
 
@@ -355,6 +357,17 @@ def test_a_selection_that_backs_off_waits_and_gives_up_with_once() -> None:
     spent = replace(now, once=True, idle_seconds=59.0)
     assert next_action(spent) == Stop("done, except for a selection that backs off", complete=False)
     assert next_action(replace(now, once=True)) == Wait(3.0, "a selection that backs off")
+
+
+def test_a_pool_above_its_limit_holds_up_no_version_and_no_selection() -> None:
+    assert isinstance(next_action(replace(choosing(crowded=True), head=FOLDED_ONCE)), Publish)
+    failing = choosing(crowded=True, evict_wait_seconds=3.0)
+    assert next_action(failing) == Wait(3.0, "a pool above its limit")
+    assert next_action(replace(failing, once=True)) == Wait(3.0, "a pool above its limit")
+    spent = replace(failing, once=True, idle_seconds=59.0)
+    assert next_action(spent) == Stop("done, except for a pool above its limit", complete=False)
+    assert next_action(replace(failing, draining=True)) == Stop("asked to stop", complete=False)
+    assert next_action(choosing(due=True, crowded=True, evict_wait_seconds=3.0)) == Select()
 
 
 def test_what_was_refused_comes_back_into_the_pool_when_it_is_asked_for() -> None:

@@ -56,6 +56,24 @@ def test_another_pool_or_another_question_makes_a_selection_due() -> None:
     assert not standing(NEWEST, ASKED, REACHED, pool(1, 2, complete=False)).due, "a registry may have the third"
 
 
+def test_who_was_evicted_since_makes_no_selection_due() -> None:
+    assert not standing(NEWEST, ASKED, REACHED, pool(1, 2), evicted={THREE}).due
+    assert not standing(NEWEST, ASKED, REACHED, pool(1, 2, 3), evicted={THREE}).due, "it is back"
+    assert standing(NEWEST, ASKED, REACHED, pool(1, 2, 4), evicted={THREE}).due
+
+
+def test_a_pool_is_crowded_when_more_than_may_stay_could_leave() -> None:
+    def crowded(*numbers: int, limit: int | None, complete: bool = True) -> bool:
+        return standing(NEWEST, ASKED, REACHED, pool(*numbers, complete=complete), limit=limit).crowded
+
+    assert crowded(1, 2, 3, limit=2) and crowded(1, 2, 3, limit=1)
+    assert not crowded(1, 2, 3, limit=3) and not crowded(1, 2, 3, limit=None)
+    assert not crowded(1, 2, 3, limit=2, complete=False)
+    assert not crowded(1, 2, limit=1), "both have weight"
+    old = standing(None, ASKED, {ONE: Terms(1.0), TWO: Terms(1.0)}, pool(1, 2), limit=1)
+    assert not old.crowded, "what is in the merge stays"
+
+
 def test_nothing_enters_out_of_turn_while_the_pool_is_not_known_whole() -> None:
     now = standing(NEWEST, ASKED, {}, pool(2, 3, complete=False))
     assert now.entering == () and now.lacking == (ONE, TWO) and not now.due and not now.reached

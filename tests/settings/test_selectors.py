@@ -21,6 +21,7 @@ def loaded(directory: Path, written: str) -> Settings:
 
 def test_everything_is_folded_unless_asked_otherwise(tmp_path: Path) -> None:
     assert loaded(tmp_path, "").selector.name == "all"
+    assert loaded(tmp_path, "").selector.limit is None
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_everything_is_folded_unless_asked_otherwise(tmp_path: Path) -> None:
         (TASK + "selector: {name: frank_wolfe, step: schedule, away: true}", "away: false"),
         (TASK + "selector: {name: frank_wolfe, gap: 1}", "less than 1"),
         (TASK + "selector: {name: frank_wolfe, round: 3}", "rounds"),
+        (TASK + "selector: {name: frank_wolfe, limit: 0}", "at least 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_the_reason(tmp_path: Path, written: str, said: str) -> None:
@@ -56,5 +58,5 @@ def test_how_the_pool_is_read_is_no_other_question(tmp_path: Path) -> None:
     def identity(written: str) -> object:
         return identity_of(loaded(tmp_path, TASK + f"selector: {{name: frank_wolfe, {written}}}"))
 
-    assert identity("") == identity("index: false") == identity("exact: 3")
+    assert identity("") == identity("index: false") == identity("exact: 3") == identity("limit: 7")
     assert len({identity(""), identity("edition: 2"), identity("rounds: 3"), identity("batches: 1")}) == 4

@@ -41,6 +41,43 @@ def test_a_sketch_of_another_scheme_or_size_is_none(tmp_path: Path) -> None:
     assert files(tmp_path, data_bytes=3).sketch(CONTENT) is None
 
 
+def test_losses_come_back_for_what_was_asked(tmp_path: Path) -> None:
+    store = files(tmp_path)
+    assert store.losses(CONTENT, "one") is None
+    store.save_losses(CONTENT, "one", [0.1, float("inf"), -2.0])
+    assert store.losses(CONTENT, "one") == (0.1, float("inf"), -2.0)
+    assert store.losses(CONTENT, "two") is None and store.losses(OTHER, "one") is None
+    store.save_losses(CONTENT, "two", [1.0])
+    assert store.losses(CONTENT, "one") is None and store.losses(CONTENT, "two") == (1.0,)
+    store.save_losses(OTHER, "two", [2.0])
+    store.keep([CONTENT])
+    assert store.losses(CONTENT, "two") == (1.0,) and store.losses(OTHER, "two") is None
+
+
+@pytest.mark.parametrize("losses", [[], [float("nan")], [1.0] * 10_001])
+def test_losses_that_are_none_are_not_remembered(tmp_path: Path, losses: list[float]) -> None:
+    files(tmp_path).save_losses(CONTENT, "one", losses)
+    assert files(tmp_path).losses(CONTENT, "one") is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(position=st.integers(0, 10_000), value=st.integers(1, 255), cut=st.booleans())
+def test_damaged_losses_are_none(
+    tmp_path_factory: pytest.TempPathFactory, position: int, value: int, cut: bool
+) -> None:  # fmt: skip
+    store = files(tmp_path_factory.getbasetemp())
+    store.save_losses(CONTENT, "one", [1.0, 2.0])
+    [path] = store.folder.glob("*.losses")
+    raw = bytearray(path.read_bytes())
+    position %= len(raw)
+    if cut:
+        raw = raw[:position]
+    else:
+        raw[position] ^= value
+    path.write_bytes(raw)
+    assert store.losses(CONTENT, "one") is None
+
+
 def test_only_digests_become_names(tmp_path: Path) -> None:
     for odd in ("../../etc/passwd", "blake3:" + "A" * 64, "blake3:" + "a" * 63, "sha256:" + "a" * 64):
         with pytest.raises(ValueError, match="no content digest"):

@@ -18,6 +18,7 @@ from mergenode.adapters.tasks.calls import Calls
 from mergenode.adapters.tasks.failure import Failure
 from mergenode.adapters.tasks.segments import open_segment
 from mergenode.adapters.tasks.worker import TaskWorker
+from mergenode.errors import TransientError
 from mergenode.ports.task import TaskProgram
 
 
@@ -152,6 +153,35 @@ def test_without_batches_there_is_no_loss(worker: Asked, tmp_path: Path, monkeyp
     with pytest.raises(Failure, match="yields nothing"):
         worker.gradient(start, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_the_loss_of_every_batch_by_itself(worker: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = table(1)
+    model = saved(tmp_path, "model", values)
+    expected = [float(2 * (values @ values[row]).sum()) for row in (0, 2)]
+    assert worker.losses_by_batch(model) == pytest.approx(expected, rel=1e-5)
+    assert worker.losses_by_batch(model, batches=1) == pytest.approx(expected[:1], rel=1e-5)
+    assert sum(worker.losses_by_batch(model)) / 2 == pytest.approx(loss_of(values), rel=1e-5)
+    huge = saved(tmp_path, "huge", values * 1e30)
+    assert worker.losses_by_batch(huge) == [float("inf")] * 2, (
+        "whether the model or the plug-in is bad is not said here"
+    )
+    monkeypatch.setattr("mergenode.adapters.tasks.objective_calls.MOST_SAMPLES", 1)
+    with pytest.raises(Failure, match="more than 1 batches"):
+        worker.losses_by_batch(model)
+    monkeypatch.setattr(Plugin, "batches", staticmethod(list))
+    with pytest.raises(Failure, match="yields nothing"):
+        worker.losses_by_batch(model)
+
+
+@pytest.mark.parametrize("answer", [[], [1.0, 2.0], ["1"], [True], {"a": 1.0}, None, 1.0])
+def test_an_answer_that_is_no_list_of_losses_is_none(answer: object, tmp_path: Path) -> None:
+    class Forges(TaskWorker):
+        def _ask(self, request: Any, progress: object = None, *, seconds: float | None = None) -> Any:
+            return answer
+
+    with pytest.raises(TransientError, match="batch by batch answered with something else"):
+        Forges(TaskProgram(entrypoint="a:B")).losses_by_batch(tmp_path, batches=1)
 
 
 def test_two_models_that_do_not_fit_are_told_by_name(worker: Asked, tmp_path: Path) -> None:
