@@ -136,7 +136,7 @@ def test_a_pool_above_its_limit_is_brought_below_it_also_through_a_kill(undistur
     with Process("run", "-c", node.config) as process:
         process.until("by itself")
         process.end(signal.SIGKILL)
-    assert chosen(node) == weighed(undisturbed.fact) and node.facts("rejected") == []
+    assert chosen(node) == weighed(undisturbed.fact)
     records = {path.name: path.stat().st_mtime_ns for path in (node.state / "pool").glob("*.losses")}
     assert records
     assert node.run_once().complete
@@ -147,5 +147,4 @@ def test_a_pool_above_its_limit_is_brought_below_it_also_through_a_kill(undistur
     assert set(chosen(node)) <= inside and len(inside - {"copy"}) == max(3, len(chosen(node))) and len(gone) >= 1
     assert all("its limit is 3" in entry["message"] for entry in document["evicted"])
     assert chosen(node) == weighed(undisturbed.fact) and node.manifest()["lineage"] == undisturbed.lineage
-    assert node.problems() == [] and len(node.facts("selected")) == 1
-    assert node.run_once().complete and len(node.facts("rejected")) == len(gone)
+    assert node.problems() == [] and len(node.facts("selected")) == 1 and len(node.facts("rejected")) == len(gone)
