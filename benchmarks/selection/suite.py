@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)
 IRRELEVANT = (0, 4, 8, 16, 32)
 RELEVANT = (4, 8, 12, 16)
 OTHER_TASKS = (0, 5, 10)
-"""Sizes of the pools: harmful and irrelevant ones beside 4 relevant; relevant ones alone; other tasks' experts alone."""
+"""Sizes of the pools: irrelevant and harmful ones beside 4 relevant; relevant ones alone; other tasks' beside 4."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Vectors:
     """Task vectors by the name of the candidate, float32 in memory; multiples are made when they are asked for."""
 
     def __init__(self, space: Space, experts: Path, candidates: Sequence[Candidate]) -> None:
-        self._space = space
+        self.space = space
         self._experts = experts
         self._candidates = {candidate.name: candidate for candidate in candidates}
         self._loaded: dict[str, Tensor] = {}
@@ -87,17 +87,21 @@ class Vectors:
 
     def _expert(self, name: str) -> Tensor:
         tuned = load_file(self._experts / name / "model.safetensors")
-        return self._space.flatten({name: tensor - self._space.base[name] for name, tensor in tuned.items()})
+        return self.space.flatten({name: tensor - self.space.base[name] for name, tensor in tuned.items()})
 
     def _noise(self, seed: int, like: Tensor) -> Tensor:
         made, start = torch.zeros_like(like), 0
         draw = torch.Generator().manual_seed(seed)
-        for name in self._space.names:
-            part = slice(start, start + self._space.base[name].numel())
+        for name in self.space.names:
+            part = slice(start, start + self.space.base[name].numel())
             noise = torch.randn(part.stop - part.start, generator=draw)
             made[part] = noise * (like[part].norm() / noise.norm())
             start = part.stop
         return made
+
+    def norm(self, name: str) -> float:
+        """||tau||, Frobenius."""
+        return float(self.source(name).double().norm()) * abs(self._candidates[name].factor)
 
     def scores(self, gradient: Tensor) -> dict[str, dict[str, float]]:
         """<gradient, task vector> of every candidate in every layer group, products and sums in float64."""
@@ -108,16 +112,16 @@ class Vectors:
             if candidate.source not in of_source:
                 vector = self.source(name)
                 of_source[candidate.source] = {
-                    group: float(doubled[part] @ vector[part].double()) for group, part in self._space.groups.items()
+                    group: float(doubled[part] @ vector[part].double()) for group, part in self.space.groups.items()
                 }
             scores[name] = {group: candidate.factor * a for group, a in of_source[candidate.source].items()}
         return scores
 
     def combined(self, weights: GroupWeights) -> Tensor:
         """sum_i w_i tau_i in every group, float64."""
-        total = torch.zeros(sum(part.stop - part.start for part in self._space.groups.values()), dtype=torch.float64)
+        total = torch.zeros(sum(part.stop - part.start for part in self.space.groups.values()), dtype=torch.float64)
         for group, of_group in weights.items():
-            parts = self._space.groups.values() if group == "*" else [self._space.groups[group]]
+            parts = self.space.groups.values() if group == "*" else [self.space.groups[group]]
             for name, weight in of_group.items():
                 factor = weight * self._candidates[name].factor
                 for part in parts if factor else ():

@@ -1,0 +1,44 @@
+"""Selection and gates on the text suite: experts, pools, gates, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.selection.experts import train_pool
+from benchmarks.selection.suite import SEEDS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    if given.command == "experts":
+        train_pool(given.work, _say)
+    elif given.command == "pool":
+        from benchmarks.selection.experiment import run_seed
+
+        train_pool(given.work, _say)
+        for seed in given.seeds:
+            run_seed(given.work, seed, _say, lambda job: not given.rows or job.row.label in given.rows)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.selection", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("experts", help="extract the base, fine-tune the experts that are missing")
+    pool = commands.add_parser("pool", help="pools with irrelevant and harmful checkpoints; goes on where it stopped")
+    pool.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
+    pool.add_argument("--rows", nargs="+", default=[], metavar="LABEL", help="these ways to choose only")
+    for command in commands.choices.values():
+        command.add_argument("--work", type=Path, required=True, help="directory for experts, points and scores")
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
