@@ -28,7 +28,7 @@ class _TaskRows:
 
 
 class Probe:
-    """100 training rows of each target, drawn by ``seed``, never a test row. One thread, bf16 autocast as in training."""
+    """100 training rows of each target, drawn by ``seed``, never a test row. One thread, bf16 autocast."""
 
     def __init__(self, base: Path, seed: int, tasks: Sequence[str] = TARGETS, rows: int = ROWS) -> None:
         torch.set_num_threads(1)

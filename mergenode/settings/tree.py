@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
+from mergenode.settings.gates import GatesSettings
 from mergenode.settings.methods import MethodSettings
 from mergenode.settings.mixers import MixerSettings
 from mergenode.settings.peers import PeersSettings
@@ -54,6 +55,7 @@ class Settings(Section):
         description="How contributions enter the running merge.",
         validate_default=True,
     )
+    gates: GatesSettings = subsection(GatesSettings, "What a contribution must pass, see docs/gates.md.")
     publish: PublishSettings = subsection(PublishSettings, "Where versions appear.")
     snapshots: SnapshotSettings = subsection(SnapshotSettings, "Earlier statistics that are kept for replays.")
     http: HttpSettings = subsection(HttpSettings, "Metrics, probes, status.")
@@ -71,6 +73,7 @@ class Settings(Section):
         _places_apart(self)
         _rounds_fit(self)
         _contributions_fit(self)
+        _gates_fit(self)
         return self
 
 
@@ -123,6 +126,29 @@ def _contributions_fit(settings: Settings) -> None:
             ("peers", "intake", "enabled"),
             ("mixer", "name"),
         )
+
+
+def _gates_fit(settings: Settings) -> None:
+    """Gates that are on have what they judge by."""
+    gates = settings.gates
+    needed: list[tuple[str, str, object, str]] = [
+        ("signature", "keys", gates.signature.keys, "keys to trust: set gates.signature.keys (`mergenode keygen`)"),
+        ("frozen", "patterns", gates.frozen.patterns, "names to compare: set gates.frozen.patterns"),
+        ("evaluation", "action", settings.task.entrypoint, "scores: set task.entrypoint (docs/tasks.md)"),
+        ("frank_wolfe_sign", "action", settings.task.entrypoint, "a loss: set task.entrypoint (docs/tasks.md)"),
+    ]
+    active = {name for name, _, _ in gates.active()}
+    for name, key, given, what in needed:
+        if name in active and not given:
+            raise conflict(f"gates.{name} needs {what}", ("gates", name, key), ("gates", name, "action"))
+    known = {"*", *RESERVED_REGISTRIES, *(registry.name for registry in settings.registries)}
+    for registry in gates.signature.keys or {}:
+        if registry not in known:
+            raise conflict(
+                f"gates.signature.keys names the registry {registry!r}; there are {', '.join(sorted(known))}",
+                ("gates", "signature", "keys", registry),
+                ("gates", "signature", "keys"),
+            )
 
 
 def _places_apart(settings: Settings) -> None:
