@@ -59,6 +59,19 @@ class Probe:
         with torch.inference_mode():
             return {name: self._loss(rows, backward=False) for name, rows in self._tasks.items()}
 
+    def accuracies(self, weights: Weights) -> dict[str, float]:
+        """Share of the rows of each task that a model classifies as labelled."""
+        model = self._loaded(weights)
+        found = {}
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            for name, rows in self._tasks.items():
+                hits = [
+                    int(((embed(model, tokens).float() @ rows.head.T).argmax(1) == labels).sum())
+                    for tokens, labels in rows.batches
+                ]
+                found[name] = sum(hits) / sum(len(labels) for _, labels in rows.batches)
+        return found
+
     def _loaded(self, weights: Weights) -> BertModel:
         load_weights(self._model, weights)
         return self._model

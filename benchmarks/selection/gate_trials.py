@@ -1,0 +1,150 @@
+"""Measures what gates look at, for every honest and harmful checkpoint of a split, and keeps it as JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmarks.selection.experts import folder
+from benchmarks.selection.gate_suite import SPLITS, Split, harmful, train_for_gates
+from benchmarks.selection.probe import Probe
+from benchmarks.selection.running_merge import RunningMerge
+from benchmarks.selection.vectors import open_space
+from mergenode.adapters.checkpoints.base import BaseModel, describe_base
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.engines.local.inspection import inspect
+from mergenode.errors import RejectedError
+from mergenode.gates.evidence import Descent, Evidence, joined, of_fold, with_history
+
+FROZEN_PATTERNS = ("*word_embeddings*",)
+"""What the operator of this suite declares frozen."""
+
+EVALUATED_ROWS = 200
+METHOD = "opcm"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One checkpoint against one running merge."""
+
+    split: str
+    kind: str
+    name: str
+    path: Path
+    members: tuple[Path, ...]
+
+
+class Bench:
+    """Everything of one split."""
+
+    def __init__(self, work: Path, split: Split) -> None:
+        self.work, self.split = work, split
+        self.base = work / "base"
+        self.space = open_space(self.base)
+        self.described: BaseModel = describe_base(self.base, limits=Limits(), progress=lambda done, total: None)
+        self.gradient_probe = Probe(self.base, seed=5000 + split.seed)
+        self.score_probe = Probe(self.base, seed=6000 + split.seed, rows=EVALUATED_ROWS)
+        self._norms: dict[Path, dict[str, float]] = {}
+
+    def trials(self) -> list[Trial]:
+        """Newcomers and harmful ones against all members; each member against the others."""
+        experts = folder(self.work)
+        members = tuple(experts / name for name in self.split.members)
+        honest = [Trial(self.split.name, "honest", name, experts / name, members) for name in self.split.newcomers]
+        bad = [Trial(self.split.name, kind, kind, path, members) for kind, path in harmful(self.split, self.work)]
+        rest = [
+            Trial(self.split.name, "honest", path.name, path, tuple(other for other in members if other != path))
+            for path in members
+        ]
+        return [*honest, *bad, *rest]
+
+    def norms(self, member: Path) -> dict[str, float]:
+        """Norms of a member by group, as the ledger has them."""
+        if member not in self._norms:
+            found = inspect(self.base, member, needs=(), base=self.described)
+            self._norms[member] = {name: group.norm for name, group in found.groups.items()}
+        return self._norms[member]
+
+    def history(self, members: Sequence[Path]) -> dict[str, tuple[float, ...]]:
+        """Group -> the members' norms."""
+        told = [self.norms(member) for member in members]
+        return {group: tuple(norms[group] for norms in told) for group in told[0]}
+
+
+class Against:
+    """One running merge, its scores and the gradient of the objective at it."""
+
+    def __init__(self, bench: Bench, members: tuple[Path, ...]) -> None:
+        self._bench, self.members = bench, members
+        merging = bench.work / f"gate-merge-{bench.split.name}"
+        self.merge = RunningMerge(bench.base, bench.described, members, METHOD, merging)
+        published = load_file(self.merge.version / "model.safetensors")
+        self.before = bench.score_probe.accuracies(published)
+        self.gradient: Tensor = bench.gradient_probe.gradient(published, bench.space)[1].double()
+
+    def evidence(self, trial: Trial) -> tuple[Evidence, dict[str, float]]:
+        """All evidence about a newcomer, and CPU seconds of its parts."""
+        clock = [time.process_time()]
+        found = inspect(
+            self._bench.base, trial.path, frozen=FROZEN_PATTERNS, merge_path=self.merge.version,
+            base=self._bench.described,
+        )  # fmt: skip
+        clock.append(time.process_time())
+        after: Mapping[str, float] | None = None
+        try:
+            result, would_be = self.merge.tried(trial.path)
+        except RejectedError:
+            pass
+        else:
+            found = joined(of_fold(result), found)
+            clock.append(time.process_time())
+            after = self._bench.score_probe.accuracies(load_file(would_be / "model.safetensors"))
+        clock.append(time.process_time())
+        found = replace(
+            with_history(found, self._bench.history(self.members)),
+            scores_before=self.before if after is not None else None,
+            scores_after=after,
+            descent=self._descent(trial.path),
+        )
+        return found, {"inspection": clock[1] - clock[0], "rest": clock[-1] - clock[1]}
+
+    def _descent(self, path: Path) -> Descent:
+        space = self._bench.space
+        tuned = load_file(path / "model.safetensors")
+        delta = space.flatten({name: tensor - space.base[name] for name, tensor in tuned.items()}).double()
+        return Descent(
+            inner=float(self.gradient @ delta),
+            gradient_norm=sqrt(float(self.gradient @ self.gradient)),
+            delta_norm=sqrt(float(delta @ delta)),
+        )
+
+
+def measure(work: Path, say: Callable[[str], None]) -> None:
+    """All evidence of both splits, into ``work/gates/evidence.json``. What is there is not measured again."""
+    train_for_gates(work, say)
+    file = work / "gates" / "evidence.json"
+    file.parent.mkdir(exist_ok=True)
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    for split in SPLITS:
+        bench = Bench(work, split)
+        against: Against | None = None
+        for trial in bench.trials():
+            key = f"{split.name}/{trial.kind}/{trial.name}"
+            if key in known:
+                continue
+            if against is None or against.members != trial.members:
+                against = Against(bench, trial.members)
+            evidence, seconds = against.evidence(trial)
+            known[key] = {"kind": trial.kind, "split": split.name, "evidence": asdict(evidence), "cpu": seconds}
+            file.write_text(json.dumps(known))
+            say(f"{key}: {seconds['inspection']:.1f} s and {seconds['rest']:.1f} s")
+        if against is not None:
+            against.merge.close()
