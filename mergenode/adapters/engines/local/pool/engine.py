@@ -1,0 +1,274 @@
+"""The pool as the selector sees it: candidates are indexed once, estimated by sketches, scored exactly, combined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.checkpoints.contribution import Contribution, open_contribution
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.checkpoints.regular_file import trusted_root
+from mergenode.adapters.checkpoints.weights import WeightFiles
+from mergenode.adapters.durable import disk_errors, remove_tree
+from mergenode.adapters.engines.local import journal
+from mergenode.adapters.engines.local.allocator import tune_allocator
+from mergenode.adapters.engines.local.own_files import reading_own
+from mergenode.adapters.engines.local.pool.estimating import GradientSketch, estimated, sketch_of
+from mergenode.adapters.engines.local.pool.gradient import opened_gradient
+from mergenode.adapters.engines.local.pool.reading import FirstReading
+from mergenode.adapters.engines.local.pool.scoring import ScoringPass
+from mergenode.adapters.engines.local.pool.sketching import SketchScheme, packed
+from mergenode.adapters.engines.local.pool.task_vector import TaskVector
+from mergenode.adapters.engines.local.pool.trial import OpenVectors, TrialModel
+from mergenode.adapters.store.pool_files import PoolFiles
+from mergenode.errors import MergenodeError, RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.maths.threads import one_thread
+from mergenode.ports.engine import Stopped
+from mergenode.ports.pool import WHOLE, Estimate, Indexed, Scored, Unreadable, Weights
+from mergenode.types import Candidate, Digest, DType, Kind
+
+BATCH = 32
+"""Candidates that are open at once while they are scored. More would save little of reading base and gradient."""
+
+_DESCRIPTORS = 256
+
+
+class _Opened(NamedTuple):
+    """An opened candidate. ``stamp``: changes whenever its files do."""
+
+    candidate: Candidate
+    contribution: Contribution
+    stamp: str
+
+    @property
+    def vector(self) -> TaskVector:
+        return TaskVector(self.contribution, self.candidate.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPool:
+    """Implements ports.pool.PoolEngine, with an index in ``folder`` (``state/pool``).
+
+    ``open_base``: the base's weight files, which the caller of it closes (``LocalEngine.open_base``). ``stop`` is asked
+    between steps; when it answers True, ``Stopped`` is raised. ``trial_dtype``: see ``TrialModel.dtype``.
+    """
+
+    base: BaseModel
+    open_base: Callable[[], WeightFiles]
+    folder: Path
+    scheme: SketchScheme = field(default_factory=SketchScheme)
+    limits: Limits = field(default_factory=Limits)
+    trial_dtype: DType | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    @property
+    def files(self) -> PoolFiles:
+        """The index on disk."""
+        return PoolFiles(self.folder, f"{self.scheme.name} base={self.base.digest}", self.scheme.buckets)
+
+    # ---- reading once
+
+    def index(self, candidate: Candidate) -> Indexed:
+        with self._opened(candidate) as opened:
+            return self._recalled(opened) or self._read(opened)
+
+    def _recalled(self, opened: _Opened) -> Indexed | None:
+        place = self.files.place(opened.candidate.location)
+        if place is None or place.get("stamp") != opened.stamp:
+            return None
+        stored = self.files.sketch(Digest(place["content"]))
+        return None if stored is None else _indexed(opened.candidate, stored.facts)
+
+    def _read(self, opened: _Opened) -> Indexed:
+        tune_allocator()
+        with self._base() as base_files, one_thread():
+            found = FirstReading(opened.vector, self.base, base_files, self.scheme, self._between).read()
+        opened.contribution.assert_unchanged()
+        if _stamp(opened.contribution) != opened.stamp:
+            raise _changed(opened.candidate)
+        step, data = packed(found.sketch)
+        facts = {
+            "content": found.content,
+            "kind": opened.contribution.kind.value,
+            "step": step.hex(),
+            "norms": {group: norm.hex() for group, norm in found.norms.items()},
+            "groups": list(found.norms),
+        }
+        # The sketch first: a place is believed because it names one.
+        self.files.save_sketch(found.content, facts, data)
+        candidate = opened.candidate
+        self.files.save_place(
+            candidate.location,
+            {
+                "stamp": opened.stamp,
+                "content": found.content,
+                "candidate": [candidate.registry, candidate.name, candidate.revision],
+                "forced": candidate.forced,
+            },
+        )
+        return _indexed(candidate, facts)
+
+    @contextmanager
+    def _opened(self, candidate: Candidate) -> Iterator[_Opened]:
+        opened = self._open(candidate)
+        with opened.contribution:
+            yield opened
+
+    def _open(self, candidate: Candidate) -> _Opened:
+        path = Path(candidate.location)
+        root = trusted_root(path) if candidate.forced else None
+        contribution = open_contribution(path, self.base, root=root, limits=self.limits)
+        try:
+            return _Opened(candidate, contribution, _stamp(contribution))
+        except TransientError:
+            contribution.close()
+            raise
+
+    # ---- estimates
+
+    def estimates(self, gradient: Path) -> Mapping[Digest, Estimate]:
+        with opened_gradient(gradient, self.base, self.limits) as opened, one_thread():
+            sketch = sketch_of(opened, self.base, self.scheme, self._between, groups=False)
+            return {content: found[WHOLE] for content, found in self._estimated(sketch)}
+
+    def group_estimates(self, gradient: Path) -> Mapping[Digest, Mapping[str, Estimate]]:
+        with opened_gradient(gradient, self.base, self.limits) as opened, one_thread():
+            sketch = sketch_of(opened, self.base, self.scheme, self._between, groups=True)
+            return dict(self._estimated(sketch))
+
+    def _estimated(self, sketch: GradientSketch) -> Iterator[tuple[Digest, Mapping[str, Estimate]]]:
+        return estimated(sketch, self.files.sketches(), self.scheme)
+
+    # ---- exact scores
+
+    def scores(self, gradient: Path, candidates: Sequence[Candidate]) -> Scored:
+        tune_allocator()
+        scores: dict[Digest, Mapping[str, float]] = {}
+        unreadable: list[Unreadable] = []
+        with opened_gradient(gradient, self.base, self.limits) as opened, self._base() as base_files:
+            work = ScoringPass(base=self.base, base_files=base_files, gradient=opened, between=self._between)
+            waiting = list(reversed(candidates))
+            while waiting:
+                with ExitStack() as stack:
+                    batch = self._batch(waiting, scores, unreadable, stack)
+                    running = {content: work.start(item.vector) for content, item in batch.items()}
+                    work.run(list(running.values()))
+                    for content, item in running.items():
+                        failure = item.failure or _change(batch[content])
+                        if failure is None:
+                            scores[content] = item.sums.totals()
+                        else:
+                            unreadable.append(_unreadable(batch[content].candidate, failure))
+        return Scored(scores, tuple(unreadable))
+
+    def _batch(
+        self, waiting: list[Candidate], scored: Collection[Digest], unreadable: list[Unreadable], stack: ExitStack
+    ) -> dict[Digest, _Opened]:
+        """Open the next candidates, each content once; what is new is indexed. Takes them out of ``waiting``."""
+        batch: dict[Digest, _Opened] = {}
+        descriptors = 0
+        while waiting and len(batch) < BATCH and descriptors < _DESCRIPTORS:
+            candidate = waiting.pop()
+            try:
+                opened = self._open(candidate)
+                stack.callback(opened.contribution.close)
+                indexed = self._recalled(opened) or self._read(opened)
+            except (RejectedError, TransientError) as error:
+                if isinstance(error, TransientError) and error.of_node:
+                    raise
+                unreadable.append(_unreadable(candidate, error))
+                continue
+            if indexed.content not in scored and indexed.content not in batch:
+                batch[indexed.content] = opened
+                descriptors += len(opened.contribution.weights.files)
+        return batch
+
+    # ---- combinations
+
+    def trial(self, weights: Weights, directory: Path) -> None:
+        tune_allocator()
+        places = {Digest(place["content"]): place for place in self.files.places()}
+        with disk_errors(directory), self._base() as base_files, one_thread():
+            remove_tree(directory)
+            directory.mkdir(parents=True)
+            with OpenVectors(lambda content: self._indexed_vector(content, places)) as vectors:
+                TrialModel(
+                    base=self.base,
+                    base_files=base_files,
+                    weights=weights,
+                    vectors=vectors,
+                    dtype=self.trial_dtype,
+                    between=self._between,
+                ).write(directory)
+
+    def _indexed_vector(self, content: Digest, places: Mapping[Digest, Mapping[str, Any]]) -> TaskVector:
+        place = places.get(content)
+        if place is None:
+            raise RejectedError(
+                RejectReason.GONE,
+                f"{content}: nothing of this content was indexed",
+                hint="Index the pool again; the weights speak of a checkpoint that is no longer in it.",
+            )
+        registry, name, revision = place["candidate"]
+        opened = self._open(Candidate(registry, name, revision, place["location"], forced=place["forced"]))
+        if opened.stamp != place["stamp"]:
+            opened.contribution.close()
+            raise _changed(opened.candidate)
+        return opened.vector
+
+    # ---- the rest
+
+    def keep(self, contents: Collection[Digest]) -> None:
+        self.files.keep(contents)
+
+    @contextmanager
+    def _base(self) -> Iterator[WeightFiles]:
+        with self.open_base() as files:
+            yield files
+            with reading_own("base"):
+                files.assert_unchanged()
+
+    def _between(self) -> None:
+        if self.stop():
+            raise Stopped("work on the pool put down")
+
+
+def _stamp(contribution: Contribution) -> str:
+    """Changes whenever the files do, or the adapter settings. Raises TransientError: VANISHED."""
+    found = [journal.stamps_of(contribution.files), contribution.canonical_config.hex()]
+    return blake3(journal.canonical(found)).hexdigest()
+
+
+def _change(opened: _Opened) -> MergenodeError | None:
+    """What to say when files were written to since they were opened."""
+    try:
+        opened.contribution.assert_unchanged()
+        return None if _stamp(opened.contribution) == opened.stamp else _changed(opened.candidate)
+    except TransientError as error:
+        return error
+
+
+def _changed(candidate: Candidate) -> TransientError:
+    return TransientError(
+        TransientReason.CHANGED_WHILE_READING,
+        f"{candidate.name}: its files were written to since they were read",
+        hint="It is read again when it has settled; push checkpoints under a new name instead.",
+    )
+
+
+def _unreadable(candidate: Candidate, error: MergenodeError) -> Unreadable:
+    assert isinstance(error, RejectedError | TransientError)
+    transient = isinstance(error, TransientError)
+    return Unreadable(candidate, error.reason.value, error.message, error.hint, transient)
+
+
+def _indexed(candidate: Candidate, facts: Mapping[str, Any]) -> Indexed:
+    norms = {group: float.fromhex(facts["norms"][group]) for group in facts["groups"]}
+    whole = norms.pop(WHOLE)
+    return Indexed(candidate, Digest(facts["content"]), Kind(facts["kind"]), whole, norms)
