@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.selection.experts import folder
 from benchmarks.selection.literal import BASE, frank_wolfe
 from benchmarks.selection.oracle import Measurements, PoolOracle
-from benchmarks.selection.plan import FIRST, HARD, HARD_GROUPS
+from benchmarks.selection.plan import FIRST, HARD, HARD_GROUPS, WORST
 from benchmarks.selection.probe import Probe
 from benchmarks.selection.suite import universe
 from benchmarks.selection.vectors import Vectors, open_space
+from mergenode.adapters.checkpoints.base import describe_base
+from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.checkpoints.weights import open_weights
+from mergenode.adapters.engines.local.pool.engine import LocalPool
 from mergenode.selectors.contract import WHOLE, State
 from mergenode.selectors.running import run
+from mergenode.types import Candidate
 
 
 def compare(work: Path, seed: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -60,3 +68,54 @@ def compare(work: Path, seed: int, say: Callable[[str], None]) -> list[dict[str,
         )
         say(f"{told[-1]}")
     return told
+
+
+def compare_streamed(work: Path, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Scores that the pool engine streams from files against those of vectors in memory, at the base."""
+    space = open_space(work / "base")
+    candidates = {candidate.name: candidate for candidate in WORST.members(seed)}
+    vectors = Vectors(space, folder(work), universe(seed))
+    slope = Probe(work / "base", seed).gradient(space.base, space)[1]
+    in_memory = vectors.scores(slope)
+    files = work / "files" / f"seed-{seed}"
+    files.mkdir(parents=True, exist_ok=True)
+    _write(files / "gradient.safetensors", space.unflatten(slope))
+    for name, candidate in candidates.items():
+        made = space.weights(vectors.source(name).double() * candidate.factor)
+        _write(files / _slug(name) / "model.safetensors", made)
+    base = describe_base(work / "base", limits=Limits(), progress=lambda done, total: None)
+    pool = LocalPool(base=base, open_base=lambda: open_weights(work / "base"), folder=files / "index")
+    asked = [Candidate("pool", name, "", str(files / _slug(name))) for name in candidates]
+    started = time.process_time()
+    contents = {pool.index(candidate).content: candidate.name for candidate in asked}
+    indexed = time.process_time()
+    scores = pool.scores(files / "gradient.safetensors", asked).scores
+    scored = time.process_time()
+    estimates = pool.estimates(files / "gradient.safetensors")
+    exact = {contents[content]: groups[WHOLE] for content, groups in scores.items()}
+    length = {name: vectors.norm(name) * float(slope.double().norm()) for name in candidates}
+    told = {
+        "seed": seed,
+        "candidates": len(asked),
+        "cpu_index": indexed - started,
+        "cpu_scores": scored - indexed,
+        "largest_difference": max(
+            abs(exact[name] - sum(in_memory[name].values())) / length[name] for name in candidates
+        ),
+        "sketch_errors_beyond_3": sum(
+            abs(estimate.value - exact[contents[content]]) > 3 * estimate.error
+            for content, estimate in estimates.items()
+        ),
+    }
+    shutil.rmtree(files)
+    say(f"{told}")
+    return told
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+
+
+def _slug(name: str) -> str:
+    return name.replace("*", "-times-")

@@ -36,12 +36,19 @@ class Space:
 
     def weights(self, vector: Tensor) -> Weights:
         """base + vector, float32; the vector may be of higher precision."""
-        made, start = dict(self.base), 0
+        parts = self.unflatten(vector)
+        return {
+            name: (base.to(vector.dtype) + parts[name]).float() if name in parts else base
+            for name, base in self.base.items()
+        }
+
+    def unflatten(self, vector: Tensor) -> Weights:
+        """The tensors of a flat vector by name, the frozen one left out."""
+        made: Weights = {}
+        start = 0
         for name in self.names:
-            base = self.base[name]
-            part = vector[start : start + base.numel()].view_as(base)
-            made[name] = (base.to(part.dtype) + part).float()
-            start += base.numel()
+            made[name] = vector[start : start + self.base[name].numel()].view_as(self.base[name])
+            start += self.base[name].numel()
         return made
 
 
