@@ -143,7 +143,13 @@ def measure(work: Path, say: Callable[[str], None]) -> None:
             if against is None or against.members != trial.members:
                 against = Against(bench, trial.members)
             evidence, seconds = against.evidence(trial)
-            known[key] = {"kind": trial.kind, "split": split.name, "evidence": asdict(evidence), "cpu": seconds}
+            known[key] = {
+                "kind": trial.kind,
+                "name": trial.name,
+                "split": split.name,
+                "evidence": asdict(evidence),
+                "cpu": seconds,
+            }
             file.write_text(json.dumps(known))
             say(f"{key}: {seconds['inspection']:.1f} s and {seconds['rest']:.1f} s")
         if against is not None:
