@@ -13,6 +13,8 @@ COMMANDS = {
     "merge": "Merge checkpoints once, in the given order.",
     "combine": "Make one state of the states of two nodes.",
     "commit": "Mark a checkpoint as complete, with its digests.",
+    "sign": "Vouch for a checkpoint with your key.",
+    "keygen": "Make a key to sign checkpoints with.",
     "push": "Hand a checkpoint to a node over the network.",
     "sidecar": "Write what its data says beside a checkpoint.",
     "ingest": "Ask a node to take a checkpoint now.",

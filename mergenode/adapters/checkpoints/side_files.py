@@ -19,7 +19,7 @@ _WEIGHT_SUFFIXES = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".h5", ".msgpack", ".onnx",
     ".onnx_data", ".gguf", ".ggml", ".tflite", ".ot", ".npz", ".npy", ".mlmodel", ".index.json",
 )  # fmt: skip
-_OURS = ("readme.md", "mergenode.json", "mergenode.commit.json")
+_OURS = ("readme.md", "mergenode.json", "mergenode.commit.json", "mergenode.sig.json")
 
 
 def side_files(base_dir: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from mergenode.wire.v1.objects_pb2 import Refusal
 SMALL_FILES = frozenset({
     "config.json", "adapter_config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "preprocessor_config.json",
+    "mergenode.sig.json",
 })  # fmt: skip
 """The files that may come beside the weights: data in JSON or plain text, never code, templates or pickles."""
 SMALL_FILES_BYTES = 64 << 10

@@ -1,0 +1,1 @@
+"""Detached signatures of contributions: keys, what is signed, signing, checking."""
