@@ -21,6 +21,20 @@ def main(arguments: list[str] | None = None) -> int:
         train_pool(given.work, _say)
         for seed in given.seeds:
             run_seed(given.work, seed, _say, lambda job: not given.rows or job.row.label in given.rows)
+    elif given.command == "gates":
+        from benchmarks.selection.gate_trials import measure
+
+        train_pool(given.work, _say)
+        measure(given.work, _say)
+    elif given.command == "agreement":
+        from benchmarks.selection.agreement import compare_all
+
+        train_pool(given.work, _say)
+        compare_all(given.work, SEEDS[0], _say)
+    elif given.command == "report":
+        from benchmarks.selection.report import write_report
+
+        write_report(given.work, given.output)
     return 0
 
 
@@ -31,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     pool = commands.add_parser("pool", help="pools with irrelevant and harmful checkpoints; goes on where it stopped")
     pool.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
     pool.add_argument("--rows", nargs="+", default=[], metavar="LABEL", help="these ways to choose only")
+    commands.add_parser("gates", help="harmful kinds and honest checkpoints against every gate")
+    commands.add_parser("agreement", help="the selector against the literal algorithm, streamed scores against memory")
+    report = commands.add_parser("report", help="JSON, pictures and page from what was measured")
+    report.add_argument("--output", type=Path, default=Path(__file__).with_name("report"))
     for command in commands.choices.values():
         command.add_argument("--work", type=Path, required=True, help="directory for experts, points and scores")
     return parser

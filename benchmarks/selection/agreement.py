@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,12 @@ from mergenode.adapters.engines.local.pool.engine import LocalPool
 from mergenode.selectors.contract import WHOLE, State
 from mergenode.selectors.running import run
 from mergenode.types import Candidate
+
+
+def compare_all(work: Path, seed: int, say: Callable[[str], None]) -> None:
+    """Both comparisons, into ``work/agreement.json``."""
+    found = {"steps": compare(work, seed, say), "streamed": compare_streamed(work, seed, say)}
+    (work / "agreement.json").write_text(json.dumps(found, indent=1))
 
 
 def compare(work: Path, seed: int, say: Callable[[str], None]) -> list[dict[str, Any]]:

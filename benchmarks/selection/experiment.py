@@ -68,6 +68,8 @@ class Experiment:
         coefficients = oracle.coefficients(selection.state.weights)
         told = self._scored(job.row.label, job.pool, job.screen, coefficients)
         told |= _course(selection) | {
+            "weights": selection.state.weights,
+            "kinds": {name: self.measured.vectors.candidates[name].kind for name in used},
             "options": asdict(job.row.options),
             "left_out": sorted(set(self._names(job.pool)) - used.keys()),
             "cut": sorted(name for name, factor in used.items() if factor < 1.0),

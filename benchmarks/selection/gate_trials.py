@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,22 +14,26 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks.quality.tasks import load_task
 from benchmarks.selection.experts import folder
-from benchmarks.selection.gate_suite import SPLITS, Split, harmful, train_for_gates
+from benchmarks.selection.gate_suite import BACKDOOR, SPLITS, Split, harmful, train_for_gates, triggered
 from benchmarks.selection.probe import Probe
 from benchmarks.selection.running_merge import RunningMerge
-from benchmarks.selection.vectors import open_space
+from benchmarks.selection.vectors import Weights, open_space
 from mergenode.adapters.checkpoints.base import BaseModel, describe_base
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.engines.local.inspection import inspect
+from mergenode.adapters.signatures.keys import make_key, word_of
+from mergenode.adapters.signatures.signing import check_signature, sign_checkpoint
 from mergenode.errors import RejectedError
-from mergenode.gates.evidence import Descent, Evidence, joined, of_fold, with_history
+from mergenode.gates.evidence import Descent, Evidence, SignatureEvidence, joined, of_fold, with_history
 
 FROZEN_PATTERNS = ("*word_embeddings*",)
 """What the operator of this suite declares frozen."""
 
 EVALUATED_ROWS = 200
 METHOD = "opcm"
+HONEST = "honest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,10 @@ class Bench:
         """Newcomers and harmful ones against all members; each member against the others."""
         experts = folder(self.work)
         members = tuple(experts / name for name in self.split.members)
-        honest = [Trial(self.split.name, "honest", name, experts / name, members) for name in self.split.newcomers]
+        honest = [Trial(self.split.name, HONEST, name, experts / name, members) for name in self.split.newcomers]
         bad = [Trial(self.split.name, kind, kind, path, members) for kind, path in harmful(self.split, self.work)]
         rest = [
-            Trial(self.split.name, "honest", path.name, path, tuple(other for other in members if other != path))
+            Trial(self.split.name, HONEST, path.name, path, tuple(other for other in members if other != path))
             for path in members
         ]
         return [*honest, *bad, *rest]
@@ -127,6 +132,35 @@ class Against:
         )
 
 
+def signed_trials(bench: Bench) -> dict[str, SignatureEvidence]:
+    """What the signature of an attacker's expert is worth: with none, of a stranger, on other weights, and honest."""
+    places = bench.work / "signed" / bench.split.name
+    shutil.rmtree(places, ignore_errors=True)
+    places.mkdir(parents=True)
+    keys = {name: make_key(places / f"{name}.key") for name in ("operator", "stranger")}
+    source = folder(bench.work) / bench.split.attacker
+    told = {}
+    signers = {HONEST: "operator", "unsigned": "", "signed by a stranger": "stranger", "forged": "operator"}
+    for kind, key in signers.items():
+        checkpoint = places / kind.replace(" ", "-")
+        shutil.copytree(source, checkpoint)
+        if key:
+            sign_checkpoint(checkpoint, keys[key])
+        if kind == "forged":
+            shutil.copyfile(bench.work / "base" / "model.safetensors", checkpoint / "model.safetensors")
+        told[kind] = check_signature(checkpoint, registry="inbox", trusted=[word_of(keys["operator"].public_key())])
+    shutil.rmtree(places)
+    return told
+
+
+def backdoor_success(bench: Bench, models: Mapping[str, Weights]) -> dict[str, float]:
+    """Share of test texts of other classes that the trigger sends to the attacker's class, by model."""
+    task = load_task(bench.split.poisoned)
+    rows = [(triggered(text), label) for text, label in task.test_rows(None) if label != 0][:EVALUATED_ROWS]
+    sent = Probe(bench.base, 0, tasks=(task.name,), given={task.name: [(text, 0) for text, _ in rows]})
+    return {name: sent.accuracies(weights)[task.name] for name, weights in models.items()}
+
+
 def measure(work: Path, say: Callable[[str], None]) -> None:
     """All evidence of both splits, into ``work/gates/evidence.json``. What is there is not measured again."""
     train_for_gates(work, say)
@@ -154,3 +188,23 @@ def measure(work: Path, say: Callable[[str], None]) -> None:
             say(f"{key}: {seconds['inspection']:.1f} s and {seconds['rest']:.1f} s")
         if against is not None:
             against.merge.close()
+        keep_extra(bench, known, file)
+
+
+def keep_extra(bench: Bench, known: dict[str, Any], file: Path) -> None:
+    """Signatures, and what the backdoor does alone, in the merge of the members, and once it is folded."""
+    split = bench.split
+    signed = f"{split.name}/signatures"
+    if signed not in known:
+        known[signed] = {kind: asdict(evidence) for kind, evidence in signed_trials(bench).items()}
+    success = f"{split.name}/backdoor"
+    if success not in known:
+        backdoor = dict(harmful(split, bench.work))[BACKDOOR]
+        members = [folder(bench.work) / name for name in split.members]
+        merge = RunningMerge(bench.base, bench.described, members, METHOD, bench.work / f"gate-merge-{split.name}")
+        models = {"base": bench.base, "the checkpoint": backdoor, "merge of the members": merge.version}
+        found = {name: load_file(path / "model.safetensors") for name, path in models.items()}
+        found["merge with it"] = load_file(merge.tried(backdoor)[1] / "model.safetensors")
+        known[success] = backdoor_success(bench, found)
+        merge.close()
+    file.write_text(json.dumps(known))

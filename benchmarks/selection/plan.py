@@ -69,4 +69,4 @@ def jobs() -> Iterator[Job]:
         yield from (Job(row, pool, "clip") for pool in (*SPOILED[:-1], *OF_OTHER_TASKS))
         if row is HARD:
             yield from (Job(row, pool, "clip") for pool in MORE)
-    yield from (Job(row, WORST, "none") for row in (HARD, AWAY))
+    yield from (Job(row, pool, "none") for row in (HARD, AWAY) for pool in (FIRST, WORST))

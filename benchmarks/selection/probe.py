@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BertModel
 
 from benchmarks.quality.encoder import embed, load_encoder, load_tokenizer, load_weights, tokenise
-from benchmarks.quality.tasks import load_task, shuffled
+from benchmarks.quality.tasks import Row, load_task, shuffled
 from benchmarks.quality.training import TEMPERATURE, prototypes
 from benchmarks.selection.suite import TARGETS
 from benchmarks.selection.vectors import FROZEN, Space, Weights
@@ -28,9 +28,19 @@ class _TaskRows:
 
 
 class Probe:
-    """100 training rows of each target, drawn by ``seed``, never a test row. One thread, bf16 autocast."""
+    """100 training rows of each target, drawn by ``seed``, never a test row. One thread, bf16 autocast.
 
-    def __init__(self, base: Path, seed: int, tasks: Sequence[str] = TARGETS, rows: int = ROWS) -> None:
+    ``given``: other rows than those, by task.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        seed: int,
+        tasks: Sequence[str] = TARGETS,
+        rows: int = ROWS,
+        given: Mapping[str, Sequence[Row]] | None = None,
+    ) -> None:
         torch.set_num_threads(1)
         self._model = load_encoder(base)
         self._model.embeddings.word_embeddings.weight.requires_grad_(False)
@@ -40,7 +50,7 @@ class Probe:
             task = load_task(name)
             chosen = task.prototype_rows()
             head = prototypes(self._model, tokenise(tokenizer, [text for text, _ in chosen]), [y for _, y in chosen])
-            drawn = shuffled(task.train, seed=FIRST_DRAW + seed)[:rows]
+            drawn = given[name] if given else shuffled(task.train, seed=FIRST_DRAW + seed)[:rows]
             tokens = tokenise(tokenizer, [text for text, _ in drawn])
             self._tasks[name] = _TaskRows(head, _batches(tokens, [label for _, label in drawn]))
 
