@@ -64,9 +64,7 @@ class Job:
 def jobs() -> Iterator[Job]:
     """All selections, the most telling ones first. Pools that lead through the same points cost nothing more."""
     for row in (HARD, AWAY, SOFT, HARD_GROUPS, SOFT_GROUPS):
-        for screen in ("clip", "gate"):
-            yield from (Job(row, pool, screen) for pool in (FIRST, WORST))
-        yield from (Job(row, pool, "clip") for pool in (*SPOILED[:-1], *OF_OTHER_TASKS))
-        if row is HARD:
-            yield from (Job(row, pool, "clip") for pool in MORE)
-    yield from (Job(row, pool, "none") for row in (HARD, AWAY) for pool in (FIRST, WORST))
+        yield from (Job(row, pool, "clip") for pool in (FIRST, WORST))
+    for row in (HARD, AWAY):
+        yield from (Job(row, pool, screen) for screen in ("none", "gate") for pool in (FIRST, WORST))
+    yield from (Job(HARD, pool, "clip") for pool in (*MORE, *SPOILED[:-1], *OF_OTHER_TASKS))
