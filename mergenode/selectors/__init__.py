@@ -1,8 +1,8 @@
 """Which models of a pool are merged, and with which weight: pure decisions on a few numbers.
 
-``frank_wolfe`` has one move, ``running`` the loop, ``soft`` the variant with several vertices, ``barycentric`` the weights
-when the pool changes; ``shortlist`` says what has to be read, ``fitness_sharing`` who leaves a bounded pool. They work
-on inner products of task vectors with a gradient; tensors never come here.
+``frank_wolfe`` has one move, ``running`` the loop, ``soft`` the variant with several vertices, ``barycentric`` the
+weights when the pool changes; ``shortlist`` says what has to be read, ``fitness_sharing`` who leaves a bounded pool.
+They work on inner products of task vectors with a gradient; tensors never come here.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ class Options:
     ``variant``: ``plain`` moves towards the best vertex; ``away`` may instead take weight off the worst one that has
     some; ``pairwise`` hands weight from the worst to the best. ``step``: ``schedule`` is 2 / (round + 2) and only for
     ``plain``; ``short`` needs ``smoothness``, the Lipschitz constant of the gradient; ``line`` asks for losses.
-    ``soft``: how many best vertices take part in one round (1: Frank-Wolfe), ``inner``: projected gradient steps for
-    their coefficients. ``tolerance``: of the duality gap, in loss units.
+    ``soft``: how many best vertices join in one round (1: Frank-Wolfe), ``inner``: projected gradient steps that
+    then fit all weights; ``variant`` means nothing then. ``tolerance``: of the duality gap, in loss units.
     """
 
     variant: Variant = "away"
@@ -158,12 +158,16 @@ class Oracle(Protocol):
     def scores(self, state: State, only: frozenset[str] | None = None) -> Scores:
         """a_i at the gradient of this state, exact, for the whole pool, or for ``only`` these contents.
 
-        Every content with weight has to be among the answers. Whole-model selections take scores by group too.
+        Of the pool, those that cannot be the best may be left out (``shortlist``), never one that has weight.
+        Whole-model selections take scores by group too. May raise TransientError.
         """
         ...
 
-    def losses(self, states: Sequence[State]) -> Sequence[float]:
-        """The objective at each of these states, in their order."""
+    def losses(self, start: State, end: State, shares: Sequence[float]) -> Sequence[float]:
+        """The objective at (1 - s) theta_start + s theta_end, for each share s in [0, 1], in their order.
+
+        A value that is no number says that the point is not usable.
+        """
         ...
 
     def distances(self, direction: Weights) -> Mapping[str, float]:

@@ -66,12 +66,7 @@ class Proposal:
 
     @property
     def gamma_max(self) -> float:
-        """How far the farthest group may go."""
-        return max((move.gamma_max for move in self.moves.values()), default=0.0)
-
-    @property
-    def straight_to(self) -> float:
-        """Up to here all groups go along, so that ``advance`` moves theta on a straight line."""
+        """The longest step that all groups take, on a straight line: there the first weight reaches zero."""
         return min((move.gamma_max for move in self.moves.values()), default=0.0)
 
     @property
@@ -129,11 +124,11 @@ def propose(state: State, scores: Scores, options: Options) -> Proposal:
             of_node=True,
         )
     table = per_group({v: groups for v, groups in scores.items() if v not in refused}, options.by_group)
-    _check(state, scores, table)
     if lost:
         return Proposal(
             moves={}, gap=inf, gap_by_group={}, score={}, why=dict.fromkeys(refused, Why.REFUSED), refused=refused
         )
+    _check(state, scores, table)
     moves = {group: _move(state.of(group), row, options.variant) for group, row in table.items()}
     gaps = {group: move.gap for group, move in moves.items()}
     moving = {group: move for group, move in moves.items() if move.gap > 0.0}
@@ -195,6 +190,7 @@ def _stepped(weights: Mapping[str, float], move: Move, gamma: float) -> dict[str
 
 
 def _check(state: State, scores: Scores, table: Mapping[str, Mapping[str, float]]) -> None:
+    assert BASE not in scores, "the base has the score 0 and none of its own"
     unscored = sorted(state.vertices() - scores.keys())
     if unscored:
         raise UsageError(f"{unscored[0]} has weight and no score", hint="Call warm_start when contents leave the pool.")

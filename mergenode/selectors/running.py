@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import inf, isfinite
 
 from mergenode.selectors.barycentric import difference
 from mergenode.selectors.contract import Options, Oracle, Scores, State, Stop
+from mergenode.selectors.fitting import fit
 from mergenode.selectors.frank_wolfe import Proposal, advance, propose
-from mergenode.selectors.inner_products import per_group, refusals
-from mergenode.selectors.soft import Coefficients, at_rest, choose, mixed, slopes, soft_step
-from mergenode.selectors.steps import line_candidates, lowest, refined, schedule_step, short_step
-
-RATES = (4.0, 1.0, 0.25, 0.0625)
-"""Multiples of the last good rate that one step of projected gradient tries."""
-
-REFINEMENTS = 3
-"""Parabolas that a line search tries as long as no point is better than where it stands."""
+from mergenode.selectors.inner_products import per_group
+from mergenode.selectors.line_search import search
+from mergenode.selectors.soft import choose, slopes
+from mergenode.selectors.steps import schedule_step, short_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,57 +88,22 @@ def _gammas(state: State, proposal: Proposal, oracle: Oracle, options: Options) 
 
 
 def _line_round(still: Round, oracle: Oracle) -> Round:
-    """The best of a few points, and of the minimum of the parabola through the best three of them."""
     state, proposal = still.before, still.proposal
-    gammas = list(line_candidates(proposal.gamma_max))
-    losses = list(oracle.losses([_at(state, proposal, gamma) for gamma in gammas]))
-    for _ in range(REFINEMENTS):
-        finer = refined(gammas, losses)
-        if finer is None:
-            break
-        gammas.append(finer)
-        losses += oracle.losses([_at(state, proposal, finer)])
-        if lowest(gammas, losses) > 0.0:
-            break
-    gamma = lowest(gammas, losses)
-    ends = (losses[0], losses[gammas.index(gamma)])
+    found = search(oracle, state, advance(state, proposal, proposal.gamma_max))
+    gamma = found.share * proposal.gamma_max
     if gamma == 0.0:
-        return replace(still, losses=ends, stop=Stop.NO_DESCENT)
-    taken = {group: min(gamma, move.gamma_max) for group, move in proposal.moves.items()}
-    return replace(still, after=advance(state, proposal, gamma), gamma=taken, losses=ends)
-
-
-def _at(state: State, proposal: Proposal, gamma: float) -> State:
-    return state if gamma == 0.0 else advance(state, proposal, gamma)
+        return replace(still, losses=(found.before, found.after), stop=Stop.NO_DESCENT)
+    taken = dict.fromkeys(proposal.moves, gamma)
+    return replace(still, after=advance(state, proposal, gamma), gamma=taken, losses=(found.before, found.after))
 
 
 def _soft_round(still: Round, scores: Scores, oracle: Oracle, options: Options) -> Round:
-    """Projected gradient on the coefficients of the best vertices, each step the best of a few rates."""
     start = still.before
     usable = {vertex: values for vertex, values in scores.items() if vertex not in still.proposal.refused}
     table = per_group(usable, options.by_group)
-    chosen = choose(start, table, options.soft)
-    coefficients, gradient = at_rest(chosen), slopes(start, chosen, table)
-    rate = 1.0 / max(max(values) - min(values) for values in gradient.values())  # moves in the order of the simplex
-    first = best = next(iter(oracle.losses([start])))
-    for _ in range(options.inner):
-        tried = [_soft_steps(coefficients, gradient, rate * factor) for factor in RATES]
-        losses = oracle.losses([mixed(start, chosen, trial) for trial in tried])
-        value, place = min((loss if isfinite(loss) else inf, place) for place, loss in enumerate(losses))
-        if not value < best:
-            rate *= RATES[-1] ** 2
-            continue
-        coefficients, best, rate = tried[place], value, rate * RATES[place]
-        asked = usable.keys() & {vertex for vertices in chosen.values() for vertex in vertices}
-        there = oracle.scores(mixed(start, chosen, coefficients), asked | start.vertices())
-        if refusals(there):
-            break  # the loss is finite, its gradient is not: no further from here
-        gradient = slopes(start, chosen, per_group(there, options.by_group))
-    if not best < first:
-        return replace(still, losses=(first, best), stop=Stop.NO_DESCENT)
-    after = replace(mixed(start, chosen, coefficients), round=start.round + 1)
-    return replace(still, after=after, losses=(first, best))
-
-
-def _soft_steps(coefficients: Coefficients, gradient: Coefficients, rate: float) -> dict[str, tuple[float, ...]]:
-    return {group: soft_step(values, gradient[group], rate) for group, values in coefficients.items()}
+    points = choose(start, table, options.soft)
+    fitted = fit(start, points, slopes(points, table), oracle, options.inner, options.by_group)
+    losses = (fitted.before, fitted.after)
+    if fitted.state == start:
+        return replace(still, losses=losses, stop=Stop.NO_DESCENT)
+    return replace(still, after=replace(fitted.state, round=start.round + 1), losses=losses)

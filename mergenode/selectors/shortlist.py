@@ -22,13 +22,13 @@ def shortlist(
 
     If every interval holds the truth, that is certain; if they all hold it with probability p, it is with probability
     p (``bound_confidence``). Of equal true scores those with the smaller digests count, as everywhere: intervals that
-    touch are read.
+    touch are read. By layer group: the union of the lists of all groups.
 
     Args:
         estimates: content -> estimate of a_i.
         errors: content -> bound of its error, >= 0. An exact score has 0. One that is left out, or an estimate that is
             no number, says nothing: it is read.
-        wanted: how many of the best; 1 for the linear problem of Frank-Wolfe.
+        wanted: how many of the best; 1 for the linear problem of Frank-Wolfe, k for the soft variant.
         ceiling: what lies above is of no interest. 0 for the linear problem: the base has a = 0.
         always: what is read whatever its estimate: everything that has weight.
     """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf, isfinite
 
 HALVINGS = 6
-"""Line search looks down to gamma_max / 2**HALVINGS at first."""
+"""Line search looks down to 2**-HALVINGS of the line at first."""
 
 
 def schedule_step(number: int) -> float:
@@ -26,9 +26,9 @@ def short_step(gap: float, smoothness: float, distance_sq: float, gamma_max: flo
     return min(gap / curvature if curvature > 0.0 else inf, gamma_max)
 
 
-def line_candidates(gamma_max: float) -> tuple[float, ...]:
-    """0 and gamma_max, halved again and again, in ascending order: where to ask for the loss first."""
-    return (0.0, *(gamma_max / 2**power for power in range(HALVINGS, -1, -1)))
+def line_candidates(end: float = 1.0) -> tuple[float, ...]:
+    """0 and the end of the line, halved again and again, in ascending order: where to ask for the loss first."""
+    return (0.0, *(end / 2**power for power in range(HALVINGS, -1, -1)))
 
 
 def refined(gammas: Sequence[float], losses: Sequence[float]) -> float | None:
