@@ -98,9 +98,9 @@ class PoolOracle:
             if only is None or name in only
         }
 
-    def losses(self, states: Sequence[State]) -> Sequence[float]:
-        """The mean over the targets at each state."""
-        return [mean_loss(self._measured.losses(self.coefficients(state.weights))) for state in states]
+    def losses(self, start: State, end: State, shares: Sequence[float]) -> Sequence[float]:
+        """The mean over the targets at points of the line from ``start`` to ``end``."""
+        return [mean_loss(self._measured.losses(self.coefficients(between(start, end, share)))) for share in shares]
 
     def distances(self, direction: GroupWeights) -> Mapping[str, float]:
         """Squared norms of combinations of task vectors, by group."""
@@ -114,3 +114,14 @@ class PoolOracle:
 def mean_loss(losses: Mapping[str, float]) -> float:
     """The objective from the losses of the targets."""
     return sum(losses.values()) / len(losses)
+
+
+def between(start: State, end: State, share: float) -> dict[str, dict[str, float]]:
+    """The weights at (1 - share) start + share end."""
+    return {
+        group: {
+            name: (1.0 - share) * start.of(group).get(name, 0.0) + share * end.of(group).get(name, 0.0)
+            for name in {*start.of(group), *end.of(group)}
+        }
+        for group in {*start.weights, *end.weights}
+    }

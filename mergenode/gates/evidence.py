@@ -72,12 +72,14 @@ class MatrixSpectrum:
 
     ``rank``: the most directions that it can have: the smaller side, or what the adapter declares. ``energy``:
     ||tau||^2. ``shares``: of the energy, in the first 1, 2, ... ``DIRECTIONS`` directions; ascending, in [0, 1].
+    ``factored``: it is given as the factors of an adapter.
     """
 
     name: str
     rank: int
     energy: float
     shares: tuple[float, ...]
+    factored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +90,13 @@ class SpectraSummary:
     directions are equally strong, 1 when k of them hold everything; matrices with r <= k say nothing over k.
     ``median[k-1]``: of the excess over matrices, each counted with its energy: one huge matrix counts, a tiny one does
     not. None where no matrix says anything. ``worst``: the matrix of the largest excess over one direction among those
-    with at least 1% of the energy.
+    with at least 1% of the energy. ``adapter``: more than half of the energy is in matrices that are ``factored``.
     """
 
     matrices: int
     median: tuple[float | None, ...]
     worst: MatrixSpectrum | None = None
+    adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

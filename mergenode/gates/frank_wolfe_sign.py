@@ -23,17 +23,18 @@ def frank_wolfe_sign(*, max_cosine: float = 0.0) -> Gate:
         descent = evidence.descent
         if descent is None:
             return silent("frank_wolfe_sign", "there is no gradient of the objective")
+        scale = descent.gradient_norm * descent.delta_norm
+        cosine = descent.inner / scale if scale else 0.0
         for what, value in (
-            ("the inner product with the gradient", descent.inner),
             ("the norm of the gradient", descent.gradient_norm),
             ("the norm of the update", descent.delta_norm),
+            ("the inner product with the gradient", descent.inner),
+            ("the cosine of gradient and update", cosine),
         ):
             if not isfinite(value):
                 return not_finite("frank_wolfe_sign", what, value)
-        scale = descent.gradient_norm * descent.delta_norm
         if not scale:
             return silent("frank_wolfe_sign", "the gradient or the update is zero: there is no slope")
-        cosine = descent.inner / scale
         numbers = {"cosine": cosine, "inner": descent.inner, "max_cosine": max_cosine}
         if cosine < max_cosine:
             return passed("frank_wolfe_sign", numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mergenode.gates.contract import Finding, Gate, failed, passed, silent
 from mergenode.gates.evidence import Evidence, Need, SignatureStatus
@@ -35,6 +35,15 @@ def signature(*, keys: Mapping[str, Sequence[str]] | None = None) -> Gate:
         judge=judge,
         options={"keys": trusted},
     )
+
+
+def trusted_for(gates: Iterable[Gate], registry: str) -> tuple[str, ...]:
+    """The keys that are trusted for contributions of a registry; empty: their signatures are not looked at."""
+    for gate in gates:
+        keys = gate.options.get("keys") if gate.name == "signature" else None
+        if isinstance(keys, Mapping):
+            return tuple(keys.get(registry, keys.get("*", ())))
+    return ()
 
 
 _FAULTS = {

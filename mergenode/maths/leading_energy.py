@@ -71,10 +71,15 @@ def fixed_start(rows: int) -> Tensor:
 def _small(tall: Tensor) -> Tensor:
     """All squared singular values, descending; by the Gram matrix in fp64."""
     gram = torch.zeros((tall.shape[1],) * 2, dtype=torch.float64)
-    for rows in tall.split(4096):
-        wide = rows.double()
+    for start in range(0, len(tall), 4096):
+        wide = tall[start : start + 4096].double()
         gram.addmm_(wide.mT, wide)
-    return torch.linalg.eigvalsh(gram).flip(0).clamp_(min=0.0)
+    return _descending(gram)
+
+
+def _descending(gram: Tensor) -> Tensor:
+    values: Tensor = torch.linalg.eigvalsh(gram)
+    return values.flip(0).clamp_(min=0.0)
 
 
 def _iterated(tall: Tensor, count: int, start: Tensor | None, square: float) -> Tensor:
@@ -87,7 +92,7 @@ def _iterated(tall: Tensor, count: int, start: Tensor | None, square: float) -> 
     for _ in range(MOST_ITERATIONS):
         image = torch.matmul(tall, basis).div_(scale)
         wide = image.double()
-        values = torch.linalg.eigvalsh(wide.mT @ wide).flip(0).clamp_(min=0.0)
+        values = _descending(wide.mT @ wide)
         reached = float(values[:count].sum())
         if reached - before < STANDS_STILL:
             break

@@ -157,10 +157,18 @@ class TopShareGate(GateSection):
 
     action: Choice = _action("off", "it reads the files once more and decomposes every matrix")
     max_excess: float = setting(
-        0.9,
+        0.5,
         "Largest energy in the leading directions beyond what the rank explains, median over matrices by energy.",
         unit="share, 0 (all directions equal) to 1",
-        why="honest updates and adapters spread out further",
+        why="honest fine-tunes that we measured stayed below 0.35",
+        ge=0,
+        le=1,
+    )
+    max_excess_of_adapters: float = setting(
+        0.8,
+        "The same for adapters, against the rank that they declare.",
+        unit="share, 0 (all directions equal) to 1",
+        why="an adapter of few modules uses few of its directions: up to 0.5 where we measured",
         ge=0,
         le=1,
     )

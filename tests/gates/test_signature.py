@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from mergenode.gates import build_gate
 from mergenode.gates.contract import Outcome
 from mergenode.gates.evidence import Need, SignatureEvidence, SignatureStatus
 from mergenode.gates.reasons import GateReason
-from mergenode.gates.signature import signature
+from mergenode.gates.signature import signature, trusted_for
 from tests.support.evidence import honest
 
 REASONS = {
@@ -29,3 +30,10 @@ def test_every_status_has_its_reason(status: SignatureStatus) -> None:
 def test_registries_without_keys_are_not_judged() -> None:
     assert signature(keys={"other": ["k"]}).judge(honest(signature=None)).outcome is Outcome.SILENT
     assert signature(keys={"other": ["k"]}).needs == {Need.SIGNATURE}
+
+
+def test_the_keys_of_a_registry_or_of_all_others() -> None:
+    gates = [build_gate("norm", {}), build_gate("signature", {"keys": {"a": ["one", "two"], "*": ["three"]}})]
+    assert trusted_for(gates, "a") == ("one", "two") and trusted_for(gates, "b") == ("three",)
+    assert trusted_for([build_gate("signature", {"keys": {"a": ["one"]}})], "b") == ()
+    assert trusted_for([build_gate("norm", {})], "a") == ()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -19,12 +20,19 @@ def summary(*median: float | None) -> SpectraSummary:
 
 @pytest.mark.parametrize(
     ("excess", "reason"),
-    [(0.89, None), (0.9, None), (0.91, GateReason.FEW_DIRECTIONS), (math.nan, GateReason.NOT_FINITE)],
+    [(0.49, None), (0.5, None), (0.51, GateReason.FEW_DIRECTIONS), (math.nan, GateReason.NOT_FINITE)],
 )
 def test_at_above_and_below_the_limit(excess: float, reason: GateReason | None) -> None:
     finding = top_share().judge(honest(spectra=summary(excess, 1.0, 1.0, 1.0)))
     assert finding.reason is reason
     assert finding.outcome is (Outcome.PASSED if reason is None else Outcome.FAILED)
+
+
+@pytest.mark.parametrize(("excess", "passes"), [(0.79, True), (0.8, True), (0.81, False)])
+def test_adapters_have_a_limit_of_their_own(excess: float, passes: bool) -> None:
+    finding = top_share().judge(honest(spectra=replace(summary(excess), adapter=True)))
+    assert (finding.outcome is Outcome.PASSED) == passes
+    assert finding.numbers["max_excess"] == 0.8
 
 
 def test_it_names_the_worst_matrix() -> None:

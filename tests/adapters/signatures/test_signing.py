@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenode.adapters.checkpoints.digest import content_digest
+from mergenode.adapters.checkpoints.regular_file import trusted_root
+from mergenode.adapters.peers.pushing.local_model import describe_model
 from mergenode.adapters.signatures.keys import word_of
 from mergenode.adapters.signatures.signature_file import (
     SIGNATURE_BYTES,
@@ -74,6 +76,26 @@ def test_other_shards_with_the_same_tensors_are_what_was_signed(model: Path) -> 
     again = write_model(model.with_name("sharded"), TENSORS, shards=2)
     signature_path(again).write_bytes(signature)
     assert status(again) is SignatureStatus.VALID
+
+
+def test_snapshots_of_the_cache_of_a_hub_link_to_their_files(model: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "hub/snapshots/1", tmp_path / "hub/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (model / name).rename(blobs / name)
+        (snapshot / name).symlink_to(blobs / name)
+    sign_checkpoint(snapshot, KEY)
+    named = check_signature(snapshot, registry="ingest", trusted=[WORD], root=trusted_root(snapshot))
+    assert named.status is SignatureStatus.VALID
+    assert check(snapshot, content=content_digest(snapshot, root=trusted_root(snapshot))).status is (
+        SignatureStatus.INVALID
+    ), "nobody vouched for links that lead out"
+
+
+def test_a_push_takes_the_signature_along(model: Path) -> None:
+    with describe_model(model) as pushed:
+        assert pushed.files[signature_path(model).name] == signature_path(model).read_bytes()
 
 
 def test_changed_weights(model: Path) -> None:

@@ -123,7 +123,10 @@ def summary_of(spectra: Iterable[MatrixSpectrum | None]) -> SpectraSummary:
         medians.append(weighted_median(pairs))
     noticed = [spectrum for spectrum in known if not spectrum.energy < NOTICED * energy]
     worst = max(noticed, key=lambda spectrum: excess(spectrum, 1) or 0.0, default=None)
-    return SpectraSummary(matrices=len(known), median=tuple(medians), worst=worst)
+    factored = fsum(spectrum.energy for spectrum in known if spectrum.factored)
+    return SpectraSummary(
+        matrices=len(known), median=tuple(medians), worst=worst, adapter=bool(known) and 2 * factored > energy
+    )
 
 
 def weighted_median(pairs: Iterable[tuple[float, float]]) -> float | None:

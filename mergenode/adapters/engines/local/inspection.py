@@ -21,9 +21,11 @@ from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.inspection_pass import Inspection
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step, run_ordered
+from mergenode.errors import TransientError, TransientReason
 from mergenode.gates.evidence import Evidence, Need
 from mergenode.maths.threads import one_thread
 from mergenode.ports.engine import Stopped
+from mergenode.types import Digest
 
 MEASURED = frozenset({Need.VALUES, Need.NORMS, Need.MERGE, Need.SIGNS, Need.SPECTRA, Need.FROZEN})
 """What an inspection can measure; other needs are met by the fold, the ledger, the plug-in."""
@@ -44,10 +46,22 @@ class Effort:
     stop: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A candidate and how it is opened. ``root``: as in ``open_contribution``; ``limits``: of all that is opened.
+
+    ``content``: digest of the weights that were folded; other ones are no evidence about that fold.
+    """
+
+    path: Path
+    root: Path | None = None
+    limits: Limits = DEFAULT_LIMITS
+    content: Digest | None = None
+
+
 def inspect(
-    base_path: Path, candidate_path: Path, *, needs: Iterable[Need] = MEASURED, frozen: Iterable[str] = (),
-    merge_path: Path | None = None, base: BaseModel | None = None, limits: Limits = DEFAULT_LIMITS,
-    effort: Effort | None = None,
+    base_path: Path, candidate: Path | Subject, *, needs: Iterable[Need] = MEASURED, frozen: Iterable[str] = (),
+    merge_path: Path | None = None, base: BaseModel | None = None, effort: Effort | None = None,
 ) -> Evidence:  # fmt: skip
     """Measure a contribution that is not folded, or not yet.
 
@@ -63,21 +77,21 @@ def inspect(
 
     Raises:
         RejectedError: the candidate can never be folded as it is. Values that are not finite are evidence, no error.
-        TransientError: as ``open_contribution``; CHANGED_WHILE_READING.
+        TransientError: as ``open_contribution``; CHANGED_WHILE_READING, also when it is not ``Subject.content``.
         Stopped: as ``effort`` says.
     """
-    base = base or describe_base(base_path)
-    effort = effort or Effort()
+    subject = candidate if isinstance(candidate, Subject) else Subject(path=candidate)
+    limits, effort = subject.limits, effort or Effort()
+    base = base or describe_base(base_path, limits=limits)
     with ExitStack() as stack:
         with reading_own("base"):
             base_files = stack.enter_context(open_weights(base_path, root=trusted_root(base_path), limits=limits))
-        contribution = stack.enter_context(open_contribution(candidate_path, base, limits=limits))
+        opened = open_contribution(subject.path, base, root=subject.root, limits=limits)
+        source = Source(stack.enter_context(opened), 1.0, subject.path.name)
         merge = None
         if merge_path is not None and not {Need.MERGE, Need.SIGNS}.isdisjoint(needs):
-            root = trusted_root(merge_path)
-            opened = stack.enter_context(open_contribution(merge_path, base, root=root, limits=limits))
-            merge = Source(opened, 1.0, merge_path.name)
-        source = Source(contribution, 1.0, candidate_path.name)
+            version = open_contribution(merge_path, base, root=trusted_root(merge_path), limits=limits)
+            merge = Source(stack.enter_context(version), 1.0, merge_path.name)
         work = Inspection(
             base=base, base_files=base_files, source=source, merge=merge, needs=frozenset(needs),
             frozen=tuple(frozen), memory=effort.memory,
@@ -85,8 +99,18 @@ def inspect(
         with one_thread():
             run_ordered(_until(effort.stop, work.steps()), threads=effort.threads, budget_bytes=effort.memory)
         content = weights_content(source)
-        contribution.assert_unchanged()
-    return replace(work.evidence(), label=candidate_path.name, content=content)
+        opened.assert_unchanged()
+    _refuse_another(subject, content)
+    return replace(work.evidence(), label=subject.path.name, content=content)
+
+
+def _refuse_another(subject: Subject, content: Digest) -> None:
+    if subject.content is not None and content != subject.content:
+        raise TransientError(
+            TransientReason.CHANGED_WHILE_READING,
+            f"{subject.path}: holds other weights than those that were folded",
+            hint="It is folded again when it has settled; push checkpoints under a new name instead.",
+        )
 
 
 def _until(stop: Callable[[], bool], steps: Iterable[Step]) -> Iterator[Step]:

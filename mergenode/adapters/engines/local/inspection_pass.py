@@ -159,7 +159,8 @@ def _spectrum_of_product(spec: TensorSpec, entry: LowRank, parts: dict[str, Tens
     energy, sums = product_energies(left, right, DIRECTIONS)
     rank = min(entry.rank, left.shape[0], right.shape[1])
     square = entry.scale**2
-    return _spectrum(spec.name, rank, energy * square, tuple(part * square for part in sums))
+    found = _spectrum(spec.name, rank, energy * square, tuple(part * square for part in sums))
+    return replace(found, factored=True)
 
 
 def _spectrum(name: str, rank: int, energy: float, sums: tuple[float, ...]) -> MatrixSpectrum:

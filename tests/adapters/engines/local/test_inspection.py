@@ -11,8 +11,8 @@ import torch
 from mergenode.adapters.checkpoints.base import describe_base
 from mergenode.adapters.checkpoints.digest import content_digest
 from mergenode.adapters.engines.local import inspection_pass
-from mergenode.adapters.engines.local.inspection import MEASURED, Effort, inspect
-from mergenode.errors import RejectedError
+from mergenode.adapters.engines.local.inspection import MEASURED, Effort, Subject, inspect
+from mergenode.errors import RejectedError, TransientError, TransientReason
 from mergenode.gates.evidence import MOST_NAMES, WHOLE, Evidence, Need
 from mergenode.ledger.groups import layer_group
 from mergenode.ports.engine import Stopped
@@ -73,7 +73,7 @@ def test_a_full_checkpoint_against_the_definitions(folder: Path) -> None:
     found = inspect(folder / "base", folder / "tuned", merge_path=folder / "merge")
     assert_as_defined(found, tuned, fine_tune(BASE, 2, ratio=0.05))
     matrices = [(update(BASE, tuned, name), min(BASE[name].shape)) for name in PROJECTED]
-    assert found.spectra is not None and found.spectra.matrices == len(PROJECTED)
+    assert found.spectra is not None and found.spectra.matrices == len(PROJECTED) and not found.spectra.adapter
     for directions, value in enumerate(found.spectra.median, start=1):
         assert value == pytest.approx(literal_median(matrices, directions), abs=1e-5)
     assert found.not_finite == () and found.merged and found.label == "tuned"
@@ -85,7 +85,7 @@ def test_an_adapter_is_its_dense_checkpoint_but_compared_with_its_own_rank(folde
     found = inspect(folder / "base", folder / "lora", merge_path=folder / "merge")
     assert_as_defined(found, dense, fine_tune(BASE, 2, ratio=0.05))
     matrices = [(update(BASE, dense, f"{module}.weight"), 4) for module in LORA]
-    assert found.spectra is not None and found.spectra.matrices == 2
+    assert found.spectra is not None and found.spectra.matrices == 2 and found.spectra.adapter
     for directions in (1, 2, 3):
         assert found.spectra.median[directions - 1] == pytest.approx(literal_median(matrices, directions), abs=1e-5)
     assert found.spectra.median[3] is None, "an adapter of rank 4 has no more than four directions"
@@ -209,3 +209,12 @@ def test_what_can_never_be_folded_is_refused(folder: Path, tmp_path: Path) -> No
     tuned["layers.0.norm.weight"] = torch.ones(7)
     with pytest.raises(RejectedError):
         inspect(folder / "base", write_model(tmp_path / "other", tuned), needs=MEASURED)
+
+
+def test_other_weights_than_were_folded_are_no_evidence(folder: Path) -> None:
+    content = content_digest(folder / "tuned")
+    same = Subject(path=folder / "tuned", content=content)
+    assert inspect(folder / "base", same, needs=[Need.NORMS]).content == content
+    with pytest.raises(TransientError) as raised:
+        inspect(folder / "base", Subject(path=folder / "merge", content=content), needs=[Need.NORMS])
+    assert raised.value.reason is TransientReason.CHANGED_WHILE_READING

@@ -19,7 +19,10 @@ from mergenode.adapters.peers.intake.intake_service import IntakeService
 from mergenode.adapters.peers.pushing.local_model import describe_model
 from mergenode.adapters.peers.pushing.push_channel import PushCredentials, channels_to, push_address, token_metadata
 from mergenode.adapters.peers.pushing.pushing import PushOrder, PushTimes, idempotency_key
+from mergenode.adapters.signatures.keys import make_key, word_of
+from mergenode.adapters.signatures.signing import check_signature, sign_checkpoint
 from mergenode.errors import FatalError, RejectedError, RejectReason, TransientError, TransientReason, UsageError
+from mergenode.gates.evidence import SignatureStatus
 from tests.support.checkpoints import base_tensors, finetuned, write_file, write_single
 from tests.support.clock import FakeClock
 from tests.support.intake import FakeCaller, Intake, open_uploads
@@ -54,6 +57,15 @@ def test_back_off_doubles_with_full_jitter_up_to_a_minute(intake: Intake, tuned:
     with pytest.raises(GivenUp):
         intake.push(tuned, pause=pauses, clock=FakeClock(), jitter=lambda: 0.5)
     assert pauses.seconds == [0.5, 1, 2]
+
+
+def test_a_signature_holds_for_what_arrives(intake: Intake, tuned: Path, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key.pem")
+    sign_checkpoint(tuned, key)
+    intake.push(tuned)
+    (arrived,) = (path.parent for path in tmp_path.glob("**/pushes/*/mergenode.sig.json"))
+    word = word_of(key.public_key())
+    assert check_signature(arrived, registry="push", trusted=[word]).status is SignatureStatus.VALID
 
 
 def test_what_the_node_asks_for_is_waited(intake: Intake, tuned: Path) -> None:
