@@ -40,7 +40,7 @@ _DESCRIPTORS = 256
 
 
 class _Opened(NamedTuple):
-    """An opened candidate. ``stamp``: changes whenever its files do."""
+    """An opened candidate. ``stamp``: see ``LocalPool._stamp``."""
 
     candidate: Candidate
     contribution: Contribution
@@ -76,42 +76,36 @@ class LocalPool:
 
     def index(self, candidate: Candidate) -> Indexed:
         with self._opened(candidate) as opened:
-            return self._recalled(opened) or self._read(opened)
+            indexed = self._recalled(opened)
+            if indexed is None or self.files.sketch(indexed.content) is None:
+                indexed = self._read(opened)
+            return indexed
 
     def _recalled(self, opened: _Opened) -> Indexed | None:
+        """What is known of a candidate whose files are still as they were read; its sketch may be lost."""
         place = self.files.place(opened.candidate.location)
-        if place is None or place.get("stamp") != opened.stamp:
-            return None
-        stored = self.files.sketch(Digest(place["content"]))
-        return None if stored is None else _indexed(opened.candidate, stored.facts)
+        return _indexed(opened.candidate, place) if place is not None and place.get("stamp") == opened.stamp else None
 
     def _read(self, opened: _Opened) -> Indexed:
         tune_allocator()
         with self._base() as base_files, one_thread():
             found = FirstReading(opened.vector, self.base, base_files, self.scheme, self._between).read()
         opened.contribution.assert_unchanged()
-        if _stamp(opened.contribution) != opened.stamp:
+        if self._stamp(opened.contribution) != opened.stamp:
             raise _changed(opened.candidate)
         step, data = packed(found.sketch)
-        facts = {
+        candidate = opened.candidate
+        facts: dict[str, Any] = {
             "content": found.content,
             "kind": opened.contribution.kind.value,
-            "step": step.hex(),
             "norms": {group: norm.hex() for group, norm in found.norms.items()},
             "groups": list(found.norms),
+            "stamp": opened.stamp,
+            "candidate": [candidate.registry, candidate.name, candidate.revision],
+            "forced": candidate.forced,
         }
-        # The sketch first: a place is believed because it names one.
-        self.files.save_sketch(found.content, facts, data)
-        candidate = opened.candidate
-        self.files.save_place(
-            candidate.location,
-            {
-                "stamp": opened.stamp,
-                "content": found.content,
-                "candidate": [candidate.registry, candidate.name, candidate.revision],
-                "forced": candidate.forced,
-            },
-        )
+        self.files.save_sketch(found.content, {"step": step.hex(), "norm": facts["norms"][WHOLE]}, data)
+        self.files.save_place(candidate.location, facts)
         return _indexed(candidate, facts)
 
     @contextmanager
@@ -125,7 +119,7 @@ class LocalPool:
         root = trusted_root(path) if candidate.forced else None
         contribution = open_contribution(path, self.base, root=root, limits=self.limits)
         try:
-            return _Opened(candidate, contribution, _stamp(contribution))
+            return _Opened(candidate, contribution, self._stamp(contribution))
         except TransientError:
             contribution.close()
             raise
@@ -157,21 +151,21 @@ class LocalPool:
             while waiting:
                 with ExitStack() as stack:
                     batch = self._batch(waiting, scores, unreadable, stack)
-                    running = {content: work.start(item.vector) for content, item in batch.items()}
-                    work.run(list(running.values()))
-                    for content, item in running.items():
-                        failure = item.failure or _change(batch[content])
+                    running = [work.start(item.vector, indexed.norm) for item, indexed in batch.values()]
+                    work.run(running)
+                    for (content, (checkpoint, _)), item in zip(batch.items(), running, strict=True):
+                        failure = item.failure or self._change(checkpoint)
                         if failure is None:
                             scores[content] = item.sums.totals()
                         else:
-                            unreadable.append(_unreadable(batch[content].candidate, failure))
+                            unreadable.append(_unreadable(checkpoint.candidate, failure))
         return Scored(scores, tuple(unreadable))
 
     def _batch(
         self, waiting: list[Candidate], scored: Collection[Digest], unreadable: list[Unreadable], stack: ExitStack
-    ) -> dict[Digest, _Opened]:
+    ) -> dict[Digest, tuple[_Opened, Indexed]]:
         """Open the next candidates, each content once; what is new is indexed. Takes them out of ``waiting``."""
-        batch: dict[Digest, _Opened] = {}
+        batch: dict[Digest, tuple[_Opened, Indexed]] = {}
         descriptors = 0
         while waiting and len(batch) < BATCH and descriptors < _DESCRIPTORS:
             candidate = waiting.pop()
@@ -185,7 +179,7 @@ class LocalPool:
                 unreadable.append(_unreadable(candidate, error))
                 continue
             if indexed.content not in scored and indexed.content not in batch:
-                batch[indexed.content] = opened
+                batch[indexed.content] = (opened, indexed)
                 descriptors += len(opened.contribution.weights.files)
         return batch
 
@@ -224,6 +218,19 @@ class LocalPool:
 
     # ---- the rest
 
+    def _stamp(self, contribution: Contribution) -> str:
+        """Changes whenever the files do, the settings of an adapter, or the base. Raises TransientError: VANISHED."""
+        found = [journal.stamps_of(contribution.files), contribution.canonical_config.hex(), self.base.digest]
+        return blake3(journal.canonical(found)).hexdigest()
+
+    def _change(self, opened: _Opened) -> MergenodeError | None:
+        """What to say when files were written to since they were opened."""
+        try:
+            opened.contribution.assert_unchanged()
+            return None if self._stamp(opened.contribution) == opened.stamp else _changed(opened.candidate)
+        except TransientError as error:
+            return error
+
     def keep(self, contents: Collection[Digest]) -> None:
         self.files.keep(contents)
 
@@ -237,21 +244,6 @@ class LocalPool:
     def _between(self) -> None:
         if self.stop():
             raise Stopped("work on the pool put down")
-
-
-def _stamp(contribution: Contribution) -> str:
-    """Changes whenever the files do, or the adapter settings. Raises TransientError: VANISHED."""
-    found = [journal.stamps_of(contribution.files), contribution.canonical_config.hex()]
-    return blake3(journal.canonical(found)).hexdigest()
-
-
-def _change(opened: _Opened) -> MergenodeError | None:
-    """What to say when files were written to since they were opened."""
-    try:
-        opened.contribution.assert_unchanged()
-        return None if _stamp(opened.contribution) == opened.stamp else _changed(opened.candidate)
-    except TransientError as error:
-        return error
 
 
 def _changed(candidate: Candidate) -> TransientError:

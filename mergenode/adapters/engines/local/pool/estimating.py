@@ -78,7 +78,7 @@ def estimated(
 def _estimates(
     sketch: GradientSketch, facts: Mapping[str, Any], products: list[float], scheme: SketchScheme
 ) -> dict[str, Estimate]:
-    step, norm = float.fromhex(facts["step"]), float.fromhex(facts["norms"][WHOLE])
+    step, norm = float.fromhex(facts["step"]), float.fromhex(facts["norm"])
     found = {}
     for group, length, product in zip(sketch.groups, sketch.norms, products, strict=True):
         value = step * product

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
+from math import fsum, isfinite, sqrt
 
 import torch
 from torch import Tensor
@@ -14,12 +14,15 @@ from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.engines.local.pipeline import Step, run_ordered
 from mergenode.adapters.engines.local.pool.gradient import Gradient
-from mergenode.adapters.engines.local.pool.parts import STRETCH_ELEMENTS, Part, stretches
+from mergenode.adapters.engines.local.pool.parts import STRETCH_ELEMENTS, Part, merged, stretches
 from mergenode.adapters.engines.local.pool.reading import base_part
 from mergenode.adapters.engines.local.pool.sums import GroupSums
 from mergenode.adapters.engines.local.pool.task_vector import TaskVector
 from mergenode.errors import MergenodeError
 from mergenode.maths.threads import one_thread
+
+_LEAST_RATIO = 1 / 200
+"""Norm of a task vector over that of the base from which on whole weights are summed up: see ``ScoringPass``."""
 
 _IN_FLIGHT = 8 * STRETCH_ELEMENTS * 4
 """Bytes of what is read ahead: four stretches in float64."""
@@ -27,10 +30,14 @@ _IN_FLIGHT = 8 * STRETCH_ELEMENTS * 4
 
 @dataclass(slots=True)
 class Running:
-    """One candidate on its way through the pass. The first thing that goes wrong with it ends its part in it."""
+    """One candidate on its way through the pass. The first thing that goes wrong with it ends its part in it.
+
+    ``whole``: the weights are multiplied as they are, the product of the base is subtracted.
+    """
 
     vector: TaskVector
     sums: GroupSums
+    whole: bool
     failure: MergenodeError | None = None
 
 
@@ -41,14 +48,19 @@ class _Stretch:
     parts: list[Part]
     gradient: list[Tensor] = field(default_factory=list)
     base: list[Tensor | None] = field(default_factory=list)
+    products: list[float] = field(default_factory=list)
+    """``<g, base>`` of every part."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ScoringPass:
     """``a_i = <g, theta_i - base>`` per layer group, in float64.
 
-    The difference is taken first, so what is summed has the size of the task vector, not of the weights: the error
-    stays below 1e-12 of ``||g|| ||theta_i - base||``. One thread reads, one computes: sums are always the same.
+    The difference is taken first where the task vector is short: what is summed has its size, not that of the weights.
+    Where it has 1/200 of the base's norm or more, ``<g, theta_i> - <g, base>`` part by part is as good at half the
+    cost: a sum of 2^17 products in 32 lanes is off by 2^12 * 2^-53 of ``||g|| ||theta_i||`` at most, so the error stays
+    below 1e-10 of ``||g|| ||theta_i - base||`` (usually 1e-13); parts that were not tuned come out as 0 either way.
+    One thread reads, one computes: sums are always the same.
 
     Memory: a stretch of base and gradient, and a few stretches of candidates that were read ahead.
     """
@@ -58,9 +70,13 @@ class ScoringPass:
     gradient: Gradient
     between: Callable[[], None]
 
-    def start(self, vector: TaskVector) -> Running:
-        """A candidate before the pass; it will have a sum for every layer group of the gradient."""
-        return Running(vector, GroupSums(self.gradient.names))
+    def start(self, vector: TaskVector, norm: float) -> Running:
+        """A candidate before the pass; it will have a sum for every layer group of the gradient.
+
+        ``norm``: of its task vector.
+        """
+        own = sqrt(fsum(self.base.squared_norms[spec.name] for spec in merged(self.base)))
+        return Running(vector, GroupSums(self.gradient.names), norm >= _LEAST_RATIO * own)
 
     def run(self, batch: Sequence[Running]) -> None:
         """Score a batch whose files are open. Failures of candidates are kept with them.
@@ -86,7 +102,9 @@ class ScoringPass:
         for part in stretch.parts:
             stretch.gradient.append(self.gradient.read(part))
             needed = any(item.vector.needs_base(part.spec.name) for item in batch)
-            stretch.base.append(base_part(self.base_files, part) if needed else None)
+            base = base_part(self.base_files, part) if needed else None
+            stretch.base.append(base)
+            stretch.products.append(0.0 if base is None else torch.dot(base, stretch.gradient[-1]).item())
 
 
 def _ignore(result: None) -> None:
@@ -106,16 +124,22 @@ def _read(item: Running, stretch: _Stretch) -> list[Tensor | None] | None:
 def _compute(item: Running, stretch: _Stretch, values: list[Tensor | None] | None) -> None:
     if values is None or item.failure is not None:
         return
-    vector = item.vector
-    for part, found, gradient, base in zip(stretch.parts, values, stretch.gradient, stretch.base, strict=True):
-        if not vector.touches(part.spec.name):
+    for number, (part, found) in enumerate(zip(stretch.parts, values, strict=True)):
+        if not item.vector.touches(part.spec.name):
             continue
         try:
-            score = torch.dot(vector.delta(part, found, base), gradient).item()
+            score = _score(item, stretch, number, found)
         except MergenodeError as error:
             item.failure = error
             return
         if not isfinite(score):
-            item.failure = vector.not_finite(part)
+            item.failure = item.vector.not_finite(part)
             return
         item.sums.add(part.spec.name, score)
+
+
+def _score(item: Running, stretch: _Stretch, number: int, values: Tensor | None) -> float:
+    part, gradient = stretch.parts[number], stretch.gradient[number]
+    if item.whole and values is not None and item.vector.needs_base(part.spec.name):
+        return torch.dot(values.double(), gradient).item() - stretch.products[number]
+    return torch.dot(item.vector.delta(part, values, stretch.base[number]), gradient).item()
