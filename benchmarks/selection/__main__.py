@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         train_pool(given.work, _say)
         for seed in given.seeds:
-            run_seed(given.work, seed, _say, lambda job: not given.rows or job.row.label in given.rows)
+            run_seed(given.work, seed, _say, given.rows, core=given.core)
     elif given.command == "gates":
         from benchmarks.selection.gate_trials import measure
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     pool = commands.add_parser("pool", help="pools with irrelevant and harmful checkpoints; goes on where it stopped")
     pool.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
     pool.add_argument("--rows", nargs="+", default=[], metavar="LABEL", help="these ways to choose only")
+    pool.add_argument("--core", action="store_true", help="only with none and with all irrelevant ones")
     commands.add_parser("gates", help="harmful kinds and honest checkpoints against every gate")
     commands.add_parser("agreement", help="the selector against the literal algorithm, streamed scores against memory")
     report = commands.add_parser("report", help="JSON, pictures and page from what was measured")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -150,8 +150,11 @@ def _course(selection: Selection) -> Record:
     }
 
 
-def run_seed(work: Path, seed: int, say: Callable[[str], None], wanted: Callable[[Job], bool]) -> None:
-    """All jobs that are ``wanted``, into ``work/pools/seed-N.json``, which holds what was done so far after each."""
+def run_seed(work: Path, seed: int, say: Callable[[str], None], rows: Sequence[str], *, core: bool) -> None:
+    """The jobs of these ``rows`` (none: of all), into ``work/pools/seed-N.json``, which holds what was done so far.
+
+    ``core``: only with none and with all irrelevant ones.
+    """
     experiment = Experiment(work, seed, say)
     file = work / "pools" / f"seed-{seed}.json"
     file.parent.mkdir(exist_ok=True)
@@ -161,12 +164,14 @@ def run_seed(work: Path, seed: int, say: Callable[[str], None], wanted: Callable
         records.update({_key(record): record for record in found})
         file.write_text(json.dumps(records, indent=1))
 
+    pools = (FIRST, WORST) if core else POOLS
     keep(experiment.references())
     for pool in (FIRST, WORST):
         keep(experiment.plain(pool))
-    for job in filter(wanted, jobs()):
-        keep(experiment.selected(job))
-    for pool in POOLS:
+    for job in jobs():
+        if job.pool in pools and (not rows or job.row.label in rows):
+            keep(experiment.selected(job))
+    for pool in pools:
         keep(experiment.plain(pool))
 
 

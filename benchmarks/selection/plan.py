@@ -40,9 +40,9 @@ class Row:
 
 HARD = Row("FW hard", Options(variant="plain", step="schedule", rounds=8), ("opcm", "iso", "tsvm"))
 AWAY = Row("FW hard, away steps, line search", Options(variant="away", step="line", rounds=5))
-SOFT = Row("FW soft", Options(step="line", soft=4, inner=3, rounds=2))
+SOFT = Row("FW soft", Options(step="line", soft=4, inner=4, rounds=2))
 HARD_GROUPS = Row("FW hard, by layer group", Options(variant="plain", step="schedule", rounds=8, by_group=True))
-SOFT_GROUPS = Row("FW soft, by layer group", Options(step="line", soft=4, inner=3, rounds=2, by_group=True))
+SOFT_GROUPS = Row("FW soft, by layer group", Options(step="line", soft=4, inner=4, rounds=2, by_group=True))
 
 FIRST = Pool("irrelevant", RELEVANT[0])
 SPOILED = tuple(Pool("irrelevant", RELEVANT[0], count) for count in IRRELEVANT[1:])
