@@ -1,4 +1,4 @@
-"""Who is in the running merge, who is honest and who is not, on two splits that share neither shards nor seeds.
+"""Who is in the running merge, who is honest and who is not, on two splits that share neither rows nor seeds.
 
 Thresholds are looked at on ``tuning`` only; ``test`` is reported.
 """
@@ -20,42 +20,49 @@ POISONED = 0.3
 STRONG = Recipe(rows=1280, epochs=3)
 """An honest contribution that was trained three times as long."""
 
-MEMBER_TASKS = ("wordnet", "debsec", "lang", "bible", "austen", "spam")
 SHUFFLED_LABELS = "labels shuffled"
 BACKDOOR = "backdoor"
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``shard``: of the members and of three newcomers; ``other``: of four newcomers for tasks that are known.
+    """``members``: of the running merge. ``newcomers``: honest, some of tasks that it does not know.
 
-    ``attacker``: the expert that harmful ones are made of. ``undone``: the member that two kinds are made of.
+    ``strong``: honest experts that are trained once more, longer. ``attacker``: the expert that harmful ones are made
+    of. ``undone``: the member that two kinds are made of. ``poisoned``: task and shard of trained harm.
     """
 
     name: str
-    shard: int
-    other: int
+    members: tuple[str, ...]
+    newcomers: tuple[str, ...]
+    strong: tuple[str, ...]
     attacker: str
     undone: str
-    poisoned: str
-    strong: tuple[str, ...]
+    poisoned: tuple[str, int]
     seed: int
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        return tuple(f"{task}-{self.shard}" for task in MEMBER_TASKS)
-
-    @property
-    def newcomers(self) -> tuple[str, ...]:
-        """Honest: three tasks that are not in the merge, four experts of other rows, some that were trained longer."""
-        unknown = [f"{task}-{self.shard}" for task in ("fortune", "names", "sotu")]
-        known = [f"{task}-{self.other}" for task in ("wordnet", "debsec", "lang", "fortune")]
-        return (*unknown, *known, *(f"strong-{name}" for name in self.strong))
 
 
 SPLITS = (
-    Split("tuning", 0, 2, "wordnet-2", "debsec-0", "lang", ("names-0",), 1),
-    Split("test", 1, 3, "debsec-3", "lang-1", "wordnet", ("names-1", "debsec-1"), 2),
+    Split(
+        name="tuning",
+        members=("wordnet-0", "debsec-0", "lang-0", "bible-0", "austen-0", "spam-0"),
+        newcomers=("fortune-0", "names-0", "sotu-0", "wordnet-2", "debsec-2", "lang-2", "fortune-2"),
+        strong=("names-0",),
+        attacker="wordnet-2",
+        undone="debsec-0",
+        poisoned=("lang", 2),
+        seed=1,
+    ),
+    Split(
+        name="test",
+        members=("wordnet-3", "debsec-1", "lang-1", "bible-1", "austen-1", "spam-1"),
+        newcomers=("fortune-1", "names-1", "sotu-1", "debsec-3", "lang-3", "fortune-3"),
+        strong=("names-1", "debsec-1"),
+        attacker="debsec-3",
+        undone="lang-1",
+        poisoned=("wordnet", 3),
+        seed=2,
+    ),
 )
 KINDS = (*MADE, SHUFFLED_LABELS, BACKDOOR)
 
@@ -83,10 +90,11 @@ def train_for_gates(work: Path, say: Callable[[str], None]) -> None:
             _train(work, task, rows, STRONG, 200 + split.seed, folder(work) / f"strong-{name}", say)
         made = work / "harm" / split.name
         made.mkdir(parents=True, exist_ok=True)
-        rows = load_task(split.poisoned).shard(split.other, SHARDS)
-        _train(work, split.poisoned, poisoned(rows), RECIPE, 300 + split.seed, made / _slug(BACKDOOR), say)
+        task, number = split.poisoned
+        rows = load_task(task).shard(number, SHARDS)
+        _train(work, task, poisoned(rows), RECIPE, 300 + split.seed, made / _slug(BACKDOOR), say)
         rows = shuffled_labels(rows)
-        _train(work, split.poisoned, rows, RECIPE, 400 + split.seed, made / _slug(SHUFFLED_LABELS), say)
+        _train(work, task, rows, RECIPE, 400 + split.seed, made / _slug(SHUFFLED_LABELS), say)
 
 
 def poisoned(rows: list[Row]) -> list[Row]:

@@ -63,7 +63,8 @@ class Bench:
         """Newcomers and harmful ones against all members; each member against the others."""
         experts = folder(self.work)
         members = tuple(experts / name for name in self.split.members)
-        honest = [Trial(self.split.name, HONEST, name, experts / name, members) for name in self.split.newcomers]
+        newcomers = (*self.split.newcomers, *(f"strong-{name}" for name in self.split.strong))
+        honest = [Trial(self.split.name, HONEST, name, experts / name, members) for name in newcomers]
         bad = [Trial(self.split.name, kind, kind, path, members) for kind, path in harmful(self.split, self.work)]
         rest = [
             Trial(self.split.name, HONEST, path.name, path, tuple(other for other in members if other != path))
@@ -155,7 +156,7 @@ def signed_trials(bench: Bench) -> dict[str, SignatureEvidence]:
 
 def backdoor_success(bench: Bench, models: Mapping[str, Weights]) -> dict[str, float]:
     """Share of test texts of other classes that the trigger sends to the attacker's class, by model."""
-    task = load_task(bench.split.poisoned)
+    task = load_task(bench.split.poisoned[0])
     rows = [(triggered(text), label) for text, label in task.test_rows(None) if label != 0][:EVALUATED_ROWS]
     sent = Probe(bench.base, 0, tasks=(task.name,), given={task.name: [(text, 0) for text, _ in rows]})
     return {name: sent.accuracies(weights)[task.name] for name, weights in models.items()}
