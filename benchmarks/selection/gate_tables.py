@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.selection.gate_trials import FROZEN_PATTERNS
 from mergenode.gates import build_gate
-from mergenode.gates.contract import Gate, judge_all
+from mergenode.gates.contract import Gate, Outcome, judge_all
 from mergenode.gates.evidence import (
     Descent,
     Evidence,
@@ -112,10 +112,13 @@ def table(records: Sequence[Mapping[str, Any]], options: Mapping[str, Mapping[st
     return rows
 
 
-def false_positives(rows: Sequence[Record]) -> dict[str, list[str]]:
-    """Gate -> honest checkpoints that it speaks against."""
+def false_positives(rows: Sequence[Record]) -> dict[str, Record]:
+    """Gate -> how many honest checkpoints it had evidence to judge, and the names of those it speaks against."""
     honest = [row for row in rows if row["kind"] == "honest"]
     return {
-        gate: [row["name"] for row in honest if gate in row["messages"]]
-        for gate in (honest[0]["said"] if honest else ())
+        gate: {
+            "judged": sum(row["said"][gate] != Outcome.SILENT for row in honest),
+            "names": [row["name"] for row in honest if gate in row["messages"]],
+        }
+        for gate in DEFAULTS
     }

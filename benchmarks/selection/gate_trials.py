@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
 
 from benchmarks.quality.tasks import load_task
 from benchmarks.selection.experts import folder
@@ -86,15 +85,18 @@ class Bench:
 
 
 class Against:
-    """One running merge, its scores and the gradient of the objective at it."""
+    """One running merge, its scores and the gradient of the objective at it.
 
-    def __init__(self, bench: Bench, members: tuple[Path, ...]) -> None:
+    ``task``: whether the plug-in is asked, for scores and gradient. Not where members are tried again, to save time.
+    """
+
+    def __init__(self, bench: Bench, members: tuple[Path, ...], *, task: bool) -> None:
         self._bench, self.members = bench, members
         merging = bench.work / f"gate-merge-{bench.split.name}"
         self.merge = RunningMerge(bench.base, bench.described, members, METHOD, merging)
         published = load_file(self.merge.version / "model.safetensors")
-        self.before = bench.score_probe.accuracies(published)
-        self.gradient: Tensor = bench.gradient_probe.gradient(published, bench.space)[1].double()
+        self.before = bench.score_probe.accuracies(published) if task else None
+        self.gradient = bench.gradient_probe.gradient(published, bench.space)[1].double() if task else None
 
     def evidence(self, trial: Trial) -> tuple[Evidence, dict[str, float]]:
         """All evidence about a newcomer, and CPU seconds of its parts."""
@@ -112,7 +114,8 @@ class Against:
         else:
             found = joined(of_fold(result), found)
             clock.append(time.process_time())
-            after = self._bench.score_probe.accuracies(load_file(would_be / "model.safetensors"))
+            if self.before is not None:
+                after = self._bench.score_probe.accuracies(load_file(would_be / "model.safetensors"))
         clock.append(time.process_time())
         found = replace(
             with_history(found, self._bench.history(self.members)),
@@ -122,7 +125,9 @@ class Against:
         )
         return found, {"inspection": clock[1] - clock[0], "rest": clock[-1] - clock[1]}
 
-    def _descent(self, path: Path) -> Descent:
+    def _descent(self, path: Path) -> Descent | None:
+        if self.gradient is None:
+            return None
         space = self._bench.space
         tuned = load_file(path / "model.safetensors")
         delta = space.flatten({name: tensor - space.base[name] for name, tensor in tuned.items()}).double()
@@ -176,7 +181,7 @@ def measure(work: Path, say: Callable[[str], None]) -> None:
             if key in known:
                 continue
             if against is None or against.members != trial.members:
-                against = Against(bench, trial.members)
+                against = Against(bench, trial.members, task=len(trial.members) == len(split.members))
             evidence, seconds = against.evidence(trial)
             known[key] = {
                 "kind": trial.kind,

@@ -133,12 +133,11 @@ def _kinds(part: Figures) -> str:
 
 
 def _positives(name: str, test: Figures, tuning: Figures) -> str:
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for gate, spoken in test[name]["false_positives"].items():
         there = tuning[name]["false_positives"][gate]
-        lines.append(
-            (gate, f"{len(spoken)} of {test['honest']}", ", ".join(spoken), f"{len(there)} of {tuning['honest']}")
-        )
+        told = [f"{len(part['names'])} of {part['judged']}" for part in (spoken, there)]
+        lines.append((gate, told[0], ", ".join(spoken["names"]), told[1]))
     return markdown(("gate", "honest ones it speaks against", "which", "on the tuning split"), lines)
 
 

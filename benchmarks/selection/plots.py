@@ -69,7 +69,8 @@ def gates_picture(found: Mapping[str, Any], target: Path) -> None:
     honest = found["splits"]["test"]["honest"]
     rows = [row for row in part["rows"] if row["kind"] != "honest"]
     grid = [[1.0 if gate in row["messages"] else 0.0 for gate in names] for row in rows]
-    grid.append([len(part["false_positives"][gate]) / max(1, honest) for gate in names])
+    positives = part["false_positives"].values()
+    grid.append([len(told["names"]) / max(1, told["judged"]) for told in positives])
     figure = Figure(figsize=(8.5, 0.34 * len(grid) + 1.6), dpi=90, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(grid, cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
