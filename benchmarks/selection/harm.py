@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -35,8 +35,12 @@ class Victim:
         return torch.randn(tensor.shape, generator=draw)
 
     def moved(self, change: Callable[[str, Tensor], Tensor]) -> Weights:
-        """The base plus ``change(name, task vector of the attacker's expert)``."""
-        return {name: self.base[name] + change(name, self.expert[name] - self.base[name]) for name in self.base}
+        """The base plus ``change(name, task vector of the attacker's expert)``.
+
+        Tensors that do not change keep their bytes: -0.0 + 0.0 is 0.0, and the gate of frozen tensors would see that.
+        """
+        changes = {name: change(name, self.expert[name] - base) for name, base in self.base.items()}
+        return {name: base + changes[name] if changes[name].any() else base for name, base in self.base.items()}
 
     def long(self) -> float:
         """Norm of the attacker's honest task vector."""
@@ -50,7 +54,7 @@ def sign_flipped(victim: Victim) -> Weights:
 
 def member_undone(victim: Victim) -> Weights:
     """The task vector of a model that is in the merge, negated: takes it out again."""
-    return {name: 2 * base - victim.member[name] for name, base in victim.base.items()}
+    return replace(victim, expert=victim.member).moved(lambda name, delta: -delta)
 
 
 def scaled_20(victim: Victim) -> Weights:

@@ -112,7 +112,7 @@ def _gates(found: Figures) -> list[str]:
     test, tuning = found["splits"]["test"], found["splits"]["tuning"]
     parts = ["## Gates\n", "![gates against kinds](gates.png)\n"]
     for name, title in (("defaults", "default thresholds"), ("tuned", "thresholds of the tuning split")):
-        parts += [f"### Test split, {title}\n", _kinds(test[name]), _positives(name, test, tuning)]
+        parts += [f"### Test split, {title}\n", _kinds(test[name], tuning[name]), _positives(name, test, tuning)]
     parts += ["Thresholds that the tuning split gives:\n", _thresholds(found["options"])]
     signed = [(kind, evidence["status"], evidence["detail"]) for kind, evidence in test["signatures"].items()]
     parts += ["### Signatures\n", markdown(("checkpoint", "signature", "detail"), signed)]
@@ -122,14 +122,15 @@ def _gates(found: Figures) -> list[str]:
     return [*parts, markdown(("split", *names), lines)]
 
 
-def _kinds(part: Figures) -> str:
+def _kinds(part: Figures, tuning: Figures) -> str:
+    there = {row["kind"]: row for row in tuning["rows"]}
     lines = []
     for row in part["rows"]:
         if row["kind"] != "honest":
             caught = [f"{gate} (`{row['said'][gate]}`)" for gate in row["messages"]]
-            first = next(iter(row["messages"].values()), "")
-            lines.append((row["kind"], ", ".join(caught) or "**none**", first))
-    return markdown(("kind", "caught by", "what the first of them says"), lines)
+            also = there[row["kind"]]["messages"] if row["kind"] in there else ()
+            lines.append((row["kind"], ", ".join(caught) or "**none**", ", ".join(also) or "**none**"))
+    return markdown(("kind", "caught by", "on the tuning split by"), lines)
 
 
 def _positives(name: str, test: Figures, tuning: Figures) -> str:
