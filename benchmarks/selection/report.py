@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.selection.gate_suite import KINDS
 from benchmarks.selection.gate_tables import DEFAULTS, evidence_of, false_positives, table, tuned
 from benchmarks.selection.gate_trials import HONEST
 from benchmarks.selection.page import page
@@ -53,6 +54,7 @@ def write_report(work: Path, output: Path) -> None:
 def gate_figures(found: Mapping[str, Any]) -> Found:
     """Tables of both splits, with default thresholds and with those that the tuning split gives."""
     trials = [record for record in found.values() if "evidence" in record]
+    trials.sort(key=lambda record: (HONEST, *KINDS).index(record["kind"]))
     by_split = {name: [record for record in trials if record["split"] == name] for name in ("tuning", "test")}
     honest = [evidence_of(record["evidence"]) for record in by_split["tuning"] if record["kind"] == HONEST]
     options = {"defaults": DEFAULTS, "tuned": tuned(honest)}
