@@ -25,6 +25,9 @@ from mergenode.selectors.contract import WHOLE, State
 from mergenode.selectors.running import Selection, run
 
 TEST_ROWS = 250
+SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""Factors of a selection that are tried on the objective's training rows."""
+
 CRUMBS = 0.02
 """Smaller weights are not handed on to another method."""
 
@@ -77,7 +80,16 @@ class Experiment:
             "gradients": self.measured.gradients - gradients,
         }
         followed = [self._followed(job, method, coefficients[WHOLE]) for method in job.row.follow]
-        return [told, *followed]
+        scaled = [self._scaled(job, coefficients[WHOLE])] if job.row.follow else []
+        return [told, *followed, *scaled]
+
+    def _scaled(self, job: Job, coefficients: Mapping[str, float]) -> Record:
+        """The selection times the factor with the lowest loss of the objective: beyond the hull, on the same line."""
+        lines = {factor: {WHOLE: {name: factor * weight for name, weight in coefficients.items()}} for factor in SCALES}
+        losses = {factor: mean_loss(self.measured.losses(line)) for factor, line in lines.items()}
+        best = min(losses, key=lambda factor: losses[factor])
+        label = f"{job.row.label}, then the best scale"
+        return self._scored(label, job.pool, job.screen, lines[best]) | {"scale": best, "losses": losses}
 
     def _names(self, pool: Pool) -> list[str]:
         return [candidate.name for candidate in pool.members(self.seed)]
