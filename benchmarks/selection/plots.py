@@ -21,6 +21,7 @@ LINES = (
     ("FW hard", "none", "FW hard, long vectors as they are", "#888", "v"),
     ("FW hard", "clip", "FW hard", "#26c", "^"),
     ("FW soft", "clip", "FW soft", "#2a8", "D"),
+    ("FW hard, then the best scale", "clip", "FW hard, then the best scale", "#0ac", "X"),
     ("FW hard, then tsvm", "clip", "FW hard, then TSVM", "#72c", "P"),
 )
 """Label and screen of a row, what the legend calls it, colour, mark."""
@@ -45,8 +46,8 @@ def pools_picture(rows: Rows, target: Path) -> None:
                 axes.errorbar(places, values, errors, label=name, color=colour, marker=mark, markersize=5, capsize=2)
         axes.set(xlabel=title, ylabel="accuracy on the four targets" if number == 1 else None)
         axes.grid(alpha=0.3)
-    assert first is not None
-    first.legend(fontsize=7)
+        if number == 2:
+            axes.legend(fontsize=7, loc="lower left")
     figure.savefig(target, metadata={"Software": ""})
 
 
