@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.selection.experts import folder
 from benchmarks.selection.literal import BASE, frank_wolfe
 from benchmarks.selection.oracle import Measurements, PoolOracle
-from benchmarks.selection.plan import FIRST, HARD, HARD_GROUPS, WORST
+from benchmarks.selection.plan import FIRST, HARD, WORST
 from benchmarks.selection.probe import Probe
 from benchmarks.selection.suite import universe
 from benchmarks.selection.vectors import Vectors, open_space
@@ -35,7 +35,7 @@ def compare_all(work: Path, seed: int, say: Callable[[str], None]) -> None:
 
 
 def compare(work: Path, seed: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Both algorithms from the base on the pool of four, for the whole model and by layer group."""
+    """Both algorithms from the base on the pool of four. By layer group: tests, on small vectors."""
     space = open_space(work / "base")
     vectors = Vectors(space, folder(work), universe(seed))
     probe = Probe(work / "base", seed)
@@ -47,7 +47,7 @@ def compare(work: Path, seed: int, say: Callable[[str], None]) -> list[dict[str,
         return probe.gradient(space.weights(theta), space)[1]
 
     told = []
-    for row in (HARD, HARD_GROUPS):
+    for row in (HARD,):
         ours = run(State(), PoolOracle(measured, dict.fromkeys(names, 1.0)), row.options)
         groups = dict(space.groups) if row.options.by_group else {WHOLE: slice(None)}
         theta, steps, weights = frank_wolfe(taken, groups, gradient, row.options.rounds)
