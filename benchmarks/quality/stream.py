@@ -47,17 +47,26 @@ class Snapshot:
 
 
 def merge_stream(
-    base: Path, experts: Sequence[Path], method: str, options: Mapping[str, object], exports: Sequence[int], work: Path
+    base: Path,
+    experts: Sequence[Path],
+    method: str,
+    options: Mapping[str, object],
+    exports: Sequence[int],
+    work: Path,
+    weights: Sequence[float] | None = None,
 ) -> Iterator[Snapshot]:
     """Fold ``experts`` in the given order as a node does, and yield the merge after each count of ``exports``.
 
-    ``work``: a directory of this call's own; everything in it is removed at the end.
+    ``work``: a directory of this call's own; everything in it is removed at the end. ``weights``: of the experts, in
+    their order; None: 1 each.
     Raises RejectedError for an expert that cannot be merged, UsageError for a wrong method or option.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        yield from _snapshots(_engine(base, method, options, work), experts, exports, work / "export")
+        engine = _engine(base, method, options, work)
+        weighted = list(zip(experts, weights or [1.0] * len(experts), strict=True))
+        yield from _snapshots(engine, weighted, exports, work / "export")
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -76,12 +85,12 @@ def _engine(base: Path, method: str, options: Mapping[str, object], work: Path) 
 
 
 def _snapshots(
-    engine: LocalEngine, experts: Sequence[Path], exports: Sequence[int], staging: Path
+    engine: LocalEngine, experts: Sequence[tuple[Path, float]], exports: Sequence[int], staging: Path
 ) -> Iterator[Snapshot]:
     head, fold_cpu, norms = Head(), 0.0, 0.0
-    for expert in experts[: max(exports)]:
+    for expert, weight in experts[: max(exports)]:
         started = time.process_time()
-        head, norm = _fold(engine, expert, head)
+        head, norm = _fold(engine, expert, weight, head)
         fold_cpu += time.process_time() - started
         norms += norm
         if head.count in exports:
@@ -101,9 +110,9 @@ def _snapshots(
             )
 
 
-def _fold(engine: LocalEngine, expert: Path, head: Head) -> tuple[Head, float]:
+def _fold(engine: LocalEngine, expert: Path, weight: float, head: Head) -> tuple[Head, float]:
     """Fold one expert and install its generation in place of the one before."""
-    candidate = Candidate("quality", expert.name, "", str(expert))
+    candidate = Candidate("quality", expert.name, "", str(expert), weight=weight)
     result = engine.fold(candidate, head, SilentObserver())
     after = replace(
         head,
