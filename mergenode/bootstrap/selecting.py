@@ -77,7 +77,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
             limit=selector.limit,
             settling_seconds=SETTLING_SECONDS + 2.0 * max((r.settle_seconds for r in settings.registries), default=0.0),
             named=frozenset({REGISTRY}),
-            naming=Naming(weights=selector.weights, floor=selector.floor, groups=groups),
+            naming=Naming(weights=selector.weights_for(settings.method.name), floor=selector.floor, groups=groups),
         )
 
 

@@ -73,11 +73,11 @@ class SelectorSettings(Section):
         why="a score grows with length, so one wildly scaled contribution would be chosen whatever it does",
         gt=0,
     )
-    weights: Literal["barycentric", "relative"] = setting(
-        "barycentric",
-        "What the method gets: the shares of the mix, or the shares scaled to a mean of 1.",
+    weights: Literal["auto", "barycentric", "relative"] = setting(
+        "auto",
+        "What the method gets: the shares of the mix, the shares scaled to a mean of 1, or by the method.",
         unit="name",
-        why="task_arithmetic with scale 1 is then exactly the mix that was chosen",
+        why="task_arithmetic with scale 1 is then exactly the mix that was chosen, and the others keep their own size",
     )
     floor: float = setting(
         0.01,
@@ -127,6 +127,13 @@ class SelectorSettings(Section):
         if self.step == "schedule" and self.away and "away" in self.model_fields_set:
             raise ValueError("away: false with step: schedule, which has no steps away from a contribution")
         return self
+
+    def weights_for(self, method: str) -> Literal["barycentric", "relative"]:
+        """What ``weights`` means for a method. ``auto``: a sum of task vectors takes the shares themselves; methods
+        with a size of their own would shrink with them, so they take a mean of 1."""
+        if self.weights != "auto":
+            return self.weights
+        return "barycentric" if method == "task_arithmetic" else "relative"
 
     @property
     def away_steps(self) -> bool:

@@ -60,3 +60,16 @@ def test_how_the_pool_is_read_is_no_other_question(tmp_path: Path) -> None:
 
     assert identity("") == identity("index: false") == identity("exact: 3") == identity("limit: 7")
     assert len({identity(""), identity("edition: 2"), identity("rounds: 3"), identity("batches: 1")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "method", "expected"),
+    [("auto", "task_arithmetic", "barycentric"), ("auto", "tsvm", "relative"), ("barycentric", "iso", "barycentric")],
+)
+def test_methods_with_a_size_of_their_own_get_weights_with_a_mean_of_one(
+    tmp_path: Path, written: str, method: str, expected: str
+) -> None:
+    settings = loaded(
+        tmp_path, TASK + f"selector: {{name: frank_wolfe, weights: {written}}}\nmethod: {{name: {method}}}"
+    )
+    assert settings.selector.weights_for(settings.method.name) == expected
