@@ -1,9 +1,10 @@
 """Writes deploy/kustomize/base: the chart with its default values, for those who do not use Helm.
 
-Usage: ``python -m deploy.tools.manifests`` after a change of the chart (needs ``make deploy-tools``).
+Usage: ``python -m deploy.tools.manifests`` after a change of the chart (needs ``make deploy-tools``). It also writes
+tests/golden/chart: what the chart makes of each file in its ci/, so that it can be tested without Helm.
 
-What belongs to Helm is left out: its labels, the test pod, and the checksum of the settings; kustomize makes the
-ConfigMap from node.yaml and gives it a name by its content, which restarts the pods as the checksum does.
+In the base what belongs to Helm is left out: its labels, the test pod, and the checksum of the settings; kustomize
+makes the ConfigMap from node.yaml and gives it a name by its content, which restarts the pods as the checksum does.
 """
 
 from __future__ import annotations
@@ -22,9 +23,27 @@ Manifest = dict[str, Any]
 CHART = ROOT / "deploy/helm/mergenode"
 BASE = ROOT / "deploy/kustomize/base"
 RELEASE = "mergenode"
+GOLDEN = ROOT / "tests/golden/chart"
+VALUES = tuple(sorted((CHART / "ci").glob("*-values.yaml")))
 HEAD = "# Made by `python -m deploy.tools.manifests` from the chart; change the chart instead.\n"
 HELM_LABELS = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 CHECKSUM = "checksum/config"
+
+
+def golden_name(values: Path) -> str:
+    """The file below tests/golden/chart that belongs to a file of values."""
+    return values.name.replace("-values", "")
+
+
+def golden_text(helm: Path, values: Path) -> str:
+    """Every manifest of a release with these values."""
+    manifests = rendered(helm, "-f", values, "--namespace", "models")
+    return HEAD + "".join(f"---\n{_dump(each)}" for each in sorted(manifests, key=_place))
+
+
+def _place(manifest: Manifest) -> tuple[str, str]:
+    # Helm 3 and 4 do not agree on the order of hooks.
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
 def rendered(helm: Path, *options: str | Path) -> list[Manifest]:
@@ -91,3 +110,6 @@ if __name__ == "__main__":
             old.unlink()
     for name, text in texts.items():
         (BASE / name).write_text(text, encoding="utf-8")
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for values in VALUES:
+        (GOLDEN / golden_name(values)).write_text(golden_text(found, values), encoding="utf-8")

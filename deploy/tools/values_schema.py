@@ -75,7 +75,7 @@ def _writable(node: Any) -> Any:
         return node
     if "$ref" in node:
         return {"$ref": node["$ref"].replace("#/$defs/", "#/definitions/")}
-    result = {key: _writable(value) for key, value in node.items() if key != "properties" and key != "default"}
+    result = {key: _writable(value) for key, value in node.items() if key not in ("properties", "default")}
     if isinstance(result.get("title"), str):
         del result["title"]
     if "properties" in node:
@@ -139,9 +139,8 @@ def _without(node: Schema, key: str) -> Schema:
 def _choose_method(config: Schema, definitions: Schema) -> None:
     """One method's options at a time: complaints are about the named one, not about all thirteen."""
     method = config["properties"]["method"]
-    mapping = {
-        name: target.replace("#/$defs/", "#/definitions/") for name, target in method["discriminator"]["mapping"].items()
-    }
+    targets = method["discriminator"]["mapping"]
+    mapping = {name: target.replace("#/$defs/", "#/definitions/") for name, target in targets.items()}
     definitions["Method"] = {
         "description": method["description"],
         "type": "object",
@@ -197,7 +196,7 @@ def _chart_values(config: Schema, registry: Schema) -> Schema:
         },
         "config": config,
         "persistence": _persistence(),
-        "listenHost": {"enum": ["0.0.0.0", "::"]},  # noqa: S104: a pod's own addresses
+        "listenHost": {"enum": ["0.0.0.0", "::"]},  # noqa: S104
         "http": _closed({"port": PORT}),
         "peers": _peers(),
         "service": _closed({"type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, "annotations": STRING_MAP}),
@@ -275,7 +274,7 @@ def _metrics() -> Schema:
 def _pod() -> Schema:
     probe = _closed({"periodSeconds": COUNT, "timeoutSeconds": COUNT, "failureThreshold": COUNT})
     return {
-        "resources": _closed({"requests": ANY_OBJECT, "limits": ANY_OBJECT, "claims": OBJECTS}),
+        "resources": _closed({"requests": ANY_OBJECT, "limits": ANY_OBJECT}),
         "tmp": _closed({"sizeLimit": SIZE}),
         "terminationGracePeriodSeconds": _or_null({"type": "integer", "minimum": 20}),
         "probes": _closed({"startup": probe, "liveness": probe, "readiness": probe}),
