@@ -54,7 +54,7 @@ def values_schema() -> Schema:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the mergenode chart",
-        **_closed(_chart_values(config, registry), required=("image", "base", "registries")),
+        **_closed(_chart_values(config, registry)),
         "definitions": definitions,
     }
 
@@ -178,7 +178,6 @@ def _chart_values(config: Schema, registry: Schema) -> Schema:
                 "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
                 "pullSecrets": OBJECTS,
             },
-            required=("repository",),
         ),
         "base": _closed(mounted),
         "registries": {

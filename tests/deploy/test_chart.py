@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def test_wrong_values_are_refused_by_their_name(helm: Path, wrong: str, named: s
     with pytest.raises(RuntimeError) as refused:
         rendered(helm, "--set", wrong)
     assert named in str(refused.value)
+
+
+def test_the_values_of_the_guide_are_accepted(helm: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8"), re.S | re.M)
+    assert len(blocks) >= 6
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block, encoding="utf-8")
+        assert rendered(helm, "-f", path)
 
 
 def test_a_longer_drain_lengthens_the_grace_period(helm: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import pytest
+import yaml
 
 from mergenode.adapters.http.app import StatusApp
 from mergenode.settings.quantities import split_address
 from mergenode.sizes import parse_size
-from tests.support.manifests import Manifest, Release, releases
+from tests.support.manifests import ROOT, Manifest, Release, releases
 
 RELEASES = releases()
 NOTHING = cast(Any, None)
@@ -161,6 +162,20 @@ def test_pods_pass_the_restricted_profile(release: Release) -> None:
             }
             assert not any("hostPort" in port for port in container.get("ports", []))
     assert release.pod["securityContext"]["fsGroup"] == 10001
+
+
+def test_the_example_volumes_are_those_of_the_defaults_and_their_pod_is_allowed() -> None:
+    text = (ROOT / "deploy/examples/volumes.yaml").read_text(encoding="utf-8")
+    *claims, loader = yaml.safe_load_all(text)
+    (defaults,) = [each for each in RELEASES if each.name == "plain"]
+    mounted = [each.get("persistentVolumeClaim") for each in defaults.pod["volumes"]]
+    wanted = {each["claimName"] for each in mounted if each}
+    assert {each["metadata"]["name"] for each in claims} == wanted
+    (container,) = loader["spec"]["containers"]
+    assert container["securityContext"] == defaults.container["securityContext"]
+    assert loader["spec"]["securityContext"] == defaults.pod["securityContext"]
+    places = {each["mountPath"] for each in defaults.container["volumeMounts"]}
+    assert {each["mountPath"] for each in container["volumeMounts"]} <= places
 
 
 @each_release
