@@ -264,7 +264,7 @@ def test_names_of_neighbours_and_certificates_are_those_of_the_pods(release: Rel
         assert secret["secretName"] == certificate["spec"]["secretName"]
 
 
-def test_null_can_be_written_in_values(tmp_path: Path) -> None:
-    """Helm removes keys that are null, so the values write a variable."""
+def test_null_in_the_values_is_null_in_the_settings(tmp_path: Path) -> None:
+    """Helm drops keys that are null where the defaults have them: the chart's defaults name no such setting."""
     (peers,) = [each for each in RELEASES if each.name == "peers"]
     assert peers.settings(tmp_path).publish.every.contributions is None
