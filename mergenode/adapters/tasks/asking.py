@@ -20,7 +20,7 @@ BatchProgress = Callable[[int, int], None]
 
 _PERMANENT = ("entrypoint", "missing", "unfit", "checkpoint")
 _TAIL_CHARACTERS = 300
-_ABOUT = {"gradient": "the gradient of loss()", "segment": "loss() between two models"}
+_ABOUT = {"describe": "its start", "gradient": "the gradient of loss()", "segment": "loss() between two models"}
 """Requests that are not named after a method of the plug-in."""
 _ALONE_HINT = "Run `mergenode task check` to see it alone."
 _OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")
