@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.bootstrap.changes import carry_out
 from mergenode.errors import UsageError
 from mergenode.settings import load_settings
-from tests.support.fake_ports import SILENT
 from tests.support.real_node import RealNode
 
 
@@ -23,5 +23,5 @@ from tests.support.real_node import RealNode
 def test_a_merge_that_only_its_node_may_change_waits_for_it(tmp_path: Path, settings: dict[str, object]) -> None:
     node = RealNode(tmp_path, **settings)
     with pytest.raises(UsageError, match="the node does not run") as caught:
-        carry_out(load_settings(node.config), SILENT)
+        carry_out(load_settings(node.config), FanOut([]))
     assert "The request waits" in caught.value.hint and not node.state.exists()
