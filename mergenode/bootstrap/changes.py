@@ -74,13 +74,13 @@ def carry_out(settings: Settings, observer: Observer) -> Stop:
     """
     if settings.mixer.name == UNION:
         raise UsageError(
-            "a node of a union is told by itself: nobody else may change its merge",
-            hint="Start it with `mergenode run`; what was asked for is carried out then.",
+            "the node does not run, and only a node of a union itself may change its merge",
+            hint="The request waits: the node carries it out, before anything else, when it is started.",
         )
     if settings.selector.name != "all":
         raise UsageError(
-            "a node that selects is told by itself: nobody else may publish its merge",
-            hint="Start it with `mergenode run`; what was asked for is carried out then.",
+            "the node does not run, and where a selector chooses only the node itself may change its merge",
+            hint="The request waits: the node carries it out, before anything else, when it is started.",
         )
     clock = SystemClock()
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds)

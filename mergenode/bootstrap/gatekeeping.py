@@ -13,7 +13,7 @@ from mergenode.adapters.engines.local.inspection import PASS_NEEDS, Effort, Subj
 from mergenode.adapters.signatures.signing import check_signature
 from mergenode.adapters.store.trial_files import TrialFiles
 from mergenode.adapters.tasks.worker import TaskWorker
-from mergenode.bootstrap.gates import gates_of
+from mergenode.bootstrap.gates import gates_of, refuse_unmatched
 from mergenode.bootstrap.trials import Trials
 from mergenode.errors import TransientError, TransientReason
 from mergenode.gates.contract import Action, Finding, Gate, frozen_patterns, judge_all, needs_of, strictest
@@ -131,9 +131,11 @@ def gatekeeper_of(
 ) -> Gatekeeper:  # fmt: skip
     """The gatekeeper that the settings ask for, on a locked state directory; trials that a kill left are swept away.
 
-    That a gate which asks the task plug-in has one is a rule of the settings.
+    That a gate which asks the task plug-in has one is a rule of the settings. Raises UsageError: see
+    ``refuse_unmatched``.
     """
     gates, task = gates_of(settings.gates), settings.task
+    refuse_unmatched(gates, engine.base.specs.keys())
     files = TrialFiles(settings.node.state, task.entrypoint or "")
     files.sweep()
     if not gates:

@@ -162,6 +162,12 @@ def protections_of(settings: Settings, base: BaseModel) -> tuple[Protection, ...
     found = []
     for asked in settings.protect:
         terms = asked.model_dump()
+        for what, path in (("fisher", asked.fisher), ("checkpoint", asked.checkpoint)):
+            if path is not None and not path.exists():
+                raise FatalError(
+                    f"protection {asked.name}: there is no {what} at {path}",
+                    hint="`mergenode sidecar BASE --task MODULE:CLASS --fisher` writes a Fisher; see docs/protect.md.",
+                )
         try:
             found.append(describe_protection(Protection(**terms), base, limits_of(settings)))
         except MergenodeError as error:

@@ -87,8 +87,9 @@ class TerminalProgress:
             details = " ".join(f"{name}={value}" for name, value in fields.items())
             self._console.print(f"{level}: {visible(text)} {visible(details)}".rstrip(), soft_wrap=True)
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
-        self.message("warning", f"{subject}: {message}; trying again in {delay_seconds:.0f} s")
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
+        told = {"hint": hint} if hint else {}
+        self.message("warning", f"{subject}: {message}; trying again in {delay_seconds:.0f} s", **told)
 
     def listing_failed(self, registry: str, message: str) -> None:
         self.message("warning", f"registry {registry}: {message}")

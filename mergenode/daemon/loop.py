@@ -186,7 +186,7 @@ class Loop:
         self._looked_at = None
         if self.lifecycle.draining:
             return Stop(f"asked to stop, {error.message}", complete=False)
-        delay = self._back_off(NODE, "ledger", error.reason.value, error.message)
+        delay = self._back_off(NODE, "ledger", error.reason.value, error.message, error.hint)
         if self.once and self._waited + delay > self.policy.once_patience_seconds:
             return Stop(f"gave up: {error.message}", complete=False)
         return Wait(delay, error.message)
@@ -309,7 +309,7 @@ class Loop:
         """What cannot be read is no part of the pool: for now, or for ever."""
         candidate = found.candidate
         if found.transient:
-            self._back_off(candidate.key, candidate.name, found.reason, found.message)
+            self._back_off(candidate.key, candidate.name, found.reason, found.message, found.hint)
         else:
             self._record(
                 Rejected(
@@ -355,7 +355,7 @@ class Loop:
             work()
         except TransientError as error:
             of_the_node = (error.of_node or error.reason in _OF_THE_NODE) and slot not in _OF_THEMSELVES
-            self._back_off(NODE if of_the_node else slot, subject, error.reason.value, error.message)
+            self._back_off(NODE if of_the_node else slot, subject, error.reason.value, error.message, error.hint)
             self._doubt()
         except Stopped as stopped:
             self.line.observer.message("info", str(stopped))
@@ -376,9 +376,9 @@ class Loop:
         self.seen.doubt()
         self._looked_at = None
 
-    def _back_off(self, slot: Slot, subject: str, reason: str, message: str) -> float:
+    def _back_off(self, slot: Slot, subject: str, reason: str, message: str, hint: str = "") -> float:
         delay = self.patience.failed(slot)
-        self.line.observer.retrying(subject, reason, message, delay)
+        self.line.observer.retrying(subject, reason, message, delay, hint)
         return delay
 
     def _seconds_since_publish(self) -> float | None:

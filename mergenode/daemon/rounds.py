@@ -69,7 +69,9 @@ class Rounds:
             outcome = advance(self.circle, self.state, self.watch)
         except TransientError as error:
             delay = self.patience.failed(NODE)
-            self.circle.line.observer.retrying(f"round {self.state.number}", error.reason.value, error.message, delay)
+            self.circle.line.observer.retrying(
+                f"round {self.state.number}", error.reason.value, error.message, delay, error.hint
+            )
             return delay
         self.patience.succeeded(NODE)
         if isinstance(outcome, RoundState):

@@ -39,8 +39,8 @@ class Observer(Protocol):
 
     def listing_failed(self, registry: str, message: str) -> None: ...
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
-        """A transient failure; the same work is tried again after the delay."""
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
+        """A transient failure; the same work is tried again after the delay. ``hint``: what would help, if known."""
         ...
 
     def heartbeat(self) -> None:

@@ -31,7 +31,7 @@ _ALLOWED: Mapping[str, str] = {
     "list_type": "a list",
     "model_type": "a section with settings of its own",
     "model_attributes_type": "a section with settings of its own",
-    "dict_type": "a section with settings of its own",
+    "dict_type": "a mapping such as {{name: value}}",
     "union_tag_invalid": "{expected_tags}",
 }
 
@@ -43,27 +43,31 @@ def complain(document: Document, errors: Sequence[Mapping[str, Any]]) -> UsageEr
         document: What was read, for lines and values.
         errors: Pydantic's ``ValidationError.errors()``.
     """
-    problems = sorted({_problem(document, error) for error in errors})
+    allowed: dict[tuple[int, str, str], dict[str, None]] = {}
+    for error in errors:
+        line, text, hint, one = _problem(document, error)
+        allowed.setdefault((line, text, hint), {})[one] = None
+    problems = sorted((line, text + " or ".join(several), hint) for (line, text, hint), several in allowed.items())
     return UsageError("\n".join(f"{document.name}:{line}: {text}" for line, text, _ in problems), hint=problems[0][2])
 
 
-def _problem(document: Document, error: Mapping[str, Any]) -> tuple[int, str, str]:
-    """Line, text and hint of one error."""
+def _problem(document: Document, error: Mapping[str, Any]) -> tuple[int, str, str, str]:
+    """Line, text and hint of one error; and what is allowed where the text ends in that."""
     where, method = _location(document, error)
     line, name, kind = document.line_of(where), dotted(where), str(error["type"])
     if kind == "extra_forbidden":
         siblings = children(where[:-1], method)
-        return line, f"unknown setting {name!r}{_suggestion(where, siblings)}", _listed(where[:-1], siblings)
+        return line, f"unknown setting {name!r}{_suggestion(where, siblings)}", _listed(where[:-1], siblings), ""
     if kind in ("missing", "union_tag_not_found"):
-        return line, f"setting {name!r} is missing", "`mergenode config schema` describes every setting"
+        return line, f"setting {name!r} is missing", "`mergenode config schema` describes every setting", ""
     if kind == "conflict":
-        return line, str(error["msg"]), ""
+        return line, str(error["msg"]), "", ""
     if not where:
-        return line, "the file must hold settings by name, such as base: ./base", ""
+        return line, "the file must hold settings by name, such as base: ./base", "", ""
     while not (found := _value_at(document.data, where))[0] and len(where) > 1:
         where = where[:-1]  # a registry written as its url alone
     shown = f"setting {dotted(where)!r} is {_shown(found[1])}" if found[0] else f"setting {dotted(where)!r}"
-    return line, f"{shown}; allowed is {_allowed(error)}", ""
+    return line, f"{shown}; allowed is ", "", _allowed(error)
 
 
 def _location(document: Document, error: Mapping[str, Any]) -> tuple[Where, str | None]:

@@ -115,5 +115,6 @@ def test_a_contribution_that_only_harms_is_rejected(tmp_path: Path, world: tuple
 
 def test_what_is_not_there_is_told_at_the_start(tmp_path: Path, world: tuple[Tensors, Tensors, Path]) -> None:
     node = node_at(tmp_path, world[0], [{"name": "old", "fisher": "./nowhere.fisher.safetensors"}])
-    with pytest.raises(FatalError, match="protection old"):
+    with pytest.raises(FatalError, match="protection old: there is no fisher at") as caught:
         node.run_once()
+    assert "mergenode sidecar" in caught.value.hint

@@ -35,6 +35,7 @@ def test_what_is_written_is_what_is_asked_for(tmp_path: Path) -> None:
         ("weigh: {lowest: 1.5}", "lowest below highest"),
         ("weigh: {objective: {}}", "at least one task"),
         ("weigh: {objective: {a: 0}}", "weigh.objective"),
+        ("weigh: {objective: best}", "is \"best\"; allowed is 'mean' or a mapping such as {name: value}"),
         ("weigh: {evaluations: 5}", "weigh.evaluations"),
         ("protect: [{name: a}]", "fisher"),
         ("protect: [{name: a, fisher: ./f, max_rise: null}]", "max_rise or max_share"),

@@ -380,7 +380,7 @@ class Witness:
     def listing_failed(self, registry: str, message: str) -> None:
         self.failures.append(registry)
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
         self.retries.append((subject, reason, delay_seconds))
 
     def heartbeat(self) -> None:

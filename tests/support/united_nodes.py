@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.change_requests import FolderChangeRequests
+from mergenode.bootstrap.node import registries_of
 from mergenode.bootstrap.parts import build_parts, open_state
-from mergenode.bootstrap.policy import policy_of, registries_of
+from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.union import open_union
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.union import UnionMixing

@@ -55,6 +55,7 @@ class Retry:
     message: str
     delay_seconds: float
     at: float
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,8 @@ class LiveStatus:
             known = (state for state in self._live.registries if state.name == registry)
             self._store(replace(next(known, RegistryState(registry)), error=message))
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
-        retry = Retry(subject, reason, message, delay_seconds, self._clock.monotonic())
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
+        retry = Retry(subject, reason, message, delay_seconds, self._clock.monotonic(), hint)
         with self._lock:
             self._live = replace(self._live, running=None, retry=retry)
 

@@ -92,6 +92,7 @@ def _work(live: Live) -> str:
     if live.retry is not None:
         retry = live.retry
         text = f"{retry.subject} is tried again after {retry.delay_seconds:.0f} s: {retry.message}"
+        text += f" - {retry.hint}" if retry.hint else ""
         parts.append(f'<p class="bad">{_text(text)}</p>')
     return "<h2>Now</h2>" + "".join(parts) if parts else ""
 

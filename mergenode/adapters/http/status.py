@@ -97,6 +97,7 @@ def _retrying(live: Live) -> dict[str, object] | None:
         "subject": retry.subject,
         "reason": retry.reason,
         "message": retry.message,
+        "hint": retry.hint,
         "delay_seconds": retry.delay_seconds,
         "seconds_ago": live.now - retry.at,
     }

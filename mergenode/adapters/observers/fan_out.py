@@ -37,8 +37,8 @@ class FanOut:
     def listing_failed(self, registry: str, message: str) -> None:
         self._tell(lambda observer: observer.listing_failed(registry, message))
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
-        self._tell(lambda observer: observer.retrying(subject, reason, message, delay_seconds))
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
+        self._tell(lambda observer: observer.retrying(subject, reason, message, delay_seconds, hint))
 
     def heartbeat(self) -> None:
         self._tell(lambda observer: observer.heartbeat())

@@ -95,8 +95,10 @@ class LogObserver:
     def listing_failed(self, registry: str, message: str) -> None:
         self._limited("listing_failed", f"registry {registry!r}: {message}", {"registry": registry})
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
-        fields = {"subject": subject, "reason": reason, "delay_seconds": delay_seconds}
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
+        fields: dict[str, object] = {"subject": subject, "reason": reason, "delay_seconds": delay_seconds}
+        if hint:
+            fields["hint"] = hint
         self._limited("retrying", f"{subject!r} is tried again: {message}", fields)
 
     def heartbeat(self) -> None:

@@ -138,7 +138,7 @@ class PrometheusObserver:
     def listing_failed(self, registry: str, message: str) -> None:
         self._contribution.registry_errors.labels(self._registries.label(registry)).inc()
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
         self._contribution.retries.labels(self._transient.label(reason)).inc()
         self._work.fold_progress.set(0)
 

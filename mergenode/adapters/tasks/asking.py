@@ -21,6 +21,7 @@ BatchProgress = Callable[[int, int], None]
 _PERMANENT = ("entrypoint", "missing", "unfit", "checkpoint")
 _TAIL_CHARACTERS = 300
 _ABOUT = {
+    "describe": "its start",
     "gradient": "the gradient of loss()",
     "segment": "loss() between two models",
     "by_batch": "loss() batch by batch",

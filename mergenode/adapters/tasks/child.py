@@ -69,10 +69,11 @@ class Answers:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """Where it was raised: the innermost line that is neither ours nor of an installed library."""
+    """Where it was raised: the innermost line that is neither ours nor of Python or an installed library."""
     frames = traceback.extract_tb(trace)
-    own = os.path.dirname(os.path.abspath(__file__))
-    theirs = [f for f in frames if not f.filename.startswith((own, "<")) and "site-packages" not in f.filename]
+    own, python = os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.__file__)
+    others = (own + os.sep, python + os.sep, "<")
+    theirs = [f for f in frames if not f.filename.startswith(others) and "site-packages" not in f.filename]
     frame = theirs[-1] if theirs else None
     return f" ({frame.filename}, line {frame.lineno}, in {frame.name})" if frame else ""
 

@@ -105,12 +105,13 @@ def test_running_work_has_a_rate_and_a_remaining_time(ready: Node) -> None:
 
 
 def test_a_retry_is_shown_until_something_succeeds(ready: Node) -> None:
-    ready.live.retrying("bucket", "registry_unreachable", "timeout", 4.0)
+    ready.live.retrying("bucket", "registry_unreachable", "timeout", 4.0, "look at the network")
     ready.clock.advance(1)
     assert status(ready)["retrying"] == {
         "subject": "bucket",
         "reason": "registry_unreachable",
         "message": "timeout",
+        "hint": "look at the network",
         "delay_seconds": 4.0,
         "seconds_ago": 1.0,
     }

@@ -42,7 +42,7 @@ class Recording:
     def listing_failed(self, registry: str, message: str) -> None:
         self._hear("listing_failed")
 
-    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float) -> None:
+    def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
         self._hear("retrying")
 
     def heartbeat(self) -> None:

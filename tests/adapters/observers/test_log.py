@@ -168,6 +168,14 @@ def test_identical_warnings_come_once_a_minute_with_the_number_held_back(clock: 
     assert seen == [("listing_failed", None), ("retrying", None), ("listing_failed", 49)]
 
 
+@pytest.mark.parametrize("hint", ["", "Free some space."])
+def test_a_retry_tells_what_would_help(clock: HandClock, hint: str) -> None:
+    log, stream = opened("json", "info", clock)
+    log.retrying("team-1", "disk_full", "no space left", 2.0, hint)
+    fields = {"subject": "team-1", "reason": "disk_full", "delay_seconds": 2.0}
+    assert entries(stream)[0]["fields"] == fields | ({"hint": hint} if hint else {})
+
+
 def test_what_was_held_back_is_told_after_the_fault_is_over(clock: HandClock) -> None:
     log, stream = opened("json", "info", clock)
     for _ in range(3):

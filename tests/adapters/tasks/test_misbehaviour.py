@@ -19,7 +19,7 @@ from mergenode.errors import TransientError, TransientReason
 from mergenode.ports.task import TaskProgram
 
 SOURCE = '''
-import os, signal, sys, time
+import json, os, signal, sys, time
 import torch
 
 class Good:
@@ -44,6 +44,10 @@ class Good:
 class Raises(Good):
     def spoilt(self, value):
         raise ValueError("no such data set")
+
+class RaisesElsewhere(Good):
+    def spoilt(self, value):
+        return json.loads("{")
 
 class NotANumber(Good):
     def spoilt(self, value):
@@ -209,6 +213,7 @@ def refused(kind: type[TaskWorker], folder: Path, call: str, name: str, timeout:
     ("name", "said", "todo"),
     [
         ("Raises", r"{call}: ValueError: no such data set \(.*spoilt_task.py, line \d+, in spoilt\)", "task check"),
+        ("RaisesElsewhere", r"{call}: JSONDecodeError: .* \(.*spoilt_task.py, line \d+, in spoilt\)", "task check"),
         ("NotANumber", r"(evaluate|loss)\(\) returned nan", "finite"),
         ("WrongType", r"(evaluate|loss)\(\) returned str", "has to"),
         ("WrongShape", r"(evaluate|loss)\(\) returned (a tensor of shape \[2\]|Tensor)", "has to"),
@@ -244,6 +249,17 @@ def test_what_it_does_to_its_process(
     with pytest.raises(TransientError, match=said.replace("{call}", NAMED[call])):
         raise error
     assert todo in error.hint
+
+
+def test_a_module_that_python_cannot_read(folder: Path) -> None:
+    (folder / "plugins" / "unreadable_task.py").write_text("class Task\n")
+    program = TaskProgram(
+        entrypoint="unreadable_task:Task", path=folder / "plugins", memory_limit=1 << 30, timeout=60.0
+    )  # fmt: skip
+    with TaskWorker(program) as asked, pytest.raises(TransientError) as caught:
+        asked.methods()
+    assert caught.value.message.startswith("task plug-in unreadable_task:Task: its start: SyntaxError: ")
+    assert caught.value.message.endswith("(unreadable_task.py, line 1)")
 
 
 class Forged(TaskWorker):

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from mergenode.adapters.peers.membership import bans as module
 from mergenode.adapters.peers.membership.bans import LONGEST_SECONDS, MOST_RECORDS, PARDON_SECONDS, WINDOW_SECONDS, Bans
-from mergenode.adapters.peers.membership.membership import bans as module
 from mergenode.errors import TransientError
 from tests.support.clock import FakeClock
 

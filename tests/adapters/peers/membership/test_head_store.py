@@ -13,9 +13,9 @@ from uuid import UUID
 
 import pytest
 
+from mergenode.adapters.peers.membership import head_store
 from mergenode.adapters.peers.membership.head_store import MOST_HEADS, MOST_PROOFS, HeadStore, read_proof
 from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
-from mergenode.adapters.peers.membership.membership import head_store
 from mergenode.errors import FatalError, RejectedError, TransientError
 from mergenode.wire.admission import Admitted, HeadFault, Known, Refused, SignedHead
 from tests.support.peer_nodes import BASE, LINEAGE, SCHEMA, draft, identity, keyed
@@ -188,7 +188,7 @@ SIGNER = """
 import sys
 from pathlib import Path
 from mergenode.adapters.durable import replace_file
-from mergenode.adapters.peers.membership.membership import head_store
+from mergenode.adapters.peers.membership import head_store
 from tests.support.peer_nodes import BASE, LINEAGE, SCHEMA, draft, identity
 
 folder = Path(sys.argv[1])

@@ -11,7 +11,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from mergenode.adapters.peers.membership.membership import link
+from mergenode.adapters.peers.membership import link
 from mergenode.adapters.peers.membership.operating import PeersOperator
 from mergenode.adapters.peers.membership.snapshot import take_snapshot
 from mergenode.ports.administration import Neighbour
