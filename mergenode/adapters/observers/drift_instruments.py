@@ -84,7 +84,7 @@ class DriftInstruments:
                 self._scores(fact.scores.get("own" if fact.kept_own else "mixed") or {})
 
     def restore(self, fact: Fact) -> None:
-        """As ``fact``, for one of an earlier process, which may be the last of several of its kind. Counters stay at zero."""
+        """As ``fact``, for one of an earlier process, perhaps the last of several. Counters stay at zero."""
         if isinstance(fact, Published):
             self._published(fact, counts=False)
             return
