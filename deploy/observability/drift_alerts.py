@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rule_table import Alert, Case, firing, layers, of, quiet
+from rule_table import VALUE, Alert, Case, firing, layers, of, quiet
 
 _NODE = "{{ $labels.instance }}"
 _NEWEST = "`mergenode history --kind folded --limit 1` names the contribution"
@@ -57,7 +57,7 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeDriftPerDay", "mergenode.drift", "warning", "0m",
         "mergenode:drift:increase1d > 0.5",
-        f"versions of {_NODE} moved {{{{ $value | printf \"%.3g\" }}}} norms of the base within a day",
+        f"versions of {_NODE} moved {VALUE} norms of the base within a day",
         "Steps from version to version add up to more than half the norm of the base. Largest layer groups: "
         + layers("mergenode_group_relative_norm", "topk"),
         firing("12h", _steps("0+0.001x1000", "0+0.1x1000")),
@@ -66,7 +66,7 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeDriftPerFold", "mergenode.drift", "warning", "5m",
         "mergenode:drift_per_fold:ratio1d > 0.1",
-        f"a fold moves the versions of {_NODE} by {{{{ $value | printf \"%.3g\" }}}} norms of the base, as a mean of one day",
+        f"a fold moves the versions of {_NODE} by {VALUE} norms of the base, as a mean of one day",
         "Fine-tunes usually move a merge by a few hundredths. Contributions are trained too hot or weigh too much.",
         firing("2h", _steps("0x10 0.15x60 0.3x100", "0x10 1x60 2x100")),
         quiet("2h", _steps("0x10 0.02x60 0.04x100", "0x10 1x60 2x100")),
@@ -75,7 +75,7 @@ DRIFT_ALERTS = (
         "MergenodeDriftJump", "mergenode.drift", "warning", "0m",
         "mergenode_version_step_ratio > 0.02 and mergenode_version_step_ratio > 3 * "
         f"avg_over_time(mergenode:version_step:newest[1d]) and mergenode_contributions_in_merge >= 4 unless ({_HUGE})",
-        f"the newest version of {_NODE} is {{{{ $value | printf \"%.3g\" }}}} norms of the base from the one before",
+        f"the newest version of {_NODE} is {VALUE} norms of the base from the one before",
         f"That is over three times the usual step. {_NEWEST}.",
         firing("6h", _folds("mergenode_version_step_ratio", "0.01x330 0.08x60")),
         quiet("6h", _folds("mergenode_version_step_ratio", "0.03x330 0.06x60")),
@@ -83,7 +83,7 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeContributionHuge", "mergenode.drift", "warning", "0m",
         _HUGE,
-        f"the last contribution of {_NODE} is {{{{ $value | printf \"%.3g\" }}}} times as large as the base",
+        f"the last contribution of {_NODE} is {VALUE} times as large as the base",
         f"Over half the base, or over four times the usual contribution. {_NEWEST}.",
         firing("6h", _folds("mergenode_contribution_relative_norm", "0.02x330 0.2x60")),
         quiet("6h", _folds("mergenode_contribution_relative_norm", "0.02x330 0.06x60")),
@@ -101,7 +101,7 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeNewcomerAgainstMerge", "mergenode.drift", "warning", "0m",
         "mergenode_newcomer_cosine < -0.1",
-        f"the last contribution of {_NODE} points against the merge (cosine {{{{ $value | printf \"%.3g\" }}}})",
+        f"the last contribution of {_NODE} points against the merge (cosine {VALUE})",
         "It undoes part of what is there. Most opposed: "
         + layers("mergenode_group_newcomer_cosine", "bottomk")
         + f"; {_NEWEST}.",
@@ -122,7 +122,7 @@ DRIFT_ALERTS = (
         "MergenodeLayersApart", "mergenode.drift", "info", "5m",
         "mergenode_group_relative_norm > 0.05 and mergenode_group_relative_norm > ignoring (group) group_left () "
         "5 * quantile without (group) (0.5, mergenode_group_relative_norm)",
-        f"layer group {{{{ $labels.group }}}} of {_NODE} is {{{{ $value | printf \"%.3g\" }}}} norms of its base away",
+        f"layer group {{{{ $labels.group }}}} of {_NODE} is {VALUE} norms of its base away",
         "That is over five times as far as the median layer group.",
         firing("10m", _norms("0.3x60"), group="lm_head"),
         quiet("10m", _norms("0.08x60")),
@@ -131,7 +131,7 @@ DRIFT_ALERTS = (
         "MergenodeScaleOffReference", "mergenode.drift", "info", "1h",
         "(mergenode:scale:over_norm_rule > 4 or mergenode:scale:over_norm_rule < 0.25) "
         "and mergenode_contributions_in_merge >= 2",
-        f"{_NODE} publishes at {{{{ $value | printf \"%.3g\" }}}} times the scale of the norm rule",
+        f"{_NODE} publishes at {VALUE} times the scale of the norm rule",
         "The update is far from the mean norm of the contributions: too much or too little of them is published.",
         firing("2h", _scales("1x200", "0.2x200")),
         quiet("2h", _scales("1x200", "0.3x200")),
@@ -139,7 +139,7 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeScoreFell", "mergenode.drift", "critical", "0m",
         "max_over_time(mergenode_task_score[7d]) - mergenode_task_score > 0.02",
-        f"task {{{{ $labels.task }}}} of {_NODE} lost {{{{ $value | printf \"%.3g\" }}}} since its best score of the week",
+        f"task {{{{ $labels.task }}}} of {_NODE} lost {VALUE} since its best score of the week",
         "The merge got worse at something it could do. `mergenode history --kind folded` shows what came in since.",
         firing("6h", {of("mergenode_task_score", task="english"): "0.9x300 0.85x90"}, task="english"),
         quiet("6h", {of("mergenode_task_score", task="english"): "0.9x300 0.89x90"}),
@@ -148,7 +148,7 @@ DRIFT_ALERTS = (
         "MergenodeSelectionGapRising", "mergenode.selection", "warning", "30m",
         "mergenode_selection_gap > 2 * avg_over_time(mergenode:selection_gap:newest[1d]) "
         "and increase(mergenode_selections_total[1d]) > 0",
-        f"the duality gap of {_NODE} rose to {{{{ $value | printf \"%.3g\" }}}}",
+        f"the duality gap of {_NODE} rose to {VALUE}",
         "The chosen mix is farther from the best one than usual: more rounds are needed, or the loss is not smooth.",
         firing(
             "6h", {of("mergenode_selection_gap"): "0.01x300 0.05x90", of("mergenode_selections_total"): "0+0.1x400"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rule_table import Alert, firing, grew, of, quiet
+from rule_table import VALUE, Alert, firing, grew, of, quiet
 
 _NODE = "{{ $labels.instance }}"
 _GONE = 'mergenode_peer_state{state=~"down|suspect"}'
@@ -67,7 +67,7 @@ EXCHANGE_ALERTS = (
     Alert(
         "MergenodeConsensusDistanceRising", "mergenode.exchange", "warning", "15m",
         "mergenode_consensus_distance > 2 * avg_over_time(mergenode:consensus_distance:newest[1d])",
-        f"the models around {_NODE} move apart: consensus distance {{{{ $value | printf \"%.3g\" }}}}",
+        f"the models around {_NODE} move apart: consensus distance {VALUE}",
         "It is over twice its mean of the day: training moves models faster than mixing brings them together.",
         firing("6h", {of("mergenode_consensus_distance"): "0.1x320 0.5x60"}),
         quiet("6h", {of("mergenode_consensus_distance"): "0.1x320 0.15x60"}),
@@ -75,7 +75,7 @@ EXCHANGE_ALERTS = (
     Alert(
         "MergenodeMixesDropped", "mergenode.exchange", "warning", "0m",
         "increase(mergenode_mixes_dropped_total[2h]) >= 3",
-        f"{_NODE} dropped {{{{ $value | printf \"%.3g\" }}}} mixes that were worse than its own model",
+        f"{_NODE} dropped {VALUE} mixes that were worse than its own model",
         "Mixing harms this node: its neighbours' data differ too much, or one of them trains too hot.",
         firing("2h", {of("mergenode_mixes_dropped_total"): "0x30 1x30 2x30 4x90"}),
         quiet("2h", {of("mergenode_mixes_dropped_total"): "0x30 1x200"}),
@@ -115,7 +115,7 @@ EXCHANGE_ALERTS = (
     Alert(
         "MergenodeCallsRefused", "mergenode.access", "warning", "0m",
         "increase(mergenode_auth_failures_total[1h]) > 20",
-        f"{_NODE} refused {{{{ $value | printf \"%.3g\" }}}} callers within an hour: {{{{ $labels.reason }}}}",
+        f"{_NODE} refused {VALUE} callers within an hour: {{{{ $labels.reason }}}}",
         "Somebody tries, or a certificate or token is wrong.",
         firing("1h", {of("mergenode_auth_failures_total", reason="role"): "0+1x60"}, reason="role"),
         quiet("1h", {of("mergenode_auth_failures_total", reason="role"): "0x30 5x30"}),

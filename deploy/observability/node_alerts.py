@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rule_table import JOB, Alert, Case, firing, of, quiet
+from rule_table import JOB, VALUE, Alert, Case, firing, of, quiet
 
 _NODE = "{{ $labels.instance }}"
 _BEHIND = "mergenode_last_fold_timestamp_seconds > mergenode_last_publish_timestamp_seconds"
@@ -108,7 +108,7 @@ NODE_ALERTS = (
         f"increase(mergenode_retries_total{{{_OTHERS}}}[30m]) >= 2 and "
         f"increase(mergenode_retries_total{{{_OTHERS}}}[15m]) > 0 unless ignoring (reason) ({_BEHIND})",
         f"{_NODE} tries the same again and again: {{{{ $labels.reason }}}}",
-        "Transient failures of this kind keep coming back ({{ $value | printf \"%.3g\" }} in half an hour).",
+        f"Transient failures of this kind keep coming back ({VALUE} in half an hour).",
         firing(
             "40m",
             {

@@ -10,6 +10,9 @@ JOB = 'job=~".*mergenode.*"'
 
 INSTANCE = "node-a:9464"
 
+VALUE = '{{ $value | printf "%.3g" }}'
+"""In an annotation: the number, as people write it."""
+
 
 @dataclass(frozen=True)
 class Case:
