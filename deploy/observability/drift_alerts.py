@@ -15,6 +15,12 @@ _HUGE = (
     "avg_over_time(mergenode:contribution_norm:newest[1d]) and mergenode_contributions_in_merge >= 4)"
 )
 
+_LARGE = (
+    "mergenode_contribution_relative_norm > 0.5 or mergenode_contribution_relative_norm > 2 * "
+    "avg_over_time(mergenode:contribution_norm:newest[1d])"
+)
+"""Explains a step, while ``_HUGE`` and for longer."""
+
 
 def _steps(each: str, folds: str) -> dict[str, str]:
     return {
@@ -74,7 +80,7 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeDriftJump", "mergenode.drift", "warning", "0m",
         "mergenode_version_step_ratio > 0.02 and mergenode_version_step_ratio > 3 * "
-        f"avg_over_time(mergenode:version_step:newest[1d]) and mergenode_contributions_in_merge >= 4 unless ({_HUGE})",
+        f"avg_over_time(mergenode:version_step:newest[1d]) and mergenode_contributions_in_merge >= 4 unless ({_LARGE})",
         f"the newest version of {_NODE} is {VALUE} norms of the base from the one before",
         f"That is over three times the usual step. {_NEWEST}.",
         firing("6h", _folds("mergenode_version_step_ratio", "0.01x330 0.08x60")),
