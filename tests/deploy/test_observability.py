@@ -161,6 +161,23 @@ def test_commands_of_runbooks_exist_with_their_options(name: str) -> None:
             assert re.search(rf"(^| ){re.escape(option)}\b", page, re.MULTILINE), (command, option)
 
 
+def test_settings_that_runbooks_name_exist() -> None:
+    known = set((ROOT / "tests" / "golden" / "settings.txt").read_text().split())
+    groups = {group["name"] for group in GROUPS}
+    for path in RUNBOOKS.glob("*.md"):
+        named = set(re.findall(r"`([a-z]+\.[a-z_.]+)`", path.read_text())) - groups
+        assert {name for name in named if not name.startswith("method.")} <= known, path.name
+
+
+def test_the_document_lists_every_alert_and_every_dashboard() -> None:
+    text = (ROOT / "docs" / "observability.md").read_text()
+    rows = dict(re.findall(r"^\| \[(\w+)\]\(runbooks/\1\.md\) \| (\w+) \|", text, re.MULTILINE))
+    assert rows == {name: rule["labels"]["severity"] for name, rule in ALERTS.items()}
+    assert re.findall(r"^\| [\w ]+ \| `([\w-]+)` \|", text, re.MULTILINE) == sorted(
+        DASHBOARDS, key=lambda uid: text.index(uid)
+    )
+
+
 @each_dashboard
 def test_a_dashboard_can_be_provisioned(board: dict[str, Any]) -> None:
     assert "__inputs" not in board and "__requires" not in board and "id" not in board
