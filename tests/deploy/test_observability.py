@@ -173,9 +173,7 @@ def test_the_document_lists_every_alert_and_every_dashboard() -> None:
     text = (ROOT / "docs" / "observability.md").read_text()
     rows = dict(re.findall(r"^\| \[(\w+)\]\(runbooks/\1\.md\) \| (\w+) \|", text, re.MULTILINE))
     assert rows == {name: rule["labels"]["severity"] for name, rule in ALERTS.items()}
-    assert re.findall(r"^\| [\w ]+ \| `([\w-]+)` \|", text, re.MULTILINE) == sorted(
-        DASHBOARDS, key=lambda uid: text.index(uid)
-    )
+    assert set(re.findall(r"^\| [\w ]+ \| `([\w-]+)` \|", text, re.MULTILINE)) == set(DASHBOARDS)
 
 
 @each_dashboard
