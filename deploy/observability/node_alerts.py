@@ -40,7 +40,7 @@ NODE_ALERTS = (
     Alert(
         "MergenodeRestarting", "mergenode.node", "warning", "0m",
         f"changes(process_start_time_seconds{{{JOB}}}[1h]) > 3",
-        f"{_NODE} started {{{{ $value }}}} times within an hour",
+        f"{_NODE} restarted {{{{ $value }}}} times within an hour",
         "The process ends again and again. What was committed is safe; a fold at hand goes on where it was.",
         firing("30m", {of("process_start_time_seconds"): "1 1 2 2 3 3 4 4 5x60"}),
         quiet("30m", {of("process_start_time_seconds"): "1 1 2 2 3 3 4x60"}),
