@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 
 import mergenode
 from mergenode.adapters.observers.bounded_labels import OTHER, ClosedLabels, FirstLabels
+from mergenode.adapters.observers.drift_instruments import DriftInstruments
 from mergenode.adapters.observers.instruments import (
     ContributionInstruments,
     MergeInstruments,
@@ -38,8 +39,8 @@ from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing
 
-MAX_GROUPS = 512
-"""Layer groups with a series of their own; a scrape of a thousand series costs about ten milliseconds."""
+MAX_GROUPS = 256
+"""Layer groups with series of their own, four each; a scrape of a thousand series costs about ten milliseconds."""
 
 WHOLE_MODEL = "*"
 _OUTCOMES = ("folded", "rejected", "duplicate", "retracted", "quarantined")
@@ -69,6 +70,7 @@ class PrometheusObserver:
         self._rounds = RoundInstruments(registry)
         self._selection = SelectionInstruments(registry)
         self._quarantine = QuarantineInstruments(registry)
+        self._drift = DriftInstruments(registry, self._groups)
         ProcessCollector(registry=registry)
         self._begin_series()
 
@@ -81,6 +83,7 @@ class PrometheusObserver:
         """
         for fact in facts:
             self._quarantine.restore(fact)
+            self._drift.restore(fact)
             if isinstance(fact, Folded):
                 self._set_merge(fact)
             elif isinstance(fact, Restated):
@@ -94,6 +97,7 @@ class PrometheusObserver:
 
     def fact(self, fact: Fact) -> None:
         self._quarantine.fact(fact)
+        self._drift.fact(fact)
         match fact:
             case Folded():
                 self._settled(fact.registry, "folded")

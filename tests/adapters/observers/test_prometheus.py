@@ -60,7 +60,8 @@ def work_a_little(observer: PrometheusObserver) -> None:
     observer.fact(rejected())
     observer.fact(duplicate())
     observer.fact(published(2))
-    observer.fact(mixed(3, epoch=5, spread=0.5, update=0.25, ahead=2, missing=1))
+    scores = {"own": {"accuracy": 0.5}, "mixed": {"accuracy": 0.75}}
+    observer.fact(mixed(3, epoch=5, spread=0.5, update=0.25, ahead=2, missing=1, scores=scores))
     observer.fact(selected(m1=0.5, m2=0.0))
     observer.sizes(statistics_bytes=10, published_bytes=20, disk_free_bytes=30)
     observer.progress(Progress("fold", "team-3", 1, 4, 25, 100))
@@ -222,6 +223,17 @@ def test_layer_groups_are_bounded_and_the_rest_is_summed_in_squares(
     assert len(shown) == MAX_GROUPS + 1 and "other" in shown
     assert registry.get_sample_value("mergenode_group_merge_norm", {"group": "other"}) == pytest.approx(8.0)
     assert registry.get_sample_value("mergenode_group_share_kept", {"group": "other"}) == pytest.approx(0.75)
+
+
+def test_five_hundred_layers_and_a_thousand_contributions_stay_within_a_scrape(
+    registry: CollectorRegistry, observer: PrometheusObserver
+) -> None:
+    work_a_little(observer)
+    layers = tuple(group(f"model.layers.{n}") for n in range(500))
+    for number in range(1000):
+        observer.fact(folded(number, groups=layers if number % 100 == 0 else ()))
+    assert len(generate_latest(registry).decode().splitlines()) <= 1500 + 2 * len(list(registry.collect()))
+    assert len([sample for family in registry.collect() for sample in family.samples]) <= 1500
 
 
 @settings(deadline=None, max_examples=40)

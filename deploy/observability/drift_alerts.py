@@ -1,0 +1,191 @@
+"""Alerts about the merge: where versions go, what newcomers do to it, what the selector and scores say."""
+
+from __future__ import annotations
+
+from rule_table import VALUE, Alert, Case, firing, layers, of, quiet
+
+_NODE = "{{ $labels.instance }}"
+_NEWEST = "`mergenode history --kind folded --limit 1` names the contribution"
+_SELECTION_FAILS = (
+    'sum without (reason) (increase(mergenode_retries_total{reason="task_failed"}[1h])) >= 2 '
+    "and increase(mergenode_selections_total[1h]) == 0 and mergenode_pool_size > 0"
+)
+_HUGE = (
+    "mergenode_contribution_relative_norm > 0.5 or (mergenode_contribution_relative_norm > 4 * "
+    "avg_over_time(mergenode:contribution_norm:newest[1d]) and mergenode_contributions_in_merge >= 4)"
+)
+
+_LARGE = (
+    "mergenode_contribution_relative_norm > 0.5 or mergenode_contribution_relative_norm > 2 * "
+    "avg_over_time(mergenode:contribution_norm:newest[1d])"
+)
+"""Explains a step, while ``_HUGE`` and for longer."""
+
+
+def _steps(each: str, folds: str) -> dict[str, str]:
+    return {
+        of("mergenode_drift_path_total"): each,
+        of("mergenode_contributions_total", registry="inbox", outcome="folded"): folds,
+    }
+
+
+def _folds(metric: str, values: str, **labels: str) -> dict[str, str]:
+    return {of(metric, **labels): values, of("mergenode_contributions_in_merge"): "9x2000"}
+
+
+def _layer(cosines: dict[str, str], whole: str) -> dict[str, str]:
+    groups = {of("mergenode_group_newcomer_cosine", group=name): values for name, values in cosines.items()}
+    return {of("mergenode_newcomer_cosine"): whole, **groups}
+
+
+def _selections(failures: str, selections: str, pool: str) -> dict[str, str]:
+    return {
+        of("mergenode_retries_total", reason="task_failed"): failures,
+        of("mergenode_selections_total"): selections,
+        of("mergenode_pool_size"): pool,
+    }
+
+
+def _norms(odd: str) -> dict[str, str]:
+    plain = {of("mergenode_group_relative_norm", group=f"layers.{number}"): "0.02x60" for number in range(4)}
+    return {**plain, of("mergenode_group_relative_norm", group="lm_head"): odd}
+
+
+def _scales(used: str, rule: str) -> dict[str, str]:
+    return {
+        of("mergenode_scale", choice="used"): used,
+        of("mergenode_scale", choice="norm_rule"): rule,
+        of("mergenode_contributions_in_merge"): "9x200",
+    }
+
+
+DRIFT_ALERTS = (
+    Alert(
+        "MergenodeDriftPerDay", "mergenode.drift", "warning", "0m",
+        "mergenode:drift:increase1d > 0.5",
+        f"versions of {_NODE} moved {VALUE} norms of the base within a day",
+        "Steps from version to version add up to more than half the norm of the base. Largest layer groups: "
+        + layers("mergenode_group_relative_norm", "topk"),
+        firing("12h", _steps("0+0.001x1000", "0+0.1x1000")),
+        quiet("12h", _steps("0+0.0002x1000", "0+0.1x1000")),
+    ),
+    Alert(
+        "MergenodeDriftPerFold", "mergenode.drift", "warning", "5m",
+        "mergenode:drift_per_fold:ratio1d > 0.1",
+        f"a fold moves the versions of {_NODE} by {VALUE} norms of the base, as a mean of one day",
+        "Fine-tunes usually move a merge by a few hundredths. Contributions are trained too hot or weigh too much.",
+        firing("2h", _steps("0x10 0.15x60 0.3x100", "0x10 1x60 2x100")),
+        quiet("2h", _steps("0x10 0.02x60 0.04x100", "0x10 1x60 2x100")),
+    ),
+    Alert(
+        "MergenodeDriftJump", "mergenode.drift", "warning", "0m",
+        "mergenode_version_step_ratio > 0.02 and mergenode_version_step_ratio > 3 * "
+        f"avg_over_time(mergenode:version_step:newest[1d]) and mergenode_contributions_in_merge >= 4 unless ({_LARGE})",
+        f"the newest version of {_NODE} is {VALUE} norms of the base from the one before",
+        f"That is over three times the usual step. {_NEWEST}.",
+        firing("6h", _folds("mergenode_version_step_ratio", "0.01x330 0.08x60")),
+        quiet("6h", _folds("mergenode_version_step_ratio", "0.03x330 0.06x60")),
+    ),
+    Alert(
+        "MergenodeContributionHuge", "mergenode.drift", "warning", "0m",
+        _HUGE,
+        f"the last contribution of {_NODE} is {VALUE} times as large as the base",
+        f"Over half the base, or over four times the usual contribution. {_NEWEST}.",
+        firing("6h", _folds("mergenode_contribution_relative_norm", "0.02x330 0.2x60")),
+        quiet("6h", _folds("mergenode_contribution_relative_norm", "0.02x330 0.06x60")),
+    ),
+    Alert(
+        "MergenodeShareKeptCollapsed", "mergenode.drift", "warning", "0m",
+        "mergenode_share_kept < 0.2 or mergenode_share_kept < 0.5 * avg_over_time(mergenode:share_kept:newest[1d])",
+        f"{_NODE} kept only {{{{ $value | humanizePercentage }}}} of the last contribution",
+        "The merge has little room left, or the contribution repeats what is there. Least kept: "
+        + layers("mergenode_group_share_kept", "bottomk")
+        + f"; {_NEWEST}.",
+        firing("6h", {of("mergenode_share_kept"): "0.9x330 0.3x60"}),
+        quiet("6h", {of("mergenode_share_kept"): "_x30 0.9x300 0.6x60"}),
+    ),
+    Alert(
+        "MergenodeNewcomerAgainstMerge", "mergenode.drift", "warning", "0m",
+        "mergenode_newcomer_cosine < -0.1",
+        f"the last contribution of {_NODE} points against the merge (cosine {VALUE})",
+        "It undoes part of what is there. Most opposed: "
+        + layers("mergenode_group_newcomer_cosine", "bottomk")
+        + f"; {_NEWEST}.",
+        firing("10m", _layer({"layers.0": "-0.5x20", "layers.1": "0.1x20"}, "-0.2x20")),
+        quiet("10m", _layer({"layers.0": "-0.1x20", "layers.1": "0.1x20"}, "0.01x20")),
+    ),
+    Alert(
+        "MergenodeLayersAgainstMerge", "mergenode.drift", "warning", "0m",
+        "count without (group) (mergenode_group_newcomer_cosine < -0.3) unless mergenode_newcomer_cosine < -0.1",
+        f"the last contribution of {_NODE} points against the merge in {{{{ $value }}}} layer groups",
+        "As a whole it does not, so look at these: "
+        + layers("mergenode_group_newcomer_cosine", "bottomk")
+        + f"; {_NEWEST}.",
+        firing("10m", _layer({"layers.0": "-0.5x20", "layers.1": "0.1x20"}, "0.05x20")),
+        quiet("10m", _layer({"layers.0": "-0.2x20", "layers.1": "0.1x20"}, "0.05x20")),
+    ),
+    Alert(
+        "MergenodeLayersApart", "mergenode.drift", "info", "5m",
+        "mergenode_group_relative_norm > 0.05 and mergenode_group_relative_norm > ignoring (group) group_left () "
+        "5 * quantile without (group) (0.5, mergenode_group_relative_norm)",
+        f"layer group {{{{ $labels.group }}}} of {_NODE} is {VALUE} norms of its base away",
+        "That is over five times as far as the median layer group.",
+        firing("10m", _norms("0.3x60"), group="lm_head"),
+        quiet("10m", _norms("0.08x60")),
+    ),
+    Alert(
+        "MergenodeScaleOffReference", "mergenode.drift", "info", "1h",
+        "(mergenode:scale:over_norm_rule > 4 or mergenode:scale:over_norm_rule < 0.25) "
+        "and mergenode_contributions_in_merge >= 2",
+        f"{_NODE} publishes at {VALUE} times the scale of the norm rule",
+        "The update is far from the mean norm of the contributions: too much or too little of them is published.",
+        firing("2h", _scales("1x200", "0.2x200")),
+        quiet("2h", _scales("1x200", "0.3x200")),
+    ),
+    Alert(
+        "MergenodeScoreFell", "mergenode.drift", "critical", "0m",
+        "max_over_time(mergenode_task_score[7d]) - mergenode_task_score > 0.02",
+        f"task {{{{ $labels.task }}}} of {_NODE} lost {VALUE} since its best score of the week",
+        "The merge got worse at something it could do. `mergenode history --kind folded` shows what came in since.",
+        firing("6h", {of("mergenode_task_score", task="english"): "0.9x300 0.85x90"}, task="english"),
+        quiet("6h", {of("mergenode_task_score", task="english"): "0.9x300 0.89x90"}),
+    ),
+    Alert(
+        "MergenodeSelectionGapRising", "mergenode.selection", "warning", "30m",
+        "mergenode_selection_gap > 2 * avg_over_time(mergenode:selection_gap:newest[1d]) "
+        "and increase(mergenode_selections_total[1d]) > 0",
+        f"the duality gap of {_NODE} rose to {VALUE}",
+        "The chosen mix is farther from the best one than usual: more rounds are needed, or the loss is not smooth.",
+        firing(
+            "6h", {of("mergenode_selection_gap"): "0.01x300 0.05x90", of("mergenode_selections_total"): "0+0.1x400"}
+        ),
+        quiet(
+            "6h", {of("mergenode_selection_gap"): "0.01x300 0.015x90", of("mergenode_selections_total"): "0+0.1x400"}
+        ),
+    ),
+    Alert(
+        "MergenodeSelectionFailing", "mergenode.selection", "critical", "5m",
+        _SELECTION_FAILS,
+        f"{_NODE} cannot select: the task plug-in fails",
+        "The pool is not weighed any more. The last selection stays in force and is published.",
+        firing("90m", _selections("0+0.1x200", "4x200", "8x200")),
+        quiet("90m", _selections("1x200", "4+0.1x200", "8x200")),
+    ),
+    Alert(
+        "MergenodeTaskFailing", "mergenode.selection", "warning", "5m",
+        'sum without (reason) (increase(mergenode_retries_total{reason="task_failed"}[1h])) >= 2 '
+        f"unless ({_SELECTION_FAILS})",
+        f"the task plug-in of {_NODE} fails again and again",
+        "What needs scores, gradients or losses waits. Nothing is decided without them.",
+        firing("90m", _selections("0+0.1x200", "0x200", "0x200")),
+        quiet("90m", _selections("1x200", "0x200", "0x200")),
+    ),
+    Alert(
+        "MergenodeTrainingFailing", "mergenode.selection", "warning", "0m",
+        "increase(mergenode_trainings_failed_total[2h]) > 0",
+        f"a training on {_NODE} failed or diverged",
+        "The node offered its model of the round before instead.",
+        firing("20m", {of("mergenode_trainings_failed_total"): "0x10 1x20"}),
+        Case("20m", {of("mergenode_trainings_failed_total"): "3x30"}),
+    ),
+)  # fmt: skip
