@@ -44,7 +44,7 @@ check: lint types contracts test  ## what CI runs
 
 coverage: $(READY)  ## tests with line coverage of mergenode/; fails below 90 %
 	$(BIN)/python -m coverage erase
-	$(MAKE) test PYTEST="-m coverage run -m pytest --reruns 1 -rR"
+	$(MAKE) test PYTEST="-m coverage run -m pytest --reruns 1 -rR --hypothesis-profile same"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=90
 

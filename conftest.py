@@ -1,6 +1,11 @@
-"""Puts the repository root on the path so that tests can import ``tests.support``."""
+"""Puts the repository root on the path so that tests can import ``tests.support``, and offers the profile of CI."""
 
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+settings.register_profile("same", derandomize=True)
+"""``--hypothesis-profile same``: the same examples every time. Without it every run looks at new ones."""

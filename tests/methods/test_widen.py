@@ -60,13 +60,13 @@ def test_streamed_equals_batch(shape: tuple[int, int], threshold: float, calibra
 
 
 def test_a_dense_contribution_and_a_task_vector_agree() -> None:
-    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=9), vectors_of((12, 20), 4)
+    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=1009), vectors_of((12, 20), 4)
     one, other = (stream(method, spec_of(base), base, vectors, dense=dense) for dense in (True, False))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in other)
 
 
 def test_a_single_contribution_comes_back_bit_for_bit() -> None:
-    method, base, (vector,) = build_method("widen", {}), weight(12, 20, seed=9), vectors_of((12, 20), 1)
+    method, base, (vector,) = build_method("widen", {}), weight(12, 20, seed=1009), vectors_of((12, 20), 1)
     statistics = stream(method, spec_of(base), base, [vector], dense=True)
     assert torch.equal(method.export(spec_of(base), statistics, base, TOTALS), base + vector)
     halved = build_method("widen", {"calibration": 0.5})
@@ -105,7 +105,7 @@ def test_embeddings_are_scored_by_rows() -> None:
 @given(split=st.integers(0, 5), dense=st.booleans(), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
 def test_combined_equals_pooled(split: int, dense: bool, seed: int) -> None:
-    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=9), vectors_of((12, 20), 5, seed)
+    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=1009), vectors_of((12, 20), 5, seed)
     spec = spec_of(base)
     pooled = stream(method, spec, base, vectors, dense=dense)
     left, right = (stream(method, spec, base, part, dense=dense) for part in (vectors[:split], vectors[split:]))
@@ -118,7 +118,7 @@ def test_combined_equals_pooled(split: int, dense: bool, seed: int) -> None:
 @given(gone=st.integers(0, 4), dense=st.booleans(), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
 def test_retracted_equals_never_folded(gone: int, dense: bool, seed: int) -> None:
-    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=9), vectors_of((12, 20), 5, seed)
+    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=1009), vectors_of((12, 20), 5, seed)
     spec = spec_of(base)
     assert method.retract is not None
     whole = stream(method, spec, base, vectors, dense=dense)
@@ -128,7 +128,7 @@ def test_retracted_equals_never_folded(gone: int, dense: bool, seed: int) -> Non
 
 
 def test_taking_everything_back_leaves_nothing() -> None:
-    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=9), vectors_of((12, 20), 4)
+    method, base, vectors = build_method("widen", {}), weight(12, 20, seed=1009), vectors_of((12, 20), 4)
     assert method.retract is not None
     statistics = stream(method, spec_of(base), base, vectors, dense=True)
     for vector in vectors[2:] + vectors[:2]:
