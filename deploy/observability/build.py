@@ -16,6 +16,9 @@ from rule_table import JOB  # noqa: E402
 from rules import RULES_FILE, rule_tests, rules  # noqa: E402
 from yaml_text import yaml_text  # noqa: E402
 
+CHART = HERE.parent / "helm" / "mergenode" / "files"
+"""A chart can only install what lies inside it: the same rules and dashboards once more."""
+
 NOTE = "# Written by deploy/observability/build.py; change its tables instead.\n"
 
 
@@ -30,6 +33,11 @@ def documents(job: str = JOB, runbooks: str = "docs/runbooks") -> Mapping[str, s
     return found
 
 
+def in_chart(name: str) -> Path | None:
+    """Where the chart keeps its copy of a file; None: it has none."""
+    return None if name.endswith(".test.yaml") else CHART / name
+
+
 def main() -> None:
     """Write them, and say which."""
     parser = argparse.ArgumentParser(description="Write Grafana dashboards and Prometheus rules.")
@@ -38,10 +46,11 @@ def main() -> None:
     parser.add_argument("--runbooks", default="docs/runbooks", help="where runbooks are read (default: %(default)s)")
     wanted = parser.parse_args()
     for name, text in documents(wanted.job, wanted.runbooks).items():
-        path = wanted.output / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        print(path)
+        copy = in_chart(name) if wanted.output == HERE else None
+        for path in filter(None, (wanted.output / name, copy)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(path)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,13 @@ def test_what_is_committed_is_what_the_tables_say(tmp_path: Path) -> None:
     assert written == committed, "run `python deploy/observability/build.py`"
 
 
+def test_the_chart_installs_the_same() -> None:
+    chart = FOLDER.parent / "helm" / "mergenode" / "files"
+    copies = {path.relative_to(chart): path.read_text() for path in chart.rglob("*.*") if path.suffix != ".py"}
+    there = {path.relative_to(FOLDER): path.read_text() for path in (*FOLDER.glob("dashboards/*.json"), RULES)}
+    assert copies == there, "run `python deploy/observability/build.py`"
+
+
 def test_a_site_has_its_own_job_and_runbooks(tmp_path: Path) -> None:
     options = ["--job", 'job="merge"', "--runbooks", "https://wiki.example.org/runbooks"]
     subprocess.run(
