@@ -20,7 +20,7 @@ from mergenode.types import DType, TensorSpec
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 _FIELD_BYTES = 64
-_ESCAPE_FACTOR = 6  # one character may be written as \uXXXX
+_ESCAPE_FACTOR = 6  # JSON may spell a character as backslash, u and four digits
 _MAX_OFFSET = (1 << 63) - 1
 _TRANSFER_HINT = "Transfer the file again and compare its checksum with the source."
 _HEADER_HINT = "Save the checkpoint again with a current safetensors library."

@@ -23,7 +23,7 @@ class BoundedConnection(H11Protocol):
     deadline: asyncio.TimerHandle | None = None
     opened_at: float = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the parent
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows BaseTransport too
         super().connection_made(transport)
         self.opened_at = self.loop.time()
         self._arm()

@@ -58,7 +58,7 @@ class LocalUniter:
             fields = self._fields(files, self.folder)
             self.own.window(CombinePass(**fields, sides=()), 0)
             # Of the file nothing is read: the pass is asked what its steps would need.
-            self.own.window(AdmissionPass(**fields, sides=(), file=None, part=empty, layouts={}), 0)  # type: ignore[arg-type]  # not read
+            self.own.window(AdmissionPass(**fields, sides=(), file=None, part=empty, layouts={}), 0)  # type: ignore[arg-type]  # no file yet
 
     # ---- parts of others
 

@@ -190,7 +190,7 @@ def _gated(handler: Handler, gate: _Gate) -> Handler:
                 return await _written(inner(asked, context), context)
             return await inner(asked, context)
 
-    return make(behave, None, handler.response_serializer)  # type: ignore[no-any-return]  # from the table above
+    return make(behave, None, handler.response_serializer)  # type: ignore[no-any-return]  # grpc ships no types for the makers in the table above
 
 
 async def _written(answers: AsyncGenerator[Any, None], context: Context) -> None:

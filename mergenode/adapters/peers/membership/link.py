@@ -120,7 +120,7 @@ class Link:
         """As long as the other end answers, and not longer than certificates should be used."""
         channel = self._parts.channel_of(self.address)
         try:
-            stub = PeerStub(channel)  # type: ignore[no-untyped-call]  # generated
+            stub = PeerStub(channel)  # type: ignore[no-untyped-call]  # protoc writes no types for stubs
             await self._hello(stub)
             watch = asyncio.create_task(self._watch(stub))
             try:

@@ -91,7 +91,7 @@ class PeerService:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Answer the calls of ``Peer`` on this server."""
-        add_PeerServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # generated
+        add_PeerServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # protoc writes no types for stubs
         self._membership.listen(self._poked)
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:

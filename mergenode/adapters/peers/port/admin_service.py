@@ -40,7 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server: one of ``PeerServer(register=...)``."""
-        admin_pb2_grpc.add_AdminServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # generated
+        admin_pb2_grpc.add_AdminServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # protoc writes no types for stubs
 
     async def Drain(self, request: admin_pb2.DrainRequest, context: Context) -> admin_pb2.DrainReply:
         grace = min(request.grace_ms / 1000, MOST_GRACE_SECONDS)

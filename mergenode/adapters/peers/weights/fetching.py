@@ -100,7 +100,7 @@ class Fetcher:
         """Bring a model to the shelf as one file. False: it is not wanted any more, or ``stop`` was called.
 
         Durability: the entry is on disk on return. Idempotence: what is there is not fetched again. Memory: a few
-        blocks and the manifest.
+        blocks, the manifest, and what ``open_bulk_channel`` lets be under way.
 
         Raises:
             UnusableModel: the model behind the root is malformed, too large, or not of the schema: nobody can help.
