@@ -53,7 +53,7 @@ def norm(
         if whole.norm > limit:
             message = (
                 f"the norm of the update is {whole.norm:.4g}, {_times(whole.norm, middle)} the median {middle:.4g} "
-                f"of {len(history)} members; the limit is {limit:.4g}"
+                f"of {len(history)} member{'s' if len(history) > 1 else ''}; the limit is {limit:.4g}"
             )
             return failed("norm", GateReason.NORM_ABOVE_MEDIAN, message, _HINT, numbers)
         if max_group_ratio is None:

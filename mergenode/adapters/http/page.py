@@ -20,6 +20,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; }
 td { overflow-wrap: anywhere; }
+@media (min-width: 48rem) { td { min-width: 5em; } td:last-child { min-width: 11em; } }
 .bad { color: #c0392b; font-weight: 600; } .good { color: #1e8449; font-weight: 600; }
 """
 
