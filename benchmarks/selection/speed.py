@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -25,13 +26,15 @@ from benchmarks.selection.generated_pool import PoolShape, gradients, write_pool
 from mergenode.adapters.checkpoints.base import BaseModel, describe_base
 from mergenode.adapters.checkpoints.weights import open_weights
 from mergenode.adapters.engines.local.pool.engine import LocalPool
-from mergenode.ports.pool import WHOLE, Estimate
+from mergenode.adapters.engines.local.pool.objective import PoolObjective
+from mergenode.ports.pool import WHOLE
 from mergenode.types import Candidate, Digest
 
 _ROUND_SHAPE = Shape(hidden=512, layers=6, intermediate=1408, vocab=4096, heads=8, kv_heads=8)
 _CHUNK = 4 << 20
-_SIGMAS = 4.0
-"""Half width of an interval in standard errors: of 1,000 estimates, one in sixteen pools has one outside."""
+_BEST = 10
+
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -165,24 +168,27 @@ def _trial(
     pool: LocalPool, gradient: Path, place: Mapping[Digest, Candidate], *, cold: bool, files: Sequence[Path]
 ) -> dict[str, Any]:
     index = [path for path in pool.folder.iterdir() if path.suffix == ".sketch"]
+    scratch = pool.folder.parent / "scratch"
 
-    def prepare() -> None:
+    def timed(work: Callable[[], T]) -> tuple[float, T]:
         if cold:
             evict([*files, *index, gradient])
+        start = time.perf_counter()
+        found = work()
+        return time.perf_counter() - start, found
 
-    prepare()
-    start = time.perf_counter()
-    estimates = pool.estimates(gradient)
-    estimated = time.perf_counter() - start
-    exact: dict[Digest, float] = {}
-    while wanted := unread(estimates, exact, 10):
-        scored = pool.scores(gradient, [place[content] for content in wanted])
-        exact |= {content: groups[WHOLE] for content, groups in scored.scores.items()}
-    ranked = time.perf_counter() - start
-    prepare()
-    start = time.perf_counter()
-    truth = {content: groups[WHOLE] for content, groups in pool.scores(gradient, list(place.values())).scores.items()}
-    reading = time.perf_counter() - start
+    def scored(exact_up_to: int | None) -> tuple[float, Mapping[Digest, float]]:
+        objective = PoolObjective(
+            pool=pool, plugin=_Given(gradient), scratch=scratch, asked="", best=_BEST, exact_up_to=exact_up_to
+        )
+        objective.gradient_at({})
+        seconds, found = timed(lambda: objective.scores(place, frozenset()))
+        assert not found.unreadable
+        return seconds, {content: groups[WHOLE] for content, groups in found.scores.items()}
+
+    estimated, estimates = timed(lambda: pool.estimates(gradient))
+    ranked, exact = scored(0)
+    reading, truth = scored(None)
     apart = [(estimates[content].value - truth[content]) / estimates[content].error for content in truth]
     return {
         "cold": cold,
@@ -190,28 +196,30 @@ def _trial(
         "index and short list, s": ranked,
         "reading, s": reading,
         "read": len(exact),
-        "same top 10": best(exact, 10) == best(truth, 10),
-        "same top 10 by estimates alone": set(best({c: e.value for c, e in estimates.items()}, 10))
-        == set(best(truth, 10)),
+        "same top 10": best(exact, _BEST) == best(truth, _BEST),
+        "same top 10 by estimates alone": set(best({c: e.value for c, e in estimates.items()}, _BEST))
+        == set(best(truth, _BEST)),
         "error in standard errors, rms": (sum(z * z for z in apart) / len(apart)) ** 0.5,
         "error in standard errors, largest": max(map(abs, apart)),
     }
 
 
-def unread(estimates: Mapping[Digest, Estimate], exact: Mapping[Digest, float], wanted: int) -> list[Digest]:
-    """What has still to be read so that the best are known; the most promising ``wanted`` first.
+@dataclass(frozen=True)
+class _Given:
+    """A task whose gradient was computed before."""
 
-    The rule of ``selectors.shortlist``: what may still lie before the k-th best, by bounds of 4 standard errors.
-    """
-    upper = {content: estimate.value + _SIGMAS * estimate.error for content, estimate in estimates.items()}
-    bar = sorted((upper | exact).values())[wanted - 1]
-    open_ = {
-        content: estimate.value
-        for content, estimate in estimates.items()
-        if content not in exact and estimate.value - _SIGMAS * estimate.error <= bar
-    }
-    first = best(open_, wanted)
-    return first if len(exact) < wanted else list(open_)
+    file: Path
+
+    def gradient(self, checkpoint: Path, out: Path, *, batches: int | None = None) -> float:
+        out.unlink(missing_ok=True)
+        out.hardlink_to(self.file)
+        return 0.0
+
+    def losses(self, start: Path, end: Path, gammas: Sequence[float], *, batches: int | None = None) -> list[float]:
+        raise NotImplementedError
+
+    def losses_by_batch(self, checkpoint: Path, *, batches: int | None = None) -> list[float]:
+        raise NotImplementedError
 
 
 def best(scores: Mapping[Digest, float], count: int) -> list[Digest]:

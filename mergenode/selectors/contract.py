@@ -158,7 +158,7 @@ class Oracle(Protocol):
     def scores(self, state: State, only: frozenset[str] | None = None) -> Scores:
         """a_i at the gradient of this state, exact, for the whole pool, or for ``only`` these contents.
 
-        Of the pool, those that cannot be the best may be left out (``shortlist``), never one that has weight.
+        Of the pool, those that cannot be the best may be left out (``shortlist.unread``), never one that has weight.
         Whole-model selections take scores by group too. May raise TransientError.
         """
         ...

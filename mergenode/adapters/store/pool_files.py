@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from struct import Struct
-from typing import Any
+from typing import Any, BinaryIO
 
 from blake3 import blake3
 
@@ -38,7 +39,7 @@ class Stored:
     """One file: ``facts`` is a JSON object, ``data`` are raw bytes, both as they were handed in."""
 
     facts: Mapping[str, Any]
-    data: bytes = b""
+    data: bytes | memoryview = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +55,41 @@ class PoolFiles:
 
     def sketch(self, content: Digest) -> Stored | None:
         """The sketch of a content, or None when there is none that can be used."""
-        stored = _read(self._sketch_path(content), _SKETCH, self.data_bytes)
+        return self._usable(content, _read(self._sketch_path(content), _SKETCH, self.data_bytes))
+
+    def sketches(self) -> Generator[tuple[Digest, Stored]]:
+        """Every usable sketch, sorted by content, one in memory at a time."""
+        contents = [Digest(f"blake3:{name}") for name in self._names(_SKETCH_SUFFIX)]
+        with ExitStack() as stack:
+            opened: deque[tuple[Digest, BinaryIO]] = deque()
+            stack.callback(lambda: [file.close() for _, file in opened])
+            for content in filter(is_digest, contents):
+                opened += self._opened_ahead(content)
+                if len(opened) > _AHEAD:
+                    yield from self._next(opened)
+            while opened:
+                yield from self._next(opened)
+
+    def _opened_ahead(self, content: Digest) -> Iterator[tuple[Digest, BinaryIO]]:
+        """A sketch that is wanted soon: small files read one by one would wait for the disk each."""
+        with suppress(OSError):
+            file = open(self._sketch_path(content), "rb", buffering=0)  # noqa: SIM115  # its turn closes it
+            with suppress(OSError):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            yield content, file
+
+    def _next(self, opened: deque[tuple[Digest, BinaryIO]]) -> Iterator[tuple[Digest, Stored]]:
+        content, file = opened.popleft()
+        with file:
+            stored = self._usable(content, _parse(file, _SKETCH, self.data_bytes))
+        if stored is not None:
+            yield content, stored
+
+    def _usable(self, content: Digest, stored: Stored | None) -> Stored | None:
         if stored is None or len(stored.data) != self.data_bytes:
             return None
         same = stored.facts.get("scheme") == self.scheme and stored.facts.get("content") == content
         return stored if same else None
-
-    def sketches(self) -> Iterator[tuple[Digest, Stored]]:
-        """Every usable sketch, sorted by content, one in memory at a time."""
-        names = self._names(_SKETCH_SUFFIX)
-        self._read_ahead(names[:_AHEAD])
-        for number, name in enumerate(names):
-            if number % _AHEAD == 0:
-                self._read_ahead(names[number + _AHEAD : number + 2 * _AHEAD])
-            content = Digest(f"blake3:{name}")
-            stored = self.sketch(content) if is_digest(content) else None
-            if stored is not None:
-                yield content, stored
 
     def save_sketch(self, content: Digest, facts: Mapping[str, Any], data: bytes) -> None:
         """Set the sketch of a content. Durability: synced on return. Idempotence: the same call, the same file."""
@@ -127,12 +146,6 @@ class PoolFiles:
             names = os.listdir(self.folder) if self.folder.is_dir() else []
         return sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix) and name[0] != ".")
 
-    def _read_ahead(self, names: list[str]) -> None:
-        """Tell the system which sketches come next: small files read one by one would wait for the disk each."""
-        for name in names:
-            with suppress(OSError), open(self.folder / f"{name}{_SKETCH_SUFFIX}", "rb", buffering=0) as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-
     def _sketch_path(self, content: Digest) -> Path:
         return self.folder / f"{_plain(content)}{_SKETCH_SUFFIX}"
 
@@ -162,11 +175,18 @@ def is_digest(text: object) -> bool:
 
 
 def _read(path: Path, kind: bytes, max_data: int) -> Stored | None:
-    most = len(kind) + _LENGTH_BYTES + _MAX_FACTS + max_data + _CHECK_BYTES
     try:
         with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            raw = file.read(size) if size <= most else b""
+            return _parse(file, kind, max_data)
+    except OSError:
+        return None
+
+
+def _parse(file: BinaryIO, kind: bytes, max_data: int) -> Stored | None:
+    most = len(kind) + _LENGTH_BYTES + _MAX_FACTS + max_data + _CHECK_BYTES
+    try:
+        size = os.fstat(file.fileno()).st_size
+        raw = file.read(size) if size <= most else b""
     except OSError:
         return None
     body, check = memoryview(raw)[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
@@ -180,4 +200,4 @@ def _read(path: Path, kind: bytes, max_data: int) -> Stored | None:
         facts = json.loads(bytes(body[start : start + length]))
     except ValueError:
         return None
-    return Stored(facts, bytes(body[start + length :])) if isinstance(facts, dict) else None
+    return Stored(facts, body[start + length :]) if isinstance(facts, dict) else None

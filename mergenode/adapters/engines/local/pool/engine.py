@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from mergenode.adapters.durable import disk_errors, remove_tree
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.own_files import reading_own
-from mergenode.adapters.engines.local.pool.estimating import GradientSketch, estimated, sketch_of
+from mergenode.adapters.engines.local.pool.estimating import estimated, sketch_of
 from mergenode.adapters.engines.local.pool.gradient import opened_gradient
 from mergenode.adapters.engines.local.pool.reading import FirstReading
 from mergenode.adapters.engines.local.pool.scoring import ScoringPass
@@ -127,17 +127,16 @@ class LocalPool:
     # ---- estimates
 
     def estimates(self, gradient: Path) -> Mapping[Digest, Estimate]:
-        with opened_gradient(gradient, self.base, self.limits) as opened, one_thread():
-            sketch = sketch_of(opened, self.base, self.scheme, self._between, groups=False)
-            return {content: found[WHOLE] for content, found in self._estimated(sketch)}
+        return {content: found[WHOLE] for content, found in self._estimated(gradient, groups=False).items()}
 
     def group_estimates(self, gradient: Path) -> Mapping[Digest, Mapping[str, Estimate]]:
-        with opened_gradient(gradient, self.base, self.limits) as opened, one_thread():
-            sketch = sketch_of(opened, self.base, self.scheme, self._between, groups=True)
-            return dict(self._estimated(sketch))
+        return self._estimated(gradient, groups=True)
 
-    def _estimated(self, sketch: GradientSketch) -> Iterator[tuple[Digest, Mapping[str, Estimate]]]:
-        return estimated(sketch, self.files.sketches(), self.scheme)
+    def _estimated(self, gradient: Path, *, groups: bool) -> dict[Digest, Mapping[str, Estimate]]:
+        with opened_gradient(gradient, self.base, self.limits) as opened, one_thread():
+            sketch = sketch_of(opened, self.base, self.scheme, self._between, groups=groups)
+            with closing(self.files.sketches()) as stored:
+                return dict(estimated(sketch, stored, self.scheme))
 
     # ---- exact scores
 

@@ -6,21 +6,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from statistics import NormalDist
 from typing import Protocol, TypeVar
 
 from mergenode.adapters.durable import disk_errors, remove_tree
 from mergenode.adapters.engines.local.pool.engine import LocalPool
 from mergenode.errors import FatalError, RejectedError, TransientError, TransientReason
 from mergenode.ports.pool import WHOLE, Estimate, Indexed, Scored, Unreadable, Weights
-from mergenode.selectors.shortlist import bound_confidence, unread
+from mergenode.selectors.shortlist import reach, unread
 from mergenode.types import Candidate, Digest
 
 READ_AT_ONCE = 16
 """Candidates that are scored exactly before it is asked again who still may be the best."""
 
-CONFIDENCE = 0.999
-"""With which probability no error of an estimate is larger than thought, for all candidates of a round together."""
+CONFIDENCE = 0.99
+"""With which probability the best of a round are among those that are read. Else one that is nearly as good is taken;
+the next round has another gradient."""
 
 T = TypeVar("T")
 
@@ -154,11 +154,10 @@ class PoolObjective:
             for content, groups in self.pool.group_estimates(self._gradient).items():
                 for group in plain:
                     plain[group][content] = groups.get(group, Estimate(0.0, 0.0))
-        number = len(pool) * len(plain)
-        reach = NormalDist().inv_cdf((1.0 + bound_confidence(CONFIDENCE, number)) / 2.0)
+        width = reach(CONFIDENCE, self.best * len(plain))
         return {
             group: {
-                content: Estimate(e.value * self._factor(content), reach * e.error * self._factor(content))
+                content: Estimate(e.value * self._factor(content), width * e.error * self._factor(content))
                 for content, e in row.items()
                 if content in pool
             }
