@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 from mergenode.adapters.http.documents import encode, fact_document
 from mergenode.adapters.http.headers import StrictHeaders
 from mergenode.adapters.http.live import Live, LiveStatus
-from mergenode.adapters.http.page import STYLESHEET, status_page
+from mergenode.adapters.http.page.document import Wish, status_page
+from mergenode.adapters.http.page.stylesheet import STYLESHEET
 from mergenode.adapters.http.probes import Verdict, liveness, readiness, startup
 from mergenode.adapters.http.quarantine import quarantine_document
 from mergenode.adapters.http.status import status_document
@@ -111,7 +112,13 @@ class StatusApp:
         return _json(self._peers_document())
 
     def _page(self, request: Request) -> Response:
-        page = status_page(self._node, self._reader, self._live.snapshot(), self._stalled_after)
+        # A page that was asked for wrongly is still the page: it has to be there when somebody is in a hurry.
+        asked, refresh = request.query_params.get("heat"), request.query_params.get("refresh", "")
+        wish = Wish(asked, int(refresh) if refresh in ("10", "30", "60", "300") else None)
+        peers = None if self._peers_document is None else self._peers_document()
+        page = status_page(
+            self._node, self._reader, self._live.snapshot(), self._stalled_after, peers=peers, wish=wish
+        )  # fmt: skip
         return HTMLResponse(page)
 
 
