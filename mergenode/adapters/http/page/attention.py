@@ -66,7 +66,6 @@ def _retry(live: Live) -> Iterator[Matter]:
         BAD if retry.reason in ("disk_full", "write_failed") else LOOK,
         f"{retry.subject} is tried again after {retry.delay_seconds:.0f} s: {retry.message}",
         retry.hint or f"Nothing is lost. docs/outcomes.md has {retry.reason}; the log has every attempt.",
-        "now",
     )
 
 

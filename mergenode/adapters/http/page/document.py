@@ -21,7 +21,7 @@ from mergenode.adapters.http.page.timeline import timeline_section
 from mergenode.adapters.http.page.work import now_section, queue_section
 from mergenode.ports.ledger_store import LedgerReader
 
-_DOCUMENTS = ("status", "history", "versions", "quarantine", "tensors", "peers")
+_DOCUMENTS = ("status", "history", "versions", "quarantine", "tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def status_page(
         peers_section(peers, recent),
         problems_section(recent),
     ]
-    body = tag("body", _top(node, parts), tag("main", *parts), _foot(live, wish))
+    body = tag("body", _top(node, parts), tag("main", *parts), _foot(live, wish, alone=peers is None))
     return f"<!doctype html>{tag('html', _head(node, wish), body, lang='en')}\n"
 
 
@@ -90,8 +90,9 @@ def _top(node: str, parts: list[Markup]) -> Markup:
     return tag("header", tag("h1", tag("span", "mergenode"), " ", node), tag("nav", *links, aria_label="Sections"))
 
 
-def _foot(live: Live, wish: Wish) -> Markup:
-    links = joined((tag("a", name, href=f"/api/v1/{name}") for name in _DOCUMENTS), " ")
+def _foot(live: Live, wish: Wish, *, alone: bool) -> Markup:
+    names = _DOCUMENTS if alone else (*_DOCUMENTS, "peers")
+    links = joined((tag("a", name, href=f"/api/v1/{name}") for name in names), " ")
     again = tag("a", "stop reloading", href="/") if wish.refresh else tag("a", "reload every 30 s", href="/?refresh=30")
     when = f"As of {live.time}" if live.time else "As of now"
     return tag("footer", tag("p", text(when), " · ", again), tag("p", "JSON: ", links, " ",

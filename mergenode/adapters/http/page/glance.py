@@ -61,6 +61,5 @@ def _facts(recent: Recent, live: Live) -> Markup:
     shown = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     method = tag("b", recent.origin.method), f" ({shown})" if shown else ""
     base = tag("code", recent.origin.base[:23], title=recent.origin.base)
-    return tag(
-        "p", "Method ", *method, " on the base ", base, f". As of {live.time}." if live.time else ".", class_="note"
-    )
+    when = f". As of {live.time}." if live.time else "."
+    return tag("p", "Method ", *method, " on the base ", base, when, class_="note")

@@ -9,13 +9,8 @@ from mergenode.adapters.http.page.wording import duration
 
 
 def now_section(live: Live) -> Markup:
-    """The work under way and what is tried again; empty when the node waits."""
-    parts = [_running(live.running, live.now)] if live.running is not None else []
-    if live.retry is not None:
-        retry = live.retry
-        told = f"{retry.subject} is tried again after {retry.delay_seconds:.0f} s: {retry.message}"
-        parts.append(tag("p", told, tag("span", retry.hint, class_="next") if retry.hint else EMPTY, class_="look"))
-    return section("now", "Now", *parts) if parts else EMPTY
+    """The work under way; empty when the node waits."""
+    return EMPTY if live.running is None else section("now", "Now", _running(live.running, live.now))
 
 
 def queue_section(live: Live) -> Markup:
