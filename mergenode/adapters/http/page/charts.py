@@ -66,7 +66,8 @@ def _span(known: Sequence[float], *, zero: bool) -> tuple[float, float]:
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if high - low < 1e-12 * max(1.0, abs(high)):
-        return low - 0.5 * abs(low or 1.0), high + 0.5 * abs(high or 1.0)
+        room = 0.5 * max(abs(high), 1e-6)
+        return low - room, high + room
     room = 0.06 * (high - low)
     return (low if low == 0 else low - room), (high if high == 0 else high + room)
 

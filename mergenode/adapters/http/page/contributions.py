@@ -46,9 +46,8 @@ def problems_section(recent: Recent) -> Markup:
     ]  # fmt: skip
     columns = ("contribution", "registry", "reason", "message and what to do", "when")
     listed = long_table(columns, rows, caption="Rejected contributions")
-    warned: list[Cells] = [
-        (fold.name, _warnings(fold), moment(fold.time)) for fold in reversed(recent.folds) if _warnings(fold)
-    ][:SHOWN]
+    told = [(fold, words) for fold in reversed(recent.folds) if (words := _warnings(fold))]
+    warned: list[Cells] = [(fold.name, words, moment(fold.time)) for fold, words in told[:SHOWN]]
     heading = "Folded with a warning"
     listing = long_table(("contribution", "warning", "when"), warned, caption=heading)
     warnings = joined([tag("h3", heading), listing])

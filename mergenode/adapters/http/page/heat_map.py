@@ -24,7 +24,10 @@ Values = Sequence[Sequence[float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How values become colours and words. ``legend`` has words for the warm, middle and cool end."""
+    """How values become colours and words. ``legend`` has words for the warm, middle and cool end.
+
+    ``rising``: whether low values are the warm ones.
+    """
 
     name: str
     label: str
@@ -34,6 +37,7 @@ class Scale:
     short: Callable[[float], str]
     long: Callable[[float], str]
     legend: tuple[str, str, str]
+    rising: bool = True
 
 
 def heat_section(folds: Sequence[Folded], asked: str | None) -> Markup:
@@ -103,7 +107,7 @@ def _norm_scale(typical: float) -> Scale:
     return Scale(
         "norm", "Size over that of the base", "in percent", _over_base, step, _short_percent,
         lambda value: f"norm {percent(value)} of the base's",
-        ("16 times the usual or more", f"usual, {percent(typical)}", "a sixteenth or less"),
+        ("16 times the usual or more", f"usual, {percent(typical)}", "a sixteenth or less"), rising=False,
     )  # fmt: skip
 
 
@@ -120,8 +124,11 @@ def _rows(
 
 def _warmth(values: Sequence[float | None], scale: Scale) -> tuple[int, float]:
     """Lower is warmer: the warmest cell, then all of them."""
-    steps = [scale.step(value) for value in values if value is not None]
-    return (min(steps, default=STEPS), sum(steps) / len(steps) if steps else STEPS)
+    known = [value for value in values if value is not None]
+    if not known:
+        return (STEPS, 0.0)
+    mean = math.fsum(known) / len(known)
+    return (min(map(scale.step, known)), mean if scale.rising else -mean)
 
 
 def _switch(scales: Mapping[str, Scale], current: Scale) -> Markup:

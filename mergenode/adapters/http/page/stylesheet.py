@@ -129,7 +129,7 @@ details summary {{ cursor: pointer; color: var(--link); padding: .3rem 0; }}
 .heat td {{ text-align: center; min-width: 1.5rem; font-variant-numeric: tabular-nums; border-radius: 2px;
   overflow-wrap: normal; }}
 {_HEAT}footer {{ color: var(--soft); font-size: .85rem; padding-bottom: 2rem; }}
-@media (max-width: 44rem) {{
+@media (max-width: 60rem) {{
   main, footer {{ padding: 0 .6rem; }}
   section {{ padding: .8rem .8rem; margin: .6rem 0; }}
   header {{ display: block; position: static; padding: .5rem .9rem; }}
