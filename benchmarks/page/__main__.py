@@ -33,7 +33,7 @@ def build(path: Path, contributions: int, groups: int) -> None:
 
 
 def measured(path: Path, repeats: int) -> tuple[list[float], list[float], int]:
-    """Seconds on the clock and of CPU (of the whole process) per page, and its bytes. The first page does not count."""
+    """Seconds on the clock and of CPU (of the whole process) per page, and its bytes. The first one does not count."""
     live = LiveStatus(StoryClock(), ["team-inbox", "pushes"])
     lively(live)
     opener = build_opener(ProxyHandler({}))
@@ -67,9 +67,14 @@ def main() -> None:
                 path = Path(folder) / "ledger.sqlite"
                 build(path, contributions, groups)
                 wall, cpu, size = measured(path, arguments.repeats)
-                told = f"{1e3 * statistics.median(wall):.0f} ({1e3 * min(wall):.0f}-{1e3 * max(wall):.0f})"
-                print(f"| {contributions:,} | {groups} | {path.stat().st_size / 2**20:.0f} | {size / 1024:.0f} | {told} | "
-                      f"{1e3 * statistics.median(cpu):.0f} |", flush=True)  # fmt: skip
+                print(_row(contributions, groups, path.stat().st_size, size, wall, cpu), flush=True)
+
+
+def _row(contributions: int, groups: int, ledger: int, page: int, wall: list[float], cpu: list[float]) -> str:
+    clock, work = ([1e3 * seconds for seconds in each] for each in (wall, cpu))
+    told = f"{statistics.median(clock):.0f} ({min(clock):.0f}-{max(clock):.0f})"
+    sizes = f"{ledger / 2**20:.0f} | {page / 1024:.0f}"
+    return f"| {contributions:,} | {groups} | {sizes} | {told} | {statistics.median(work):.0f} |"
 
 
 def _batches(facts: Iterator[Fact], size: int) -> Iterator[list[Fact]]:

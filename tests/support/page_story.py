@@ -37,7 +37,7 @@ def layer_names(count: int) -> list[str]:
 def story(contributions: int, groups: int = 27, *, kept_versions: int = _KEPT_VERSIONS) -> Iterator[Fact]:
     """The facts of a node that folded so many contributions: each published; now and then something goes wrong.
 
-    A contribution in eleven points against the merge in some layers, one in seventeen is far too large, one in thirteen
+    A contribution in eleven points against the merge in some layers, one in fifty is far too large, one in thirteen
     is rejected, one is retracted near the end. Two wait in quarantine.
     """
     draw = random.Random(7)
@@ -57,7 +57,7 @@ def story(contributions: int, groups: int = 27, *, kept_versions: int = _KEPT_VE
             number, **named, generation=generation, count=count, groups=tuple(reports), seconds=41.0 + draw.random(),
             norm=reports[0]["delta_norm"], relative_norm=reports[0]["delta_norm"] / reports[0]["base_norm"],
             weighing=_scores(number) if number % 3 == 0 else {},
-            warnings=("norm is 6.1 times the median of the merge",) if number % 17 == 9 else (),
+            warnings=("norm is 6.1 times the median of the merge",) if number % 51 == 9 else (),
         )  # fmt: skip
         if number == contributions - 3 and contributions > 10:
             gone = number - 2
@@ -115,7 +115,7 @@ def _time(back: int, of: int) -> str:
 
 
 def _reports(draw: random.Random, names: list[str], energy: dict[str, float], number: int) -> list[dict[str, Any]]:
-    hijacks, huge = number % 11 == 6, number % 17 == 9
+    hijacks, huge = number % 11 == 6, number % 51 == 9
     reports, totals = [], {"delta": 0.0, "kept": 0.0, "merge": 0.0, "base": 0.0, "dot": 0.0, "before": 0.0}
     for place, name in enumerate(names):
         depth = place / len(names)

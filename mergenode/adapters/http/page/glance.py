@@ -9,7 +9,7 @@ from mergenode.adapters.http.page.attention import Matter, headline
 from mergenode.adapters.http.page.drift import Place, drift_words
 from mergenode.adapters.http.page.markup import EMPTY, Child, Markup, joined, size, tag
 from mergenode.adapters.http.page.recent import Recent
-from mergenode.adapters.http.page.wording import UNKNOWN, ago
+from mergenode.adapters.http.page.wording import UNKNOWN, ago, number
 
 
 def glance_section(recent: Recent, live: Live, found: Sequence[Matter], located: Sequence[Place]) -> Markup:
@@ -29,10 +29,9 @@ def _tiles(recent: Recent, live: Live, located: Sequence[Place]) -> list[tuple[s
     waiting = sum(state.pending for state in live.registries)
     unsettled = sum(state.unsettled_total for state in live.registries)
     published = recent.versions[-1].time if recent.versions else ""
-    folded = recent.folds[-1].time if recent.folds else ""
     tiles: list[tuple[str, Child]] = [
         ("Version", _number(recent.head.version or "none", _when(published, live))),
-        ("In the merge", _number(recent.head.count, _when(folded, live, "last "))),
+        _work_done(recent, live),
         ("Waiting", _number(waiting, f"{unsettled} not complete" if unsettled else "")),
         ("In quarantine", _number(recent.in_quarantine, "")),
         ("Distance", drift_words(located) or UNKNOWN),
@@ -41,6 +40,17 @@ def _tiles(recent: Recent, live: Live, located: Sequence[Place]) -> list[tuple[s
         used = f"free; statistics {size(live.disk.statistics_bytes)}, versions {size(live.disk.published_bytes)}"
         tiles.append(("Disk", _number(size(live.disk.free_bytes), used)))
     return tiles
+
+
+def _work_done(recent: Recent, live: Live) -> tuple[str, Child]:
+    """Of a node that mixes in rounds the newest round, of another one its contributions."""
+    if recent.rounds and not recent.folds:
+        newest = recent.rounds[-1]
+        return "Round", _number(
+            newest.number, f"{_when(newest.time, live)}, consensus distance {number(newest.spread)}"
+        )
+    folded = recent.folds[-1].time if recent.folds else ""
+    return "In the merge", _number(recent.head.count, _when(folded, live, "last "))
 
 
 def _number(value: int | str, small: str) -> Markup:

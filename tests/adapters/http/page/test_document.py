@@ -95,6 +95,13 @@ def test_it_has_every_section_and_is_well_formed(told: MemoryLedger) -> None:
         assert said in text, said
 
 
+def test_a_node_of_rounds_tells_its_rounds() -> None:
+    ledger = MemoryLedger()
+    ledger.append(facts.initialised(), *rounds(3), facts.published(1, generation=0, round=2))
+    text = " ".join(Elements(page_of(ledger)).words)
+    assert "Round 2" in text and "consensus distance 3.8" in text and "own" in text and "weight 0.250" in text
+
+
 def test_a_new_node_has_a_page(ready: Node) -> None:
     ready.ledger.recorded.clear()
     elements = Elements(ready.request("/").text)
