@@ -47,7 +47,7 @@ def heat_section(folds: Sequence[Folded], asked: str | None) -> Markup:
         return section("layers", "Layers", tag("p", "No contribution has figures per layer group yet.", class_="none"))
     reports = [{str(group.get("group")): group for group in fold.groups} for fold in shown]
     names = [name for name in reports[0] if name != WHOLE_MODEL]
-    scales = _scales(reports, names)
+    scales = _scales(reports, names[:: math.ceil(len(names) / ROWS)])
     scale = scales.get(asked or "") or next(iter(scales.values()))
     rows = _rows(reports, names, scale)
     told = f"The {len(rows)} of {len(names)} layer groups that are warmest, in the order of the model. " if len(
@@ -62,7 +62,10 @@ def heat_section(folds: Sequence[Folded], asked: str | None) -> Markup:
 
 
 def _scales(reports: Sequence[Mapping[str, Mapping[str, Any]]], names: Sequence[str]) -> dict[str, Scale]:
-    """Those that have figures, the most telling one first: what a merge keeps whole says nothing."""
+    """Those that have figures, the most telling one first: what a merge keeps whole says nothing.
+
+    ``names``: layer groups from all over the model; a part of them says what is usual.
+    """
     norms = [value for report in reports for name in names if (value := _over_base(report.get(name, {})))]
     all_scales = (_kept_scale(), _cosine_scale(), _norm_scale(median(norms) if norms else math.nan))
     found: dict[str, Scale] = {}

@@ -29,8 +29,8 @@ SHOWN = 50
 """Rows per table; the rest is in the documents."""
 FOLDS = 200
 """Contributions at most whose figures the page has."""
-LEAST_FOLDS = 40
-"""As many at least, however many layer groups the model has: what the map of layers shows."""
+LEAST_FOLDS = 24
+"""As many at least, however many layer groups the model has."""
 GROUP_REPORTS = 8000
 """Layer groups of all those contributions together, roughly: reports are what costs time to read."""
 CHANGES_PER_FOLD = 2
