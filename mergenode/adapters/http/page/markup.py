@@ -110,7 +110,9 @@ def _cells(columns: Sequence[str], row: Cells, numeric: set[str]) -> Iterable[Ma
         if position == 0:
             yield tag("th", cell, scope="row", class_=look)
         else:
-            yield tag("td", cell, class_=look, data_label=column)
+            # On a narrow screen a cell is a grid of its name and its content: what has parts stays together.
+            content = tag("div", cell) if isinstance(cell, Markup) else cell
+            yield tag("td", content, class_=look, data_label=column)
 
 
 def _attributes(attributes: dict[str, str | int | None]) -> str:

@@ -57,8 +57,8 @@ def _state(peer: Mapping[str, Any]) -> Markup:
     badge = tag("span", state, class_=f"badge {_LOOKS.get(state, '')}".rstrip())
     told = "" if peer["neighbour"] else " not a neighbour"
     if peer["banned"] is not None:
-        return joined([badge, " ", tag("span", "banned", class_="badge bad"),
-                       tag("span", str(peer["banned"]["reason"]), class_="next")])  # fmt: skip
+        return joined([badge, " ", tag("span", "banned", class_="badge bad"), " ",
+                       tag("small", str(peer["banned"]["reason"]))])  # fmt: skip
     return joined([badge, told])
 
 

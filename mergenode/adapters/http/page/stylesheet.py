@@ -143,7 +143,7 @@ details summary {{ cursor: pointer; color: var(--link); padding: .3rem 0; }}
   .cards td {{ display: grid; grid-template-columns: 7.5rem minmax(0, 1fr); gap: .5rem; }}
   .cards td::before {{ content: attr(data-label); color: var(--soft); font-size: .85rem; }}
   .cards td:empty {{ display: none; }}
-  .cards td .next {{ grid-column: 2; }}
+  .cards .n + td {{ padding-left: 0; }}
   .heat tbody th {{ max-width: 7rem; }}
 }}
 @media print {{ header {{ position: static; }} section {{ break-inside: avoid; }} }}
