@@ -10,6 +10,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 from mergenode.adapters.clock import SystemClock
+from mergenode.adapters.engines.local.tensor_table import TensorTable
 from mergenode.adapters.http.app import create_app
 from mergenode.adapters.http.live import LiveStatus
 from mergenode.adapters.http.server import HttpServer
@@ -27,12 +28,13 @@ from mergenode.adapters.registries.requests import RequestsRegistry, requests_di
 from mergenode.adapters.registries.watch import open_watch
 from mergenode.adapters.registries.watched import WatchedRegistry
 from mergenode.adapters.store.change_requests import FolderChangeRequests
+from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.adapters.store.union_reader import UnionReader
 from mergenode.bootstrap.exchanging import open_exchange
 from mergenode.bootstrap.forwarding import CONTRIBUTIONS, forwarding_to_neighbours, refuse_forwarding
 from mergenode.bootstrap.intake import open_intake
-from mergenode.bootstrap.parts import LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
+from mergenode.bootstrap.parts import BASE_CACHE, LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
@@ -243,7 +245,8 @@ def _serving(
         return
     document = None if peers is None else peers.document
     with shown_ledger(settings) as reader:
-        app = create_app(settings.node.name, reader, metrics, live, peers=document)
+        tensors = TensorTable(FolderGenerations(settings.node.state), settings.node.state / BASE_CACHE)
+        app = create_app(settings.node.name, reader, metrics, live, peers=document, tensors=tensors)
         server = HttpServer(app, *settings.http.address)
         host, port = server.start()
         observer.message("info", f"metrics, probes and status on http://{host}:{port}/")

@@ -172,6 +172,25 @@ def test_metrics_say_what_happened(running: Running) -> None:
     assert metrics['mergenode_rejected_total{reason="other_base",registry="ingest"}'] == 1
 
 
+def test_the_page_and_the_table_of_tensors_tell_of_this_node(running: Running) -> None:
+    page = running.client.get("/").text
+    for said in ("Working; 1 thing to look at", "2 contributions were rejected within a day", "v6", ">marked</th>"):
+        assert said in page, said
+    assert page.count("<svg") >= 5 and 'class="heat"' in page
+    table = running.get("/api/v1/tensors")
+    assert (table["contribution"]["name"], table["contribution"]["count"]) == ("after", 6)
+    whole = running.get("/api/v1/history?limit=50")["facts"]
+    (report,) = [group for group in _newest(whole, "folded")["groups"] if group["group"] == "*"]
+    for norm in ("delta_norm", "kept_norm", "merge_norm", "base_norm"):
+        squares = [row[norm] ** 2 for row in table["tensors"]]
+        assert sum(squares) == pytest.approx(report[norm] ** 2), norm
+    assert len(table["tensors"]) == table["total"] > 0
+
+
+def _newest(facts: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(fact for fact in reversed(facts) if fact["kind"] == kind)
+
+
 def test_readers_work_beside_it(running: Running) -> None:
     status = mergenode("status", "-c", running.node.config, "--json")
     assert json.loads(status.stdout)["running"] is True

@@ -13,6 +13,14 @@ from mergenode.adapters.durable import replace_file
 from mergenode.ports.observer import Observer, Progress
 
 
+def cached_base(cache: Path) -> BaseModel | None:
+    """The base as it was described last, whether its files changed or not; None where that cannot be read."""
+    try:
+        return BaseModel.from_json(json.loads(cache.read_bytes())["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def base_of(path: Path, *, cache: Path, limits: Limits, observer: Observer) -> BaseModel:
     """Describe the base, from ``cache`` when its files did not change since; otherwise read it and fill the cache.
 

@@ -16,10 +16,19 @@ from starlette.types import ASGIApp
 from mergenode.adapters.http.documents import encode, fact_document
 from mergenode.adapters.http.headers import StrictHeaders
 from mergenode.adapters.http.live import Live, LiveStatus
-from mergenode.adapters.http.page import STYLESHEET, status_page
+from mergenode.adapters.http.page.document import Wish, status_page
+from mergenode.adapters.http.page.stylesheet import STYLESHEET
 from mergenode.adapters.http.probes import Verdict, liveness, readiness, startup
 from mergenode.adapters.http.quarantine import quarantine_document
 from mergenode.adapters.http.status import status_document
+from mergenode.adapters.http.tensors import (
+    DEFAULT_TENSORS,
+    MAX_TENSORS,
+    TensorQuery,
+    TensorTable,
+    newest_fold,
+    tensors_document,
+)
 from mergenode.errors import MergenodeError
 from mergenode.ports.ledger_store import LedgerReader
 
@@ -30,6 +39,9 @@ DEFAULT_HISTORY = 50
 MAX_HISTORY = 200
 """A folded fact carries a report per layer group, so a page of history stays within a few megabytes."""
 
+MAX_OFFSET = 99_999_999
+REFRESH = ("10", "30", "60", "300")
+"""Seconds after which the page may be asked to load itself again."""
 
 PeersDocument = Callable[[], dict[str, object]]
 
@@ -45,6 +57,7 @@ class StatusApp:
         live: LiveStatus,
         stalled_after_seconds: float,
         peers: PeersDocument | None = None,
+        tensors: TensorTable | None = None,
     ) -> None:
         self._node = node
         self._reader = reader
@@ -52,6 +65,7 @@ class StatusApp:
         self._live = live
         self._stalled_after = stalled_after_seconds
         self._peers_document = peers
+        self._tensor_table = tensors
 
     def routes(self) -> list[Route]:
         probes: dict[str, Callable[[Live], Verdict]] = {
@@ -67,6 +81,7 @@ class StatusApp:
             Route("/api/v1/history", self._history),
             Route("/api/v1/versions", self._versions),
             Route("/api/v1/peers", self._peers),
+            Route("/api/v1/tensors", self._tensors),
             Route("/api/v1/quarantine", self._quarantine),
             *(Route(path, self._probe(judge)) for path, judge in probes.items()),
         ]
@@ -110,8 +125,28 @@ class StatusApp:
             return _json(_error(404, "this node has no peers", "set peers.listen"), 404)
         return _json(self._peers_document())
 
+    def _tensors(self, request: Request) -> Response:
+        asked = request.query_params
+        query = TensorQuery(
+            offset=_number("offset", asked.get("offset"), 0, MAX_OFFSET, default=0),
+            limit=_number("limit", asked.get("limit"), 1, MAX_TENSORS, default=DEFAULT_TENSORS),
+            group=asked.get("group"),
+        )
+        fold = newest_fold(self._reader)
+        rows = None if fold is None or self._tensor_table is None else self._tensor_table(fold.generation)
+        if fold is None or rows is None:
+            why = "nothing was folded yet" if fold is None else f"the merge changed after {fold.name} was folded"
+            return _json(_error(404, why, "figures are there after the next fold; /api/v1/history has groups"), 404)
+        return _json(tensors_document(fold, rows, query))
+
     def _page(self, request: Request) -> Response:
-        page = status_page(self._node, self._reader, self._live.snapshot(), self._stalled_after)
+        # A page that was asked for wrongly is still the page: it has to be there when somebody is in a hurry.
+        asked, refresh = request.query_params.get("heat"), request.query_params.get("refresh", "")
+        wish = Wish(asked, int(refresh) if refresh in REFRESH else None)
+        peers = None if self._peers_document is None else self._peers_document()
+        page = status_page(
+            self._node, self._reader, self._live.snapshot(), self._stalled_after, peers=peers, wish=wish
+        )  # fmt: skip
         return HTMLResponse(page)
 
 
@@ -123,6 +158,7 @@ def create_app(
     *,
     stalled_after_seconds: float = STALLED_AFTER_SECONDS,
     peers: PeersDocument | None = None,
+    tensors: TensorTable | None = None,
 ) -> ASGIApp:
     """The application of one node. GET and HEAD only; every error is a JSON document.
 
@@ -133,9 +169,10 @@ def create_app(
         live: what the node is doing, collected as an observer of the daemon.
         stalled_after_seconds: without a turn of the loop or progress for this long, ``/livez`` answers 503.
         peers: what ``/api/v1/peers`` answers, asked from worker threads; None: the node has none.
+        tensors: what the fold of a generation did to each tensor; asked from worker threads, too.
     """
     app = Starlette(
-        routes=StatusApp(node, reader, metrics, live, stalled_after_seconds, peers).routes(),
+        routes=StatusApp(node, reader, metrics, live, stalled_after_seconds, peers, tensors).routes(),
         exception_handlers={
             HTTPException: _refused,
             MergenodeError: _unavailable,
@@ -151,10 +188,14 @@ def _json(document: dict[str, object], status: int = 200) -> Response:
 
 
 def _limit(text: str | None) -> int:
+    return _number("limit", text, 1, MAX_HISTORY, default=DEFAULT_HISTORY)
+
+
+def _number(name: str, text: str | None, least: int, most: int, *, default: int) -> int:
     if text is None:
-        return DEFAULT_HISTORY
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_HISTORY):
-        raise HTTPException(400, f"limit must be a number from 1 to {MAX_HISTORY}")
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        raise HTTPException(400, f"{name} must be a number from {least} to {most}")
     return int(text)
 
 

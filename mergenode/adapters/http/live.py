@@ -67,7 +67,10 @@ class DiskUse:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One consistent picture. ``now`` and ``heartbeat`` are monotonic seconds of the same clock."""
+    """One consistent picture. ``now`` and ``heartbeat`` are monotonic seconds of the same clock.
+
+    ``time``: when it was taken, as facts tell times.
+    """
 
     now: float
     heartbeat: float
@@ -77,6 +80,7 @@ class Live:
     running: Running | None
     retry: Retry | None
     disk: DiskUse | None
+    time: str = ""
 
     @property
     def loop_age(self) -> float:
@@ -103,7 +107,7 @@ class LiveStatus:
     def snapshot(self) -> Live:
         """The picture as of now; never waits for the loop."""
         with self._lock:
-            return replace(self._live, now=self._clock.monotonic(), draining=self._draining)
+            return replace(self._live, now=self._clock.monotonic(), draining=self._draining, time=self._clock.now())
 
     def state_loaded(self) -> None:
         with self._lock:

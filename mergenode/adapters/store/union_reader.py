@@ -21,6 +21,7 @@ from mergenode.ports.ledger_store import Key, LedgerReader
 from mergenode.types import Digest, Head
 
 _OF_THE_UNION = frozenset({"published", "pruned"})
+_TOLD_BY_THE_UNION = _OF_THE_UNION | {"united"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class UnionReader:
     def facts(
         self, *, kinds: Sequence[str] = (), name: str | None = None, newest: int | None = None
     ) -> Sequence[tuple[int, Fact]]:
-        """Of the union where only versions are asked for; else of the node."""
-        reader = self.shown if kinds and _OF_THE_UNION.issuperset(kinds) else self.own
+        """Of the union where only versions, or what they are made of, are asked for; else of the node."""
+        reader = self.shown if kinds and _TOLD_BY_THE_UNION.issuperset(kinds) else self.own
         return reader.facts(kinds=kinds, name=name, newest=newest)
 
     def folds(self, after: int = 0) -> Iterator[tuple[int, Folded]]:

@@ -1,0 +1,1 @@
+"""How long the status page takes of a node with a long history."""
