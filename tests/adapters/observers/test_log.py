@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from mergenode.adapters.observers.log import LogObserver, configure_logging
 from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
+from mergenode.ledger.traces import trace_of
 from mergenode.ports.observer import Progress
+from mergenode.tracing.ids import first_span
 from mergenode.types import Listing
 from tests.support import facts
 from tests.support.facts import deferred, deselected, forgotten, heard, mixed, ruled, selected, united, yielded
@@ -87,7 +89,8 @@ def test_a_json_line_has_time_level_event_and_fields(clock: HandClock) -> None:
     log, stream = opened("json", "info", clock)
     log.fact(folded(3, relative_norm=float("nan")))
     (entry,) = entries(stream)
-    assert set(entry) == {"ts", "level", "event", "message", "fields"}
+    assert set(entry) == {"ts", "level", "event", "message", "fields", "trace_id", "span_id"}
+    assert entry["trace_id"] == trace_of(folded(3)) and entry["span_id"] == first_span(entry["trace_id"])
     assert datetime.fromisoformat(str(entry["ts"])).utcoffset() is not None
     fields = entry["fields"]
     assert isinstance(fields, dict)

@@ -26,7 +26,7 @@ from mergenode.ledger.records import Folded
 from mergenode.ledger.traces import trace_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.ledger_store import LedgerReader
-from mergenode.tracing.context import at, within
+from mergenode.tracing.context import at, here, within
 from mergenode.tracing.ids import SHORT_DIGITS
 
 _POLL_SECONDS = 2.0
@@ -214,7 +214,10 @@ class Forwarding:
         self._rests.pop(node_id, None)
         self._said.pop(node_id, None)
         self._answered((node_id,), sequence)
-        there = f", known there as trace {report.trace_id[:SHORT_DIGITS]}"
+        working = here()
+        known_here = report.trace_id if working is None else working.trace_id
+        # What came from a registry has another id there: nobody but this node knows that registry.
+        there = "" if report.trace_id == known_here else f", there it is trace {report.trace_id[:SHORT_DIGITS]}"
         self._side.tell("info", f"forwarded {order.name} to {node_id}: {report.outcome}{there}")
 
     def _answered(self, nodes: tuple[UUID, ...], sequence: int) -> None:
