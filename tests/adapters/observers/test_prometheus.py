@@ -20,6 +20,7 @@ import mergenode
 from mergenode.adapters.observers.gate_metrics import GateMetrics
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
+from mergenode.adapters.observers.span_metrics import SpanMetrics
 from mergenode.adapters.observers.transfers import TransferMetrics
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.ledger.records import Restated, Retracted
@@ -269,6 +270,7 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry,
 def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     work_a_little(observer)
     PeerMetrics(registry, snapshot)
+    SpanMetrics(registry)
     gate = GateMetrics(registry)
     gate.certificate(lambda: 1.0)
     gate.refused("/mergenode.v1.Peer/Hello", "role")
