@@ -72,8 +72,10 @@ class SpanObserver:
         ended = self._tracer.now()
         at_ns = ended - sum(int(seconds * _NANO) for seconds in fact.seconds.values())
         links = [at(weights_trace(str(parent["root"]))) for parent in fact.parents]
-        about = {"round": fact.number, "epoch": fact.epoch, "parents": len(links), "kept_own": fact.kept_own}
-        whole = self._tracer.record("round", trace_of(fact), at_ns, ended, links=links, **about)
+        whole = self._tracer.record(
+            "round", trace_of(fact), at_ns, ended, links=links, number=fact.number, epoch=fact.epoch,
+            kept_own=fact.kept_own,
+        )  # fmt: skip
         for phase, seconds in fact.seconds.items():
             after = at_ns + int(seconds * _NANO)
             self._tracer.record(f"round {phase}", trace_of(fact), at_ns, after, parent=whole)
