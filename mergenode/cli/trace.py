@@ -25,7 +25,17 @@ from mergenode.cli.output import (
 )
 from mergenode.errors import UsageError
 from mergenode.ledger.lives import JUDGED, PUBLISHED, PUBLISHED_WITHOUT, READ, Moment, key_of, life_of
-from mergenode.ledger.records import ContributionFact, Discovered, Fact, Folded, Member, Published
+from mergenode.ledger.records import (
+    Admitted,
+    ContributionFact,
+    Deferred,
+    Discovered,
+    Fact,
+    Folded,
+    Member,
+    Published,
+    Yielded,
+)
 from mergenode.tracing.ids import PUSHES, SHORT_DIGITS, TRACE_DIGITS, contribution_trace
 
 if TYPE_CHECKING:
@@ -116,13 +126,12 @@ def _fitting(reader: LedgerReader, what: str, most: int | None) -> Iterator[Key]
 def _document(node: Node, found: _Found) -> dict[str, Any]:
     registry, name, revision = found.key
     of_this = [pair for pair in node.reader.facts(name=name) if _is_of(pair[1], found.key)]
-    moments = life_of(of_this, node.shown.facts(kinds=("published",)) if not node.in_union else ())
-    if node.in_union:
-        moments += life_of(
-            [pair for pair in node.shown.facts(name=name) if _is_of(pair[1], found.key)],
-            node.shown.facts(kinds=("published",)),
-        )
-    content = next((fact.content for _, fact in reversed(of_this) if isinstance(fact, Member)), None)
+    versions = node.shown.facts(kinds=("published",))
+    in_union = [pair for pair in node.shown.facts(name=name) if _is_of(pair[1], found.key)] if node.in_union else []
+    # Two ledgers, two orders: what this node did itself, then what became of it in the union that it publishes.
+    moments = life_of(of_this, () if node.in_union else versions) + life_of(in_union, versions)
+    about = [*of_this, *in_union]
+    content = next((fact.content for _, fact in reversed(about) if isinstance(fact, Member)), None)
     member = None if content is None else node.shown.by_content(content)
     published = next((moment for moment in moments if moment.what == PUBLISHED), None)
     return {
@@ -134,7 +143,7 @@ def _document(node: Node, found: _Found) -> dict[str, Any]:
         "in_merge": member is not None,
         "moments": [_moment(moment) for moment in moments],
         "total_seconds": None if published is None else published.time - moments[0].time,
-        "peers": _peers(node, of_this),
+        "peers": _peers(node, about),
         "others": [
             {"registry": key[0], "name": key[1], "revision": key[2], "trace_id": contribution_trace(*key)}
             for key in found.others
@@ -187,9 +196,10 @@ def _peers(node: Node, facts: Sequence[tuple[int, Fact]]) -> list[dict[str, str]
             if not cursor.lacks(folds[-1]):
                 found[str(node_id)] = "answered for it when it was forwarded"
     for _, fact in facts:
-        keeper = getattr(fact, "keeper", None)
-        if keeper is not None:
-            found[str(keeper)] = "counts the same content"
+        if isinstance(fact, Yielded | Deferred):
+            found[fact.keeper] = "counts the same content"
+        elif isinstance(fact, Admitted) and node.in_union:
+            found[fact.origin] = "counts it in the union"
     return [{"node": node_id, "how": how} for node_id, how in sorted(found.items())]
 
 

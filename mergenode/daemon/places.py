@@ -10,6 +10,7 @@ from mergenode.tracing.context import Place, at
 from mergenode.tracing.ids import contribution_trace, merge_trace
 from mergenode.tracing.spans import MOST_LINKS
 
+_USUAL = 2
 _CHANGES = ("folded", "admitted", "retracted", "yielded", "deselected")
 
 
@@ -34,8 +35,12 @@ def publishing(ledger: LedgerReader) -> Place:
     """
     versions = ledger.facts(kinds=("published",), newest=1)
     before = versions[-1][0] if versions else 0
-    changes = ledger.facts(kinds=_CHANGES, newest=MOST_LINKS)
-    found = list(dict.fromkeys(trace_of(fact) for sequence, fact in reversed(changes) if sequence > before))
+    for most in (_USUAL, MOST_LINKS):  # a fact can be large, and mostly one is new
+        changes = ledger.facts(kinds=_CHANGES, newest=most)
+        new = [fact for sequence, fact in reversed(changes) if sequence > before]
+        if len(new) < most:
+            break
+    found = list(dict.fromkeys(trace_of(fact) for fact in new))
     if not found:
         return at(merge_trace(ledger.head().lineage or ""))
     return at(found[0], links=tuple(found[1:]))

@@ -11,6 +11,7 @@ import pytest
 
 from mergenode.adapters.peers.pushing.cursor_file import CursorFile
 from mergenode.adapters.peers.pushing.cursors import Cursor
+from mergenode.adapters.store.sqlite_ledger import SqliteLedger
 from mergenode.ledger.traces import trace_of
 from mergenode.tracing.ids import push_trace
 from tests.cli.conftest import HOSTILE
@@ -67,6 +68,27 @@ def test_the_newest_revision_is_told_and_the_others_are_named(run, config: Path,
     document = told(run, "m3", "-c", config)
     assert document["revision"] == "r-new" and not document["in_merge"]
     assert [other["trace_id"] for other in document["others"]] == [trace_of(facts.discovered(3))]
+
+
+def test_in_a_union_others_contributions_have_their_ids_and_versions(run, config: Path, history) -> None:
+    config.write_text(
+        config.read_text() + "mixer: {name: union}\npeers: {listen: '127.0.0.1:1'}\nmethod: {name: task_arithmetic}\n"
+    )
+    folder = config.parent / "state" / "union"
+    folder.mkdir()
+    shown = SqliteLedger(folder / "ledger.sqlite")
+    shown.append(facts.initialised())
+    shown.append(facts.admitted(3, origin="b2"), facts.united(1, 1))
+    shown.append(facts.published(1))
+    shown.append(facts.admitted(9, origin="c3"), facts.united(2, 2))
+    shown.append(facts.published(2, generation=2))
+    shown.close()
+    document = told(run, "m9", "-c", config)
+    assert document["trace_id"] == trace_of(facts.folded(9)), "as on the node that folded it"
+    assert [moment["what"] for moment in document["moments"]] == ["admitted", "published"] and document["in_merge"]
+    assert document["peers"] == [{"node": "c3", "how": "counts it in the union"}]
+    own = told(run, "m3", "-c", config)
+    assert [moment["what"] for moment in own["moments"]] == ["discovered", "read", "folded", "admitted", "published"]
 
 
 @pytest.mark.parametrize("what", ["nobody", "0" * 8, "0" * 32, "abc"])

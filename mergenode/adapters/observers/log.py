@@ -77,6 +77,7 @@ class LogObserver:
         self._logger = logging.getLogger(LOGGER_NAME)
         self._repeats = RepeatLimit(clock.monotonic)
         self._warnings = LineBudget(clock.monotonic, MOST_WARNINGS)
+        self._spoken = LineBudget(clock.monotonic, MOST_WARNINGS)  # words of others must not use up the kinds of faults
         self._news = LineBudget(clock.monotonic, MOST_NEWS)
         self._progress_at: float | None = None
         self._progress_of: tuple[str, str] | None = None
@@ -123,10 +124,10 @@ class LogObserver:
         """Says nothing itself; tells what was held back of faults that have stopped repeating."""
         for text, suppressed in self._repeats.expired():
             self._budgeted("warning", "repeated", text, {"suppressed": suppressed}, kind=f"repeated {shape(text)}")
-        for level, budget in (("warning", self._warnings), ("info", self._news)):
+        for level, budget in (("warning", self._warnings), ("warning", self._spoken), ("info", self._news)):
             for kind, held in budget.owed():
-                text = f"{held} more lines about {kind!r} were left out; `mergenode history` has every fact"
-                self._write(level, "left_out", text, {"kind": kind, "left_out": held}, None)
+                text = f"{held} more lines of the kind {kind!r} were left out (`mergenode history` has every fact)"
+                self._write(level, "left_out", text, {"kind": kind, "left_out": held})
 
     def sizes(self, *, statistics_bytes: int, published_bytes: int, disk_free_bytes: int) -> None:
         fields = {"statistics_bytes": statistics_bytes, "published_bytes": published_bytes,
@@ -156,7 +157,8 @@ class LogObserver:
         if level == "debug":
             self._write(level, event, text, fields, place)
             return
-        held = (self._news if level == "info" else self._warnings).admit(kind or event)
+        loud = self._spoken if event in ("message", "repeated") else self._warnings
+        held = (self._news if level == "info" else loud).admit(kind or event)
         if held is not None:
             self._write(level, event, text, {**fields, **({"left_out": held} if held else {})}, place)
 

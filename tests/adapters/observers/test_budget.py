@@ -141,3 +141,14 @@ def test_what_no_room_was_for_is_counted_too() -> None:
         repeats.admit(key)
     clock.advance(61)
     assert repeats.expired() == [(FORGOTTEN, 2)]
+
+
+def test_words_of_others_do_not_use_up_what_faults_may_write() -> None:
+    clock = HandClock()
+    log, stream = opened(clock)
+    for number in range(10_000):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        log.message("warning", f"{word} is what somebody said")
+    log.retrying("m1", "disk_full", "no space left", 1.0)
+    told = lines(stream)
+    assert told[-1]["event"] == "retrying" and len(told) <= MOST_KINDS + MOST_WARNINGS + 1

@@ -18,6 +18,7 @@ from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
 from mergenode.ledger.traces import trace_of
 from mergenode.ports.observer import Progress
+from mergenode.tracing.context import at, called_from, within
 from mergenode.tracing.ids import first_span
 from mergenode.types import Listing
 from tests.support import facts
@@ -104,6 +105,28 @@ def test_a_console_line_reads_well(clock: HandClock) -> None:
     line = stream.getvalue()
     assert "WARNING rejected       rejected 'team one': tensor w is 2x3, base has 3x2" in line
     assert 'name="team one"' in line and "reason=shape_mismatch" in line
+
+
+def test_a_line_says_what_it_is_about_and_who_asked(clock: HandClock) -> None:
+    def tell(format: str) -> str:
+        log, stream = opened(format, "info", clock)
+        log.fact(rejected())
+        with within(at("a" * 32, links=("b" * 32,))):
+            log.retrying("v000001", "disk_full", f"full {format}", 1.0)
+            called_from(at("c" * 32))
+            log.message("info", "from elsewhere")
+        called_from(None)
+        log.message("info", "of the node itself")
+        return stream.getvalue()
+
+    told = [json.loads(line) for line in tell("json").splitlines()]
+    own = trace_of(rejected())
+    assert [line.get("trace_id") for line in told] == [own, "a" * 32, "a" * 32, None]
+    assert told[1]["span_id"] == "a" * 16 and told[1]["trace_links"] == ["b" * 32]
+    assert [line.get("caller_trace_id") for line in told] == [None, None, "c" * 32, None]
+    first, second, third, last = tell("console").splitlines()
+    assert first.endswith(f" trace={own[:8]}") and second.endswith(" trace=aaaaaaaa")
+    assert third.endswith(" trace=aaaaaaaa caller_trace=cccccccc") and "trace=" not in last
 
 
 @pytest.mark.parametrize("format", ["console", "json"])
