@@ -38,8 +38,8 @@ def history(config: Path, limit: int, kinds: Sequence[str], as_json: bool) -> No
         print_json({"schema": SCHEMA, "facts": [fact_fields(sequence, fact) for sequence, fact in facts]})
         return
     out = console()
-    rows = table("#", "time", "fact", "trace", "subject", "what", right=("#",))
+    rows = table("#", "time", "trace", "fact", "subject", "what", right=("#",))
     for sequence, fact in facts:
         short = trace_of(fact)[:SHORT_DIGITS]
-        rows.add_row(str(sequence), fact.time, fact.kind, short, visible(subject(fact)), visible(sentence(fact)))
+        rows.add_row(str(sequence), fact.time, short, fact.kind, visible(subject(fact)), visible(sentence(fact)))
     out.print(rows)
