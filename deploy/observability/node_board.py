@@ -56,6 +56,9 @@ NODE = Board(
                    of("process_virtual_memory_bytes"): f"{_NODE} virtual"}),
             Panel("Open files", "Against the limit of the process.", "short",
                   {of("process_open_fds"): f"{_NODE} open", of("process_max_fds"): f"{_NODE} limit"}),
+            Panel("Traces", "Spans per second: handed to the collector, refused by it, or dropped before.", "short",
+                  {f"sum by (instance, outcome) ({rate('mergenode_trace_spans_total')})":
+                   "{{instance}} {{outcome}}"}),
             Panel("Uptime", "Seconds since the process started.", "s",
                   {f"time() - {of('process_start_time_seconds')}": _NODE}, kind="stat", width=6, height=5),
             Panel("Last alive", "Seconds since the loop moved.", "s",

@@ -54,7 +54,7 @@ def open_exchange(peers: Peers, base: BaseModel, method: Method | None = None) -
         shelf,
         lambda accuse: Fetcher(
             shelf, lambda address: open_bulk_channel(address, peers.credentials()), peers.transfers, accuse,
-            FetchSettings(limits=limits),
+            FetchSettings(limits=limits, tracer=peers.tracer),
         ),
         base_root=described.root,
         pinned=[described.root],

@@ -18,6 +18,7 @@ from mergenode.bootstrap.parts import limits_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.settings import Settings
+from mergenode.tracing.spans import SILENT, Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class NodeIntake:
 def open_intake(
     settings: Settings, *, base: BaseModel, reader: LedgerReader, clock: Clock, poke: Callable[[], None],
     caller_of: Callable[[Context], Pusher], tell: Callable[[str], None] = lambda text: None,
+    tracer: Tracer = SILENT,
 ) -> NodeIntake:  # fmt: skip
     """Recover what was pushed before and be ready to serve. Call it with the state locked, before the loop starts.
 
@@ -47,6 +49,7 @@ def open_intake(
         poke: ``Lifecycle.poke``: a push that is complete is looked at at once.
         caller_of: who is behind a call; ``adapters.peers.access.callers.caller_of`` behind the gate of the server.
         tell: one line for the log.
+        tracer: is told of the work on pushes.
     """
     rules, limits = settings.peers.intake, limits_of(settings)
     held = HeldModel(settings.base, limits=limits)
@@ -66,7 +69,7 @@ def open_intake(
         poke=poke,
     )
     uploads = Uploads(side)
-    service = IntakeService(uploads, IntakeRules(lineage=settings.peers.lineage), caller_of, tell)
+    service = IntakeService(uploads, IntakeRules(lineage=settings.peers.lineage), caller_of, tell, tracer)
     registry = PushesRegistry(
         settings.node.state, clock=clock, limits=limits, settled=uploads.settled, tidy=uploads.tidy
     )

@@ -18,6 +18,8 @@ from mergenode.adapters.observers.distances import DistanceObserver
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
+from mergenode.adapters.observers.span_metrics import SpanMetrics
+from mergenode.adapters.observers.spans import SpanObserver
 from mergenode.adapters.peers.access.callers import caller_of
 from mergenode.adapters.registries import open_registry
 from mergenode.adapters.registries.ingested import INGESTED, IngestedRegistry, past_requests
@@ -40,6 +42,7 @@ from mergenode.bootstrap.policy import policy_of
 from mergenode.bootstrap.rounds import open_rounds
 from mergenode.bootstrap.selecting import open_selecting
 from mergenode.bootstrap.task_features import require_wanted
+from mergenode.bootstrap.tracing import open_tracing
 from mergenode.bootstrap.union import UNION, open_union, union_ledger
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
@@ -53,6 +56,10 @@ from mergenode.ports.ledger_store import LedgerReader, LedgerStore
 from mergenode.ports.observer import Observer
 from mergenode.ports.registry import Registry
 from mergenode.settings import Settings
+from mergenode.tracing.spans import SILENT, Tracer
+
+SERVICE = "mergenode"
+"""What it is called among the services of a trace, unless OTEL_SERVICE_NAME says otherwise."""
 
 REQUESTS = "ingest"
 """The registry of what the operator asked for."""
@@ -95,11 +102,12 @@ def open_loop(
     *,
     once: bool = False,
     peers: Peers | None = None,
+    tracer: Tracer = SILENT,
 ) -> Iterator[Loop]:
     """A loop that is ready to run on a locked state: recovered, checked, watching, and with its gRPC port open."""
     clock = SystemClock()
     with ExitStack() as stack:
-        parts = build_parts(settings, ledger, observer, lifecycle, clock)
+        parts = build_parts(settings, ledger, observer, lifecycle, clock, tracer)
         require_wanted(settings, observer, lambda: lifecycle.draining)
         registries, mixing = registries_of(settings, clock), None
         registries[REQUESTS] = WithReleased(registries[REQUESTS], ledger)
@@ -159,7 +167,7 @@ def _among_others(
         reader = stack.enter_context(closing(open_reader(settings.node.state / LEDGER)))
         intake = open_intake(
             settings, base=parts.base, reader=reader, clock=peers.clock, poke=lifecycle.poke, caller_of=caller_of,
-            tell=lambda text: peers.observer.message("info", text),
+            tell=lambda text: peers.observer.message("info", text), tracer=peers.tracer,
         )  # fmt: skip
         stack.callback(intake.close)
         drain.callback(intake.service.drain)
@@ -184,16 +192,22 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     metrics_registry = CollectorRegistry()
     live = LiveStatus(clock, names)
     metrics = PrometheusObserver(metrics_registry, names, clock)
-    observer = FanOut([LogObserver(clock), metrics, live])
+    log, spans = LogObserver(clock), SpanMetrics(metrics_registry)
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
-    with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
+    with (
+        open_tracing(
+            settings.tracing, SERVICE, settings.node.name, lambda text: log.message("warning", text), spans.counted
+        ) as tracer,
+        closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger,
+    ):  # fmt: skip
+        observer = FanOut([log, metrics, live, SpanObserver(tracer)])
         kinds = ("folded", "restated", "mixed", "selected", "published")
         newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
         metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
-        peers = join_peers(settings, observer, metrics_registry, clock)
+        peers = join_peers(settings, observer, metrics_registry, clock, tracer)
         with _serving(settings, metrics_registry, live, observer, peers):
             try:
-                with _work(settings, ledger, observer, lifecycle, once=once, peers=peers) as work:
+                with _work(settings, ledger, observer, lifecycle, once=once, peers=peers, tracer=tracer) as work:
                     live.state_loaded()
                     stop = work.run()
             except Stopped as stopped:  # while starting: the base was being read, or a lost version made again
@@ -205,11 +219,11 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
 @contextmanager
 def _work(
     settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, *, once: bool,
-    peers: Peers | None,
+    peers: Peers | None, tracer: Tracer,
 ) -> Iterator[Loop | Rounds]:  # fmt: skip
     """What a node does: fold what its registries bring, or mix in rounds."""
     if settings.mixer.name != "dimat":
-        with open_loop(settings, ledger, observer, lifecycle, once=once, peers=peers) as loop:
+        with open_loop(settings, ledger, observer, lifecycle, once=once, peers=peers, tracer=tracer) as loop:
             yield loop
         return
     if peers is None:

@@ -40,6 +40,7 @@ from mergenode.ports.engine import Evaluator, Stopped
 from mergenode.ports.ledger_store import LedgerStore
 from mergenode.ports.observer import Observer, Progress
 from mergenode.settings import Settings
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.types import DType
 
 LEDGER = "ledger.sqlite"
@@ -221,13 +222,15 @@ def weigher_of(settings: Settings, engine: LocalEngine) -> LocalWeigher | None:
 
 
 def build_parts(
-    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, clock: Clock
-) -> Parts:
+    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, clock: Clock,
+    tracer: Tracer = SILENT,
+) -> Parts:  # fmt: skip
     """Everything that works on a locked state directory. Raises FatalError when base or method cannot be used."""
     generations = FolderGenerations(settings.node.state, every=settings.snapshots.every, keep=settings.snapshots.keep)
     generations.prepare()
     reading = _Interruptible(observer, lambda: lifecycle.draining)
     engine = engine_of(settings, generations, reading, lifecycle.abandon)
+    engine.tracer = tracer
     dtype = engine.publish_dtype
     weigher = weigher_of(settings, engine)
     if weigher is not None:
@@ -247,6 +250,7 @@ def build_parts(
         keep=settings.publish.keep,
         weigher=weigher,
         gatekeeper=gatekeeper_of(settings, engine, ledger, publisher, reading, lifecycle.abandon),
+        tracer=tracer,
     )
     return Parts(
         settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations

@@ -36,6 +36,7 @@ from mergenode.bootstrap.peer_port import is_wildcard, peer_port, tls_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Observer
 from mergenode.settings import Settings
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.wire.encoding import Encoding
 
 PEERS = "peers"
@@ -70,6 +71,7 @@ class Peers:
     transfers: PeerTransfers
     observer: Observer
     clock: Clock
+    tracer: Tracer = SILENT
 
     def document(self) -> dict[str, object]:
         """What ``/api/v1/peers`` answers."""
@@ -80,7 +82,9 @@ class Peers:
         return None if self.tls is None else self.tls.channel_credentials()[0]
 
 
-def join_peers(settings: Settings, observer: Observer, metrics: CollectorRegistry, clock: Clock) -> Peers | None:
+def join_peers(
+    settings: Settings, observer: Observer, metrics: CollectorRegistry, clock: Clock, tracer: Tracer = SILENT
+) -> Peers | None:
     """Count this start of the node, and remember what it knew of others; None where ``peers.listen`` is not set.
 
     To be called once a start, with the state locked.
@@ -109,6 +113,7 @@ def join_peers(settings: Settings, observer: Observer, metrics: CollectorRegistr
         transfers=PeerTransfers(metrics, membership),
         observer=observer,
         clock=clock,
+        tracer=tracer,
     )
 
 

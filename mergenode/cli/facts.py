@@ -33,6 +33,7 @@ from mergenode.ledger.records import (
     United,
     Yielded,
 )
+from mergenode.ledger.traces import trace_of
 
 if TYPE_CHECKING:
     from mergenode.ports.ledger_store import LedgerReader
@@ -43,9 +44,15 @@ _NAMED = 5
 
 
 def fact_fields(sequence: int, fact: Fact) -> dict[str, Any]:
-    """A fact as JSON values: its sequence number, kind and time, then the fields of its kind by name."""
+    """A fact as JSON values: its sequence number, kind, time and trace id (null for those about the node itself), then
+    the fields of its kind by name."""
     body = json.loads(encode(fact))
-    first = {"sequence": sequence, "kind": body.pop("kind"), "time": body.pop("time")}
+    first = {
+        "sequence": sequence,
+        "kind": body.pop("kind"),
+        "time": body.pop("time"),
+        "trace_id": trace_of(fact) or None,
+    }
     return {**first, **body}
 
 

@@ -11,6 +11,8 @@ from mergenode.cli.facts import fact_fields, sentence, subject
 from mergenode.cli.node import config_option, open_node
 from mergenode.cli.output import console, json_option, print_json, table, visible
 from mergenode.ledger.records import KINDS
+from mergenode.ledger.traces import trace_of
+from mergenode.tracing.ids import SHORT_DIGITS
 
 SCHEMA = "mergenode.history/1"
 
@@ -28,7 +30,7 @@ def history(config: Path, limit: int, kinds: Sequence[str], as_json: bool) -> No
       mergenode history -c node.yaml --kind rejected
       mergenode history -c node.yaml --limit 1000 --json | jq '.facts[].kind'
 
-    JSON: schema, facts: [{sequence, kind, time, and the fields of that kind}].
+    JSON: schema, facts: [{sequence, kind, time, trace_id, and the fields of that kind}].
     """
     with open_node(config) as node:
         facts = node.reader.facts(kinds=tuple(kinds), newest=limit)
@@ -36,7 +38,8 @@ def history(config: Path, limit: int, kinds: Sequence[str], as_json: bool) -> No
         print_json({"schema": SCHEMA, "facts": [fact_fields(sequence, fact) for sequence, fact in facts]})
         return
     out = console()
-    rows = table("#", "time", "fact", "subject", "what", right=("#",))
+    rows = table("#", "time", "trace", "fact", "subject", "what", right=("#",))
     for sequence, fact in facts:
-        rows.add_row(str(sequence), fact.time, fact.kind, visible(subject(fact)), visible(sentence(fact)))
+        short = trace_of(fact)[:SHORT_DIGITS]
+        rows.add_row(str(sequence), fact.time, short, fact.kind, visible(subject(fact)), visible(sentence(fact)))
     out.print(rows)

@@ -16,12 +16,15 @@ from mergenode.cli.output import bytes_text, json_option, percent_text, print_js
 from mergenode.cli.progress import TerminalProgress
 from mergenode.errors import UsageError
 from mergenode.ports.observer import Progress
+from mergenode.tracing.ids import SHORT_DIGITS
 
 if TYPE_CHECKING:
     from mergenode.adapters.peers.pushing.push_channel import PushCredentials
     from mergenode.adapters.peers.pushing.pushing import PushOrder, PushReport
 
 SCHEMA = "mergenode.push/1"
+SERVICE = "mergenode-push"
+"""What a push is called among the services of a trace; it is exported where the environment names a collector."""
 
 _PATH = click.Path(path_type=Path)
 
@@ -63,7 +66,7 @@ def push(
       mergenode push ./adapter --to merge.example.org:50051 --tls-ca ca.pem --token-file token
 
     JSON: schema, name, outcome (accepted, duplicate, rejected, quarantined), folded, share_kept, reason,
-    message, hint, upload, root, bytes_total, bytes_sent, blocks, blocks_sent, notes.
+    message, hint, trace_id, upload, root, bytes_total, bytes_sent, blocks, blocks_sent, notes.
     """
     _check(model, base, weight)
     from mergenode.adapters.peers.pushing.push_channel import PushCredentials, push_address
@@ -111,6 +114,8 @@ def _pushed(
     from mergenode.adapters.peers.pushing.local_model import describe_model
     from mergenode.adapters.peers.pushing.push_channel import channels_to, is_loopback, token_metadata
     from mergenode.adapters.peers.pushing.pushing import Pushing
+    from mergenode.bootstrap.tracing import open_tracing
+    from mergenode.settings.tracing import TracingSettings
 
     channels, metadata = channels_to(address, credentials), token_metadata(credentials)
 
@@ -120,13 +125,16 @@ def _pushed(
     def sent(done: int, total: int) -> None:
         bars.progress(Progress("push", order.name, 0, 0, done, total))
 
-    with describe_model(path, hashed) as model:
+    with (
+        describe_model(path, hashed) as model,
+        open_tracing(TracingSettings(), SERVICE, order.name, lambda text: bars.message("warning", text)) as tracer,
+    ):
         for note in model.notes:
             bars.message("warning", note)
         pushing = Pushing(
             model, order, channels, address=address, clock=SystemClock(), pause=threading.Event().wait,
             metadata=metadata, compress=not is_loopback(address), watch=sent,
-            tell=lambda text: bars.message("warning", text),
+            tell=lambda text: bars.message("warning", text), tracer=tracer,
         )  # fmt: skip
         report = pushing.push()
         return pushing.wait(report) if wait else report, model.notes
@@ -151,5 +159,5 @@ def sentence(name: str, report: PushReport) -> str:
     if report.outcome == "duplicate":
         return f"{name}: duplicate, {report.message or 'its content is there already'}{kept} ({sent})"
     if report.folded:
-        return f"{name}: folded{kept} ({sent})"
-    return f"{name}: accepted, it waits to be folded ({sent})"
+        return f"{name}: folded{kept} ({sent}, trace {report.trace_id[:SHORT_DIGITS]})"
+    return f"{name}: accepted, it waits to be folded ({sent}, trace {report.trace_id[:SHORT_DIGITS]})"

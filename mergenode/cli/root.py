@@ -23,6 +23,7 @@ COMMANDS = {
     "status": "What is in the merge, what waits, what was rejected.",
     "history": "The facts of the ledger, newest last.",
     "show": "Everything about one contribution or version.",
+    "trace": "The life of one contribution, with times.",
     "pool": "What was chosen of the pool, and why.",
     "diff": "What changed between two versions.",
     "retract": "Take a contribution out of the merge.",

@@ -12,6 +12,7 @@ from typing import Any
 from mergenode.daemon.elsewhere import NOWHERE, Elsewhere
 from mergenode.daemon.judging import Judgement, Judging
 from mergenode.daemon.manifest import model_card, version_json, version_manifest
+from mergenode.daemon.places import publishing
 from mergenode.daemon.recent import Listed, RecentMembers
 from mergenode.daemon.refusing import judge, judge_promise
 from mergenode.daemon.weighing import weigh_in
@@ -37,6 +38,9 @@ from mergenode.ports.observer import Observer
 from mergenode.ports.publisher import Publisher
 from mergenode.ports.restater import Restater
 from mergenode.ports.weighing import Weighed, Weigher
+from mergenode.tracing.context import at
+from mergenode.tracing.ids import contribution_trace
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.types import Candidate, Digest, FoldResult, Head
 
 
@@ -63,6 +67,7 @@ class Line:
     elsewhere: Elsewhere = NOWHERE
     weigher: Weigher | None = None
     gatekeeper: Gatekeeper = OPEN
+    tracer: Tracer = SILENT
 
     @property
     def judging(self) -> Judging:
@@ -74,6 +79,16 @@ def contribute(line: Line, candidate: Candidate) -> ContributionFact:
 
     Durability: the returned fact is in the ledger. Raises TransientError when it should be tried again.
     """
+    trace = contribution_trace(*candidate.key)
+    with line.tracer.span("fold", trace, registry=candidate.registry, contribution=candidate.name) as about:
+        fact = _contributed(line, candidate)
+        about["outcome"] = fact.kind
+        if isinstance(fact, Folded):
+            about |= {"content": fact.content, "generation": fact.generation, "bytes_read": fact.bytes_read}
+        return fact
+
+
+def _contributed(line: Line, candidate: Candidate) -> ContributionFact:
     head = line.ledger.head()
     started = line.clock.monotonic()
     # An earlier attempt may have installed its generation and then failed to append the fact. Left there it would be
@@ -119,7 +134,8 @@ def _judged(line: Line, candidate: Candidate, head: Head, result: FoldResult) ->
             line.weigher, line.engine, candidate, head, result, earlier, line.observer
         )
     # After weighing: gates judge what would enter, and a smaller weight may be what they ask for.
-    judgement = line.judging.judge(candidate, head, result)
+    with line.tracer.span("judge", contribution_trace(*candidate.key)):
+        judgement = line.judging.judge(candidate, head, result)
     return judgement.kept_out or Accepted(candidate, judgement, weighed)
 
 
@@ -194,9 +210,10 @@ def _commit(line: Line, head: Head, accepted: Accepted, seconds: float) -> Folde
     # STRICTLY in this order: the files first, then the fact that names them. A kill between the two finds a
     # generation that the ledger does not know; recovery hands it back to the folding folder and the fold is repeated
     # from finished shards. The other way round the ledger would name files that do not exist.
-    line.generations.install(fact.generation)
-    facts = (*_readmitted(line, candidate, fact.content), fact)
-    line.ledger.append(*facts)
+    with line.tracer.span("commit", contribution_trace(*candidate.key), generation=fact.generation):
+        line.generations.install(fact.generation)
+        facts = (*_readmitted(line, candidate, fact.content), fact)
+        line.ledger.append(*facts)
     for each in facts:
         line.observer.fact(each)
     line.elsewhere.recorded(facts)
@@ -244,13 +261,20 @@ def publish(line: Line, generation: int, version: int) -> Published:
     head = line.ledger.head()
     if head.generation != generation:
         raise FatalError(f"asked to publish generation {generation}, but generation {head.generation} is committed")
+    place = publishing(line.ledger)
+    links = [at(linked) for linked in place.links]
+    with line.tracer.span("publish", place.trace_id, links=links, version=version, generation=generation):
+        return _published(line, head, version)
+
+
+def _published(line: Line, head: Head, version: int) -> Published:
     started = line.clock.monotonic()
     make_visible(line, head, version)
     line.publisher.point_latest(version)
     fact = Published(
         time=line.clock.now(),
         version=version,
-        generation=generation,
+        generation=head.generation,
         digest=line.publisher.digest(version),
         path=line.publisher.path(version),
         seconds=line.clock.monotonic() - started,

@@ -16,6 +16,7 @@ from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
 from mergenode.daemon.patience import EVICT, MIX, NODE, PUBLISH, SELECT, Patience, Slot
+from mergenode.daemon.places import place_of
 from mergenode.daemon.quarantine import decide
 from mergenode.daemon.selecting import Selecting
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
@@ -44,6 +45,7 @@ from mergenode.ports.changes import ChangeRequests
 from mergenode.ports.engine import Stopped
 from mergenode.ports.pool import Unreadable
 from mergenode.ports.registry import Registry
+from mergenode.tracing.context import within
 from mergenode.types import Candidate, Digest
 
 _OF_THE_NODE = (TransientReason.DISK_FULL, TransientReason.WRITE_FAILED)
@@ -93,7 +95,8 @@ class Loop:
             action = self.decide()
             if isinstance(action, Stop):
                 return action
-            self.act(action)
+            with within(place_of(action, self.line.ledger)):
+                self.act(action)
 
     def decide(self) -> Action:
         """Observe if it is time to, and plan."""

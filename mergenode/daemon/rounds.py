@@ -13,6 +13,8 @@ from mergenode.errors import TransientError
 from mergenode.ledger.actions import Stop
 from mergenode.ledger.round_state import Phase, RoundState
 from mergenode.ports.engine import Stopped
+from mergenode.tracing.context import at, within
+from mergenode.tracing.ids import weights_trace
 
 LOOK_SECONDS = 10.0
 """While waiting, signs of life are given at least this often."""
@@ -51,7 +53,8 @@ class Rounds:
             if self.once and self.state.phase is Phase.REST:
                 return Stop(f"{self.state.number} rounds are done")
             try:
-                seconds = self.step()
+                with within(at(weights_trace(self.state.root)) if self.state.root else None):
+                    seconds = self.step()
             except Stopped as stopped:
                 return Stop(f"asked to stop, {stopped}", complete=False)
             if seconds > 0:

@@ -26,6 +26,7 @@ from mergenode.settings.sections import (
 )
 from mergenode.settings.selectors import SelectorSettings
 from mergenode.settings.task import TaskSettings
+from mergenode.settings.tracing import TracingSettings
 from mergenode.settings.weighing import ProtectSettings, WeighSettings
 
 
@@ -68,6 +69,7 @@ class Settings(Section):
         why="only you know what must not get worse",
     )
     log: LogSettings = subsection(LogSettings, "What the node writes about itself.")
+    tracing: TracingSettings = subsection(TracingSettings, "Where traces go.")
     shutdown: ShutdownSettings = subsection(ShutdownSettings, "How the node ends.")
 
     @model_validator(mode="after")

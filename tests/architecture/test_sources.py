@@ -30,6 +30,7 @@ VAGUE = {
     "base_classes",
 }
 SURVIVORS = {
+    "mergenode/adapters/spans/queue.py": "a collector or its library must not hold up the node",
     "mergenode/adapters/observers/fan_out.py": "what only watches must never stop a fold",
     "mergenode/daemon/loop.py": "a defect met by one contribution must not stop the others",
     "mergenode/daemon/observation.py": "a defect met in one registry must not stop the others",

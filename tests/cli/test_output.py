@@ -89,7 +89,7 @@ def test_every_kind_of_fact_has_words_and_fields() -> None:
     for fact in EVERY_KIND:
         fields = fact_fields(7, fact)
         assert list(fields)[:3] == ["sequence", "kind", "time"] and fields["kind"] == fact.kind
-        assert set(fields) == {"sequence", "kind", *(name for name in fact.__dataclass_fields__)}
+        assert set(fields) == {"sequence", "kind", "trace_id", *(name for name in fact.__dataclass_fields__)}
         assert sentence(fact) != fact.kind, "a kind without words of its own"
         assert (subject(fact) == "") == (fact.kind in ("initialised", "restated", "united")), (
             "the whole merge has no name"

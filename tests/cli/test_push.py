@@ -80,8 +80,8 @@ def test_json(run, intake: Intake, tuned: Path, tmp_path: Path) -> None:
     )
     document = json.loads(result.stdout)
     assert list(document) == [
-        "schema", "name", "outcome", "folded", "share_kept", "reason", "message", "hint", "upload", "root",
-        "bytes_total", "bytes_sent", "blocks", "blocks_sent", "notes",
+        "schema", "name", "outcome", "folded", "share_kept", "reason", "message", "hint", "trace_id",
+        "upload", "root", "bytes_total", "bytes_sent", "blocks", "blocks_sent", "notes",
     ]  # fmt: skip
     assert (document["schema"], document["outcome"], document["share_kept"]) == ("mergenode.push/1", "accepted", 0.5)
     assert document["notes"] == ["model.gram.safetensors is a side-car and is not pushed"]

@@ -108,9 +108,10 @@ class Process:
     The output is read all the time, so that no node is held up by a full pipe while a test looks at another one.
     """
 
-    def __init__(self, *args: object, cwd: Path = ROOT) -> None:
+    def __init__(self, *args: object, cwd: Path = ROOT, before: Sequence[str] = ()) -> None:
+        """``before``: a command that ends by running what follows it."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mergenode", *map(str, args)],
+            [*before, sys.executable, "-m", "mergenode", *map(str, args)],
             cwd=cwd,
             env=environment(),
             stdin=subprocess.DEVNULL,

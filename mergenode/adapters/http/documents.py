@@ -9,12 +9,13 @@ from dataclasses import fields
 
 from mergenode.adapters.observers.safe_text import redact
 from mergenode.ledger.records import Fact
+from mergenode.ledger.traces import trace_of
 
 
 def fact_document(fact: Fact, *, without: frozenset[str] = frozenset()) -> dict[str, object]:
-    """``kind`` and every field of the fact except those in ``without``."""
+    """``kind``, ``trace_id`` (null for facts about the node itself), every field of the fact except ``without``."""
     values = {field.name: plain(getattr(fact, field.name)) for field in fields(fact) if field.name not in without}
-    return {"kind": fact.kind, **values}
+    return {"kind": fact.kind, "trace_id": trace_of(fact) or None, **values}
 
 
 def plain(value: object) -> object:

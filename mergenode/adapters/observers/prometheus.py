@@ -23,6 +23,7 @@ from mergenode.adapters.observers.selection_instruments import SelectionInstrume
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.gates.reasons import GateReason
 from mergenode.ledger.records import (
+    ContributionFact,
     Duplicate,
     Fact,
     Folded,
@@ -35,8 +36,10 @@ from mergenode.ledger.records import (
     Selected,
     United,
 )
+from mergenode.ledger.traces import trace_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
+from mergenode.tracing.context import here
 from mergenode.types import Listing
 
 MAX_GROUPS = 256
@@ -100,23 +103,23 @@ class PrometheusObserver:
         self._drift.fact(fact)
         match fact:
             case Folded():
-                self._settled(fact.registry, "folded")
+                self._settled(fact, "folded")
                 self._set_merge(fact)
                 exemplar = {"generation": str(fact.generation), "content": fact.content[:_CONTENT_PREFIX]}
-                self._work.fold_seconds.observe(fact.seconds, exemplar)
+                self._work.fold_seconds.observe(fact.seconds, {**exemplar, "trace_id": trace_of(fact)})
                 self._work.fold_bytes.labels("read").inc(fact.bytes_read)
                 self._work.fold_bytes.labels("written").inc(fact.bytes_written)
             case Rejected():
-                self._settled(fact.registry, "rejected")
+                self._settled(fact, "rejected")
                 self._contribution.rejected.labels(
                     self._registries.label(fact.registry), self._reasons.label(fact.reason)
-                ).inc()
+                ).inc(1, {"trace_id": trace_of(fact)})
             case Duplicate():
-                self._settled(fact.registry, "duplicate")
+                self._settled(fact, "duplicate")
             case Quarantined():
-                self._settled(fact.registry, "quarantined")
+                self._settled(fact, "quarantined")
             case Retracted():
-                self._settled(fact.registry, "retracted")
+                self._settled(fact, "retracted")
             case United():
                 pass  # the gauges of the merge are those of the own one
             case Restated():
@@ -127,7 +130,10 @@ class PrometheusObserver:
                 self._selection.selected(fact)
             case Published():
                 self._set_version(fact)
-                self._work.publish_seconds.observe(fact.seconds)
+                exemplar, place = {"version": str(fact.version)}, here()
+                self._work.publish_seconds.observe(
+                    fact.seconds, exemplar if place is None else {**exemplar, "trace_id": place.trace_id}
+                )
 
     def progress(self, progress: Progress) -> None:
         if progress.activity == "fold" and progress.bytes_total > 0:
@@ -174,8 +180,9 @@ class PrometheusObserver:
         self._merge.share_kept.set(math.nan)
         self._set_scale({})
 
-    def _settled(self, registry: str, outcome: str) -> None:
-        self._contribution.contributions.labels(self._registries.label(registry), outcome).inc()
+    def _settled(self, fact: ContributionFact, outcome: str) -> None:
+        counter = self._contribution.contributions.labels(self._registries.label(fact.registry), outcome)
+        counter.inc(1, {"trace_id": trace_of(fact)})
         self._work.fold_progress.set(0)
 
     def _set_version(self, fact: Published) -> None:

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+FORGOTTEN = "warnings that came again, of more kinds than are remembered"
+
 
 @dataclass(slots=True)
 class _Seen:
@@ -23,6 +25,7 @@ class RepeatLimit:
         self._capacity = capacity
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.Lock()
+        self._forgotten = 0
 
     def admit(self, key: str) -> int | None:
         """None when the key got through less than a window ago, else how many were held back since then."""
@@ -35,13 +38,18 @@ class RepeatLimit:
             self._seen.pop(key, None)
             self._seen[key] = _Seen(now)
             while len(self._seen) > self._capacity:
-                self._seen.popitem(last=False)
+                self._forgotten += self._seen.popitem(last=False)[1].suppressed
             return seen.suppressed if seen is not None else 0
 
     def expired(self) -> list[tuple[str, int]]:
-        """Forget keys whose window is over; returns those that had repetitions held back, with how many."""
+        """Forget keys whose window is over; returns those that had repetitions held back, with how many.
+
+        What was held back of keys that there was no room for is told under ``FORGOTTEN``.
+        """
         now = self._monotonic()
         with self._lock:
             over = [key for key, seen in self._seen.items() if now - seen.since >= self._window]
             held = [(key, self._seen.pop(key).suppressed) for key in over]
+            held.append((FORGOTTEN, self._forgotten))
+            self._forgotten = 0
         return [(key, suppressed) for key, suppressed in held if suppressed]

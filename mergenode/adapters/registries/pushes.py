@@ -13,9 +13,10 @@ from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors
 from mergenode.adapters.registries.folder import FolderRegistry
 from mergenode.ports.clock import Clock
+from mergenode.tracing.ids import PUSHES as TRACED_PUSHES
 from mergenode.types import Candidate, Listing
 
-REGISTRY = "push"
+REGISTRY = TRACED_PUSHES
 PUSHES = "pushes"
 
 

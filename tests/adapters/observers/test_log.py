@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from mergenode.adapters.observers.log import LogObserver, configure_logging
 from mergenode.errors import UsageError
 from mergenode.ledger.records import KINDS, Admitted, Discovered, Fact, Pruned, Restated, Retracted
+from mergenode.ledger.traces import trace_of
 from mergenode.ports.observer import Progress
+from mergenode.tracing.context import at, called_from, within
+from mergenode.tracing.ids import first_span
 from mergenode.types import Listing
 from tests.support import facts
 from tests.support.facts import deferred, deselected, forgotten, heard, mixed, ruled, selected, united, yielded
@@ -87,7 +90,8 @@ def test_a_json_line_has_time_level_event_and_fields(clock: HandClock) -> None:
     log, stream = opened("json", "info", clock)
     log.fact(folded(3, relative_norm=float("nan")))
     (entry,) = entries(stream)
-    assert set(entry) == {"ts", "level", "event", "message", "fields"}
+    assert set(entry) == {"ts", "level", "event", "message", "fields", "trace_id", "span_id"}
+    assert entry["trace_id"] == trace_of(folded(3)) and entry["span_id"] == first_span(entry["trace_id"])
     assert datetime.fromisoformat(str(entry["ts"])).utcoffset() is not None
     fields = entry["fields"]
     assert isinstance(fields, dict)
@@ -101,6 +105,28 @@ def test_a_console_line_reads_well(clock: HandClock) -> None:
     line = stream.getvalue()
     assert "WARNING rejected       rejected 'team one': tensor w is 2x3, base has 3x2" in line
     assert 'name="team one"' in line and "reason=shape_mismatch" in line
+
+
+def test_a_line_says_what_it_is_about_and_who_asked(clock: HandClock) -> None:
+    def tell(format: str) -> str:
+        log, stream = opened(format, "info", clock)
+        log.fact(rejected())
+        with within(at("a" * 32, links=("b" * 32,))):
+            log.retrying("v000001", "disk_full", f"full {format}", 1.0)
+            called_from(at("c" * 32))
+            log.message("info", "from elsewhere")
+        called_from(None)
+        log.message("info", "of the node itself")
+        return stream.getvalue()
+
+    told = [json.loads(line) for line in tell("json").splitlines()]
+    own = trace_of(rejected())
+    assert [line.get("trace_id") for line in told] == [own, "a" * 32, "a" * 32, None]
+    assert told[1]["span_id"] == "a" * 16 and told[1]["trace_links"] == ["b" * 32]
+    assert [line.get("caller_trace_id") for line in told] == [None, None, "c" * 32, None]
+    first, second, third, last = tell("console").splitlines()
+    assert first.endswith(f" trace={own[:8]}") and second.endswith(" trace=aaaaaaaa")
+    assert third.endswith(" trace=aaaaaaaa caller_trace=cccccccc") and "trace=" not in last
 
 
 @pytest.mark.parametrize("format", ["console", "json"])

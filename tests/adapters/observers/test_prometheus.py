@@ -20,10 +20,13 @@ import mergenode
 from mergenode.adapters.observers.gate_metrics import GateMetrics
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
+from mergenode.adapters.observers.span_metrics import SpanMetrics
 from mergenode.adapters.observers.transfers import TransferMetrics
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.ledger.records import Restated, Retracted
+from mergenode.ledger.traces import trace_of
 from mergenode.ports.observer import Progress
+from mergenode.tracing.context import at, within
 from mergenode.types import Listing, Unsettled
 from tests.adapters.observers.test_transfers import tell_everything
 from tests.support import facts
@@ -251,15 +254,23 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry,
     observer.fact(folded(17, seconds=4.0))
     text = generate_openmetrics(registry).decode()
     bucket = next(line for line in text.splitlines() if 'fold_seconds_bucket{le="5.0"}' in line)
-    assert '# {content="blake3:000000000000",generation="17"} 4.0' in bucket or (
-        '# {generation="17",content="blake3:000000000000"} 4.0' in bucket
-    )
+    exemplar = dict(re.findall(r'(\w+)="([^"]*)"', bucket.partition("# ")[2]))
+    told = {"content": "blake3:000000000000", "generation": "17", "trace_id": trace_of(folded(17))}
+    assert exemplar == told and "} 4.0" in bucket
+    with within(at(trace_of(folded(17)))):
+        observer.fact(published(3))
+    observer.fact(rejected())
+    text = generate_openmetrics(registry).decode()
+    ours = [line for line in text.splitlines() if f'trace_id="{trace_of(folded(17))}"' in line]
+    assert any("publish_seconds_bucket" in line and 'version="3"' in line for line in ours)
+    assert f'trace_id="{trace_of(rejected())}"' in text
     assert "_created" not in text
 
 
 def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
     work_a_little(observer)
     PeerMetrics(registry, snapshot)
+    SpanMetrics(registry)
     gate = GateMetrics(registry)
     gate.certificate(lambda: 1.0)
     gate.refused("/mergenode.v1.Peer/Hello", "role")

@@ -48,6 +48,7 @@ from mergenode.adapters.engines.local.report import (
     vetoed_squares,
 )
 from mergenode.adapters.engines.local.shards import shard_layout
+from mergenode.adapters.engines.local.stages import Stages
 from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
 from mergenode.adapters.engines.local.updates import UpdatePass
 from mergenode.adapters.engines.local.version import VersionExport
@@ -57,6 +58,8 @@ from mergenode.methods.contract import Method
 from mergenode.methods.scale_search import DEFAULT_LIMITS, SearchLimits
 from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Evaluator, Exported, Stopped
 from mergenode.ports.observer import Observer, Progress
+from mergenode.tracing.ids import contribution_trace
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.types import Candidate, Digest, DType, FoldResult, Head
 
 EXPORTING = ".exporting"
@@ -101,6 +104,7 @@ class LocalEngine:
     evaluator: Evaluator | None = None
     """Scores candidates for ``scale: evaluate``."""
     search: SearchLimits = DEFAULT_LIMITS
+    tracer: Tracer = SILENT
     protections: tuple[Protection, ...] = ()
     """Capabilities that no contribution may harm; their terms are among the options of the method."""
     _set_aside: int = field(default_factory=set_aside)
@@ -134,7 +138,10 @@ class LocalEngine:
                 work = self._fold_pass(files, [source], previous)
                 self._tell_resumption(candidate, observer)
                 guard = stack.enter_context(self.guarded(source, files, observer))
-                self._run(work.steps(), work, self.window(work, 1), ("fold", candidate.name), observer)
+                stages = Stages(self.tracer)
+                steps = stages.watch(work.steps()) if self.tracer.share else work.steps()
+                self._run(steps, work, self.window(work, 1), ("fold", candidate.name), observer)
+                stages.tell(contribution_trace(*candidate.key))
                 content = finish_content(source)
                 contribution.assert_unchanged()
                 journal.assert_same(contribution.files, stamps)

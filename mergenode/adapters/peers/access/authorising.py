@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from mergenode.adapters.peers.access.callers import Caller, Callers, Role, UnknownCallerError, announce
 from mergenode.adapters.peers.port.draining import Draining
 from mergenode.adapters.peers.port.refusals import abort, refusal
+from mergenode.tracing.context import called_from, read_traceparent
 from mergenode.wire.v1.objects_pb2 import Refusal
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -142,6 +143,7 @@ class _Gate:
         if self.rule.transfer:
             await self._count(context)
         announce(caller)
+        called_from(read_traceparent(context.invocation_metadata() or ()))
 
     async def _recognised(self, context: Context) -> Caller:
         try:

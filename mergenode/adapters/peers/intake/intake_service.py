@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -24,6 +25,8 @@ from mergenode.adapters.peers.intake.upload_terms import invalid, terms_of
 from mergenode.adapters.peers.intake.uploads import Uploads
 from mergenode.adapters.peers.port.refusals import refusal_metadata
 from mergenode.errors import RejectedError, TransientError, TransientReason
+from mergenode.tracing.context import at, caller, stay
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.wire.encoding import Encoded
 from mergenode.wire.journal import packed_bits
 from mergenode.wire.transfer import Verdict
@@ -71,9 +74,10 @@ class IntakeService:
 
     def __init__(
         self, uploads: Uploads, rules: IntakeRules, caller_of: Callable[[Context], Pusher],
-        tell: Callable[[str], None] = lambda text: None,
+        tell: Callable[[str], None] = lambda text: None, tracer: Tracer = SILENT,
     ) -> None:  # fmt: skip
         """``tell``: one line for the log about every push that ended and about trouble on this side."""
+        self._tracer = tracer
         self._uploads = uploads
         self._rules = rules
         self._caller_of = caller_of
@@ -131,6 +135,7 @@ class IntakeService:
                 hint=f"Ask for a token with the scope push:{self._rules.lineage}.",
             )
         terms, files = terms_of(pusher.name, self._rules.lineage, request)
+        stay(at(terms.trace_id))
         upload_id, wait = await self._work.light(lambda: self._uploads.begin(terms, files, pusher.quota))
         expires = int(self._uploads.side.limits.expire_seconds * 1000)
         return BeginReply(upload_id=upload_id, retry_after_ms=int(wait * 1000), expires_ms=expires)
@@ -143,10 +148,11 @@ class IntakeService:
             found = await self._found(pusher, part.upload_id)
             if isinstance(found, PushRecord):
                 return MissingReply(blocks=found.blocks, wanted=packed_bits(0, found.blocks))
-            if not found.prepared:
-                await self._spool(found, part, parts)
-            check = self._work.check_ending
-            blocks, wanted = await self._work.heavy(pusher.name, lambda: self._uploads.prepare(found, check))
+            with self._span("missing", found):
+                if not found.prepared:
+                    await self._spool(found, part, parts)
+                check = self._work.check_ending
+                blocks, wanted = await self._work.heavy(pusher.name, lambda: self._uploads.prepare(found, check))
             return MissingReply(blocks=blocks, wanted=packed_bits(wanted, blocks))
 
     async def _spool(self, upload: Upload, part: ManifestPart | None, parts: AsyncIterator[ManifestPart]) -> None:
@@ -174,7 +180,8 @@ class IntakeService:
             try:
                 await self._work.light(found.enter)
                 try:
-                    return await self._take_blocks(found, stream)
+                    with self._span("put", found):
+                        return await self._take_blocks(found, stream)
                 finally:
                     await self._work.light(found.leave)
             except asyncio.CancelledError:
@@ -230,7 +237,9 @@ class IntakeService:
         found = await self._found(pusher, upload_id)
         if isinstance(found, Upload):
             check = self._work.check_ending
-            record = await self._work.heavy(pusher.name, lambda: self._uploads.commit(pusher.name, upload_id, check))
+            with self._span("commit", found):
+                commit = partial(self._uploads.commit, pusher.name, upload_id, check)
+                record = await self._work.heavy(pusher.name, commit)
             kept = f"as {record.entry}" if record.entry else "its content was here before"
             self._tell(f"{pusher.name} pushed {record.name}, {kept}")
         else:
@@ -238,7 +247,17 @@ class IntakeService:
         return _reply(await self._work.light(lambda: self._uploads.answer(record)))
 
     async def _found(self, pusher: Pusher, upload_id: bytes) -> Upload | PushRecord:
-        return await self._work.light(lambda: self._uploads.of(pusher.name, upload_id))
+        found = await self._work.light(lambda: self._uploads.of(pusher.name, upload_id))
+        trace_id = found.terms.trace_id if isinstance(found, Upload) else found.trace_id
+        stay(at(trace_id) if trace_id else None)
+        return found
+
+    def _span(self, what: str, upload: Upload) -> AbstractContextManager[object]:
+        """Below what the pusher says that it does, if that is about this push; what else it says is linked."""
+        calling, trace_id = caller(), upload.terms.trace_id
+        own = calling is not None and calling.trace_id == trace_id
+        links = (calling,) if calling is not None and not own else ()
+        return self._tracer.span(f"intake {what}", trace_id, parent=calling if own else None, links=links)
 
 
 def _reply(outcome: Outcome | None) -> CommitReply:

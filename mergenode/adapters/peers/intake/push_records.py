@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mergenode.adapters.durable import disk_errors, replace_file, sync_directory
+from mergenode.tracing.ids import PUSHES, contribution_trace
 from mergenode.types import Digest
 
 RECORD = "mergenode.push.json"
@@ -40,6 +41,11 @@ class PushRecord:
     time: float
     same_as: str = ""
     rejected: bool = False
+
+    @property
+    def trace_id(self) -> str:
+        """That of the push; empty where no entry was made of it."""
+        return contribution_trace(PUSHES, self.entry, self.id) if self.entry else ""
 
     def packed(self) -> bytes:
         return json.dumps({"schema": _SCHEMA} | asdict(self), indent=1, sort_keys=True).encode() + b"\n"

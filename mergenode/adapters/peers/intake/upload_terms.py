@@ -15,6 +15,7 @@ from mergenode.adapters.peers.intake.intake_refusals import RefusedError
 from mergenode.adapters.registries import names
 from mergenode.adapters.registries.marker import SCHEMA, Marker, parse_marker
 from mergenode.errors import RejectedError
+from mergenode.tracing.ids import push_trace
 from mergenode.wire.blocks import ID_BYTES, Root
 from mergenode.wire.v1.intake_pb2 import BeginRequest
 from mergenode.wire.v1.objects_pb2 import Refusal
@@ -57,6 +58,11 @@ class Terms:
         for part in (self.owner.encode(), self.root, self.adapter_config):
             hasher.update(len(part).to_bytes(8, "little") + part)
         return hasher.digest(_ID_BYTES)
+
+    @property
+    def trace_id(self) -> str:
+        """Derived here, as the pusher derives it: what he says of it counts for nothing."""
+        return push_trace(self.name, self.root.hex())
 
     @property
     def weights_name(self) -> str:

@@ -31,12 +31,12 @@ from mergenode.adapters.peers.intake.upload_terms import Terms, invalid
 from mergenode.adapters.registries.marker import write_marker
 from mergenode.adapters.registries.pushes import REGISTRY, pushes_directory
 from mergenode.ports.clock import Clock
+from mergenode.tracing.ids import ROOT_DIGITS
 from mergenode.types import Candidate, Digest
 from mergenode.wire.blocks import BlockId
 
 INTAKE = "intake"
 _ACCOUNTS, _ANSWERS = "accounts", "answers"
-_ROOT_DIGITS = 12
 _GONE = (Fate.REJECTED, Fate.DUPLICATE)
 
 
@@ -309,9 +309,9 @@ class Uploads:
 
     def _entry(self, terms: Terms, content: Digest) -> str:
         """A directory name that is free."""
-        entry = f"{terms.name}@{terms.root.hex()[:_ROOT_DIGITS]}"
+        entry = f"{terms.name}@{terms.root.hex()[:ROOT_DIGITS]}"
         if (self._pushes / entry).exists():  # the same tensors with other adapter settings
-            entry = f"{entry}-{content.partition(':')[2][:_ROOT_DIGITS]}"
+            entry = f"{entry}-{content.partition(':')[2][:ROOT_DIGITS]}"
         return entry
 
     def _charge(self, upload: Upload, blocks: int | None) -> None:

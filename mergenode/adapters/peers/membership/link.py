@@ -7,7 +7,9 @@ import contextlib
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import grpc
@@ -17,6 +19,7 @@ from mergenode.adapters.peers.membership.keyed_heads import keyed_from
 from mergenode.adapters.peers.membership.membership import Membership
 from mergenode.errors import MergenodeError, TransientError
 from mergenode.ports.administration import Neighbour
+from mergenode.tracing.context import call_metadata, fresh, within
 from mergenode.wire.heads import Head
 from mergenode.wire.packing import malformed
 from mergenode.wire.sightings import Contact
@@ -95,7 +98,8 @@ class Link:
         while True:
             started, pause, self.parked = loop.time(), 0.0, None
             try:
-                await self._session()
+                with within(fresh()):  # what both ends say of this conversation has one id
+                    await self._session()
             except ParkedError as error:
                 self.parked, self._failures = error, 0
                 self._own.attempted(self.address, str(error))
@@ -145,7 +149,7 @@ class Link:
             address="" if self._back else own.address,
         )
         sent, wall = self._own.clock()
-        reply = await stub.Hello(request, timeout=self._own.rhythm.deadline)
+        reply = await stub.Hello(request, timeout=self._own.rhythm.deadline, metadata=call_metadata())
         greeting = read_greeting(reply)
         trip = self._own.clock()[0] - sent
         if PROTOCOL not in greeting.protocols:
@@ -190,7 +194,7 @@ class Link:
     async def _exchange(self, stub: PeerStub) -> None:
         own = self._own
         sent, wall = own.clock()
-        view = read_view(await stub.Exchange(own.view(), timeout=own.rhythm.deadline))
+        view = read_view(await stub.Exchange(own.view(), timeout=own.rhythm.deadline, metadata=call_metadata()))
         trip = own.clock()[0] - sent
         if view.node_id != self.node_id:
             raise LinkError(f"{view.node_id} answers in the place of {self.node_id}")
@@ -218,7 +222,7 @@ class Link:
         after = _before(wanted[0])
         for _ in range(MOST_PAGES):
             request = peer_pb2.GetHeadsRequest(lineage=self._own.lineage, after_node=after)
-            reply = await stub.GetHeads(request, timeout=self._own.rhythm.deadline)
+            reply = await stub.GetHeads(request, timeout=self._own.rhythm.deadline, metadata=call_metadata())
             sized(reply, "GetHeadsReply")
             last = after
             for message in reply.heads:
@@ -248,7 +252,9 @@ class Link:
     async def _follow(self, stub: PeerStub) -> None:
         loop = asyncio.get_running_loop()
         known = write_positions(_fitting(self._own.positions()))
-        call = stub.WatchHeads(peer_pb2.WatchHeadsRequest(lineage=self._own.lineage, known=known))
+        call = stub.WatchHeads(
+            peer_pb2.WatchHeadsRequest(lineage=self._own.lineage, known=known), metadata=call_metadata()
+        )
         left, at = float(WATCHED_BURST), loop.time()
         try:
             async for message in call:
@@ -263,7 +269,8 @@ class Link:
     async def _admit(self, message: objects_pb2.SignedHead) -> Head | None:
         assert self.node_id is not None
         keyed, loop = keyed_from(message, "SignedHead"), asyncio.get_running_loop()
-        verdict = await loop.run_in_executor(self._parts.disk, self._own.admit, keyed, self.node_id)
+        admit = partial(copy_context().run, self._own.admit, keyed, self.node_id)
+        verdict = await loop.run_in_executor(self._parts.disk, admit)
         if self.node_id in self._own.bans.banned():
             raise ParkedError("it is banned", banned=True)
         return verdict.head

@@ -23,8 +23,11 @@ from mergenode.adapters.peers.pushing.sending import NotNowError
 from mergenode.adapters.registries.pushes import REGISTRY
 from mergenode.errors import FatalError, MergenodeError, RejectedError
 from mergenode.ledger.records import Folded
+from mergenode.ledger.traces import trace_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.ledger_store import LedgerReader
+from mergenode.tracing.context import at, here, within
+from mergenode.tracing.ids import SHORT_DIGITS
 
 _POLL_SECONDS = 2.0
 _FIRST_REST, _LONGEST_REST = 1.0, 60.0
@@ -135,6 +138,10 @@ class Forwarding:
         if fact is None:  # retracted since
             self._members.remove(errand.sequence)
             return
+        with within(at(trace_of(fact))):
+            self._forward(fact, errand, places)
+
+    def _forward(self, fact: Folded, errand: Errand, places: Mapping[UUID, str]) -> None:
         try:
             model = self._opened(fact)
         except NotNowError:
@@ -207,7 +214,11 @@ class Forwarding:
         self._rests.pop(node_id, None)
         self._said.pop(node_id, None)
         self._answered((node_id,), sequence)
-        self._side.tell("info", f"forwarded {order.name} to {node_id}: {report.outcome}")
+        working = here()
+        known_here = report.trace_id if working is None else working.trace_id
+        # What came from a registry has another id there: nobody but this node knows that registry.
+        there = "" if report.trace_id == known_here else f", there it is trace {report.trace_id[:SHORT_DIGITS]}"
+        self._side.tell("info", f"forwarded {order.name} to {node_id}: {report.outcome}{there}")
 
     def _answered(self, nodes: tuple[UUID, ...], sequence: int) -> None:
         """The commit point: durable before anything else is sent."""

@@ -19,6 +19,9 @@ from mergenode.adapters.peers.pushing.local_model import LocalModel, Progress
 from mergenode.adapters.peers.pushing.push_errors import Failure, judge
 from mergenode.errors import FatalError, MergenodeError
 from mergenode.ports.clock import Clock
+from mergenode.tracing.context import TRACEPARENT, at, here
+from mergenode.tracing.ids import push_trace
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.types import Digest
 from mergenode.wire.chunks import chunks_of, frame_chunk
 from mergenode.wire.encoding import Encoding, encode_block
@@ -71,6 +74,7 @@ class PushReport:
     reason: str
     message: str
     hint: str
+    trace_id: str
     upload: str
     root: str
     bytes_total: int
@@ -118,10 +122,11 @@ class Pushing:
         clock: Clock, pause: Callable[[float], object], metadata: Sequence[tuple[str, str]] = (),
         compress: bool = True, times: PushTimes | None = None, jitter: Callable[[], float] = random.random,
         tell: Callable[[str], None] = lambda text: None, watch: Progress = lambda done, total: None,
+        tracer: Tracer = SILENT,
     ) -> None:  # fmt: skip
         self._model, self._order, self._open = model, order, open_channel
         self._address, self._clock, self._pause = address, clock, pause
-        self._metadata = tuple(metadata)
+        self._metadata, self._tracer = tuple(metadata), tracer
         self._accept = frozenset({Encoding.SPLIT_ZSTD}) if compress else frozenset[Encoding]()
         self._times = times or PushTimes()
         self._jitter, self._tell, self._watch = jitter, tell, watch
@@ -134,7 +139,17 @@ class Pushing:
 
         Raises FatalError (the node refuses, or cannot be reached any more) and TransientError (the model changed).
         """
-        return self._persistently(self._attempt)
+        around = here()  # of a node that forwards what it knows under another id
+        links = () if around is None else (around,)
+        with self._tracer.span("push", self.trace_id, links=links, contribution=self._order.name) as about:
+            report = self._persistently(self._attempt)
+            about |= {"outcome": report.outcome, "bytes_sent": report.bytes_sent, "bytes_total": report.bytes_total}
+            return report
+
+    @property
+    def trace_id(self) -> str:
+        """The id under which every node speaks of what is pushed."""
+        return push_trace(self._order.name, self._model.manifest.root.hex())
 
     def wait(self, report: PushReport) -> PushReport:
         """Ask until the contribution is in the merge or refused. Raises FatalError when the node is gone for long."""
@@ -223,7 +238,7 @@ class Pushing:
         call: Any = channel.stream_unary(_SERVICE + "Put", None, PutReply.FromString)
         there = self._model.manifest.total_bytes - self._lacking(wanted)
         frames = self._frames(list(islice(indexes_in(wanted), _BLOCKS_PER_STREAM)), there)
-        done = call.future(frames, metadata=self._metadata)
+        done = call.future(frames, metadata=self._sent_along())
         while True:
             before = self._seen.moved
             try:
@@ -276,7 +291,7 @@ class Pushing:
         return PushReport(
             outcome=_OUTCOMES.get(reply.outcome, "accepted"), folded=reply.folded,
             share_kept=reply.share_kept if reply.HasField("share_kept") else None,
-            reason=reply.reason, message=reply.message, hint=reply.hint,
+            reason=reply.reason, message=reply.message, hint=reply.hint, trace_id=self.trace_id,
             upload=self._upload.hex(), root=manifest.root.hex(),
             bytes_total=manifest.total_bytes, bytes_sent=seen.bytes_sent,
             blocks=manifest.block_count, blocks_sent=seen.blocks_sent,
@@ -292,8 +307,14 @@ class Pushing:
         """Bytes of these blocks."""
         return sum(place.length for place in self._model.manifest.places() if wanted >> place.index & 1)
 
+    def _sent_along(self) -> tuple[tuple[str, str], ...]:
+        """The credentials, and what this call is about."""
+        working, trace_id = here(), self.trace_id
+        place = working if working is not None and working.trace_id == trace_id else at(trace_id)
+        return (*self._metadata, (TRACEPARENT, place.traceparent))
+
     def _called(self, call: Any, request: object, seconds: float) -> Any:
-        return call(request, timeout=seconds, metadata=self._metadata)
+        return call(request, timeout=seconds, metadata=self._sent_along())
 
 
 class _NotNow(Exception):

@@ -12,6 +12,7 @@ from mergenode.adapters.peers.pushing.local_model import LocalModel
 from mergenode.adapters.peers.pushing.push_channel import is_loopback
 from mergenode.adapters.peers.pushing.pushing import Pushing, PushOrder, PushReport, PushTimes
 from mergenode.ports.clock import Clock
+from mergenode.tracing.spans import SILENT, Tracer
 
 _TIMES = PushTimes(patience=math.inf, reach=math.inf)
 """The first failure ends the attempt, so nothing is left to be patient about."""
@@ -28,9 +29,9 @@ class NotNowError(Exception):
 class Sending:
     """Pushes to other nodes, one at a time. ``stop`` from another thread ends the call under way."""
 
-    def __init__(self, open_channel: Callable[[str], grpc.Channel], clock: Clock) -> None:
+    def __init__(self, open_channel: Callable[[str], grpc.Channel], clock: Clock, tracer: Tracer = SILENT) -> None:
         """``open_channel``: to host:port, with the credentials of now."""
-        self._open, self._clock = open_channel, clock
+        self._open, self._clock, self._tracer = open_channel, clock, tracer
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._ending = False
@@ -48,6 +49,7 @@ class Sending:
         pushing = Pushing(
             model, order, lambda: self._opened(address), address=address, clock=self._clock, pause=pause,
             compress=not is_loopback(address), times=_TIMES, tell=told.append, jitter=lambda: 0.0,
+            tracer=self._tracer,
         )  # fmt: skip
         try:
             return pushing.push()

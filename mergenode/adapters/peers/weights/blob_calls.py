@@ -15,6 +15,7 @@ from mergenode.adapters.peers.port.refusals import refusal_of
 from mergenode.adapters.peers.weights.idle_watch import IdleWatch
 from mergenode.adapters.peers.weights.sources import Patience, Source
 from mergenode.errors import RejectedError, RejectReason
+from mergenode.tracing.context import call_metadata
 from mergenode.wire.blocks import Root
 from mergenode.wire.limits import WireLimits
 from mergenode.wire.manifest import Manifest
@@ -133,7 +134,7 @@ class BlobCalls:
         channel = self._channel_of(source.address)
         try:
             send: Any = channel.unary_stream(f"/mergenode.v1.Blobs/{method}", None, parse)
-            call = send(request.SerializeToString(), timeout=deadline)
+            call = send(request.SerializeToString(), timeout=deadline, metadata=call_metadata())
             with self._lock:
                 self._calls.add(call)
                 ended = self._ended

@@ -31,6 +31,8 @@ from mergenode.adapters.peers.weights.shelf import Shelf, read_manifest
 from mergenode.adapters.peers.weights.sources import Patience, Source, SourceBook
 from mergenode.adapters.peers.weights.transfer_observer import TransferObserver, TransferProgress, Unobserved
 from mergenode.errors import MergenodeError, RejectedError, RejectReason, TransientError, TransientReason
+from mergenode.tracing.ids import weights_trace
+from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.wire.blocks import Root
 from mergenode.wire.encoding import EVERY_ENCODING, Encoding
 from mergenode.wire.journal import indexes_in
@@ -49,11 +51,15 @@ _NO_SOURCE = "It goes on when a node that holds it is reachable; `mergenode peer
 
 @dataclass(frozen=True, slots=True)
 class FetchSettings:
-    """``accept_without_base``: encodings where there is no model to compare with; raw costs the least CPU."""
+    """``accept_without_base``: encodings where there is no model to compare with; raw costs the least CPU.
+
+    ``tracer``: is told of every transfer.
+    """
 
     limits: WireLimits = DEFAULT_WIRE_LIMITS
     patience: Patience = field(default_factory=Patience)
     accept_without_base: frozenset[Encoding] = frozenset({Encoding.RAW})
+    tracer: Tracer = SILENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +112,14 @@ class Fetcher:
             UnusableModel: the model behind the root is malformed, too large, or not of the schema: nobody can help.
             TransientError: DISK_FULL, WRITE_FAILED; VANISHED: nobody is left who can be asked. What came stays.
         """
-        begun = self._monotonic()
         if self._shelf.whole(order.root) is not None:
             return True
+        with self._settings.tracer.span("fetch", weights_trace(order.root.hex()), root=order.root.hex()) as about:
+            about["whole"] = whole = self._fetched(order)
+            return whole
+
+    def _fetched(self, order: Order) -> bool:
+        begun = self._monotonic()
         self.book.forgive(order.root)
         self._observer.active("in", 1)
         try:

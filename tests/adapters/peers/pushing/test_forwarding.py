@@ -21,6 +21,7 @@ from mergenode.adapters.peers.pushing.pushing import PushOrder, PushReport
 from mergenode.adapters.peers.pushing.sending import NotNowError, Sending
 from mergenode.errors import FatalError
 from mergenode.ledger.records import Folded, Initialised, Restated, Retracted
+from mergenode.tracing.ids import push_trace
 from mergenode.types import Digest
 from tests.support.checkpoints import base_tensors, finetuned, write_single
 from tests.support.clock import FakeClock
@@ -31,8 +32,8 @@ NEAR, FAR = UUID(int=1), UUID(int=2)
 BASE = Digest("blake3:" + "0" * 64)
 TIME = "2026-01-01T00:00:00Z"
 REPORT = PushReport(
-    outcome="accepted", folded=False, share_kept=None, reason="", message="", hint="", upload="", root="",
-    bytes_total=0, bytes_sent=0, blocks=0, blocks_sent=0,
+    outcome="accepted", folded=False, share_kept=None, reason="", message="", hint="", trace_id="ab" * 16, upload="",
+    root="", bytes_total=0, bytes_sent=0, blocks=0, blocks_sent=0,
 )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def test_an_unreachable_neighbour_rests_for_longer_each_time(world: World) -> No
     forwarding.work()  # it rests
     assert world.sent == [("one", "near:1")]
     assert world.told == [
-        "info: forwarded one to 00000000-0000-0000-0000-000000000001: accepted",
+        "info: forwarded one to 00000000-0000-0000-0000-000000000001: accepted, there it is trace abababab",
         "warning: one does not reach 00000000-0000-0000-0000-000000000002 now: far:1: nothing listens there",
     ]
     world.clock.advance(1.0)
@@ -223,7 +224,9 @@ def test_through_real_sockets_the_neighbour_holds_the_same_content(tmp_path: Pat
     world.up = {NEAR: intake.address}
     sending = Sending(lambda address: open_channel(address, None), SystemClock())
     world.life(sending.send).work()
-    assert world.told[-1].endswith(": accepted")
+    with describe_model(path) as model:
+        there = push_trace("one", model.manifest.root.hex())
+    assert world.told[-1].endswith(f": accepted, there it is trace {there[:8]}")
     (entry,) = (each for each in (world.root / "neighbour" / "pushes").iterdir() if each.is_dir())
     assert content_digest(entry) == next(iter(world.ledger.folds()))[1].content
     sending.stop()

@@ -1,0 +1,1 @@
+"""Where finished spans go: a bounded queue, and from there an OpenTelemetry collector."""
