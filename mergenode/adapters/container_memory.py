@@ -25,9 +25,11 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
 def _files(root: Path, line: str) -> Iterator[Path]:
     """Where the limits may be written: of the group itself and of those that it lies in."""
-    _, _, rest = line.partition(":")
-    controllers, _, group = rest.partition(":")
-    if controllers == "":
+    number, _, rest = line.partition(":")
+    controllers, colon, group = rest.partition(":")
+    if not colon:
+        return
+    if number == "0" and controllers == "":
         top, name = root / "sys/fs/cgroup", "memory.max"
     elif "memory" in controllers.split(","):
         top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"

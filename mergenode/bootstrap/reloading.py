@@ -46,7 +46,8 @@ class Reloading:
             except MergenodeError as error:
                 self._failed(error)
                 return None
-            adjust_logging(change.settings.log.format, change.settings.log.level)
+            if change.settings.log != self.running.log:
+                adjust_logging(change.settings.log.format, change.settings.log.level)
             self.running = change.settings
             self._tell(change)
             return tuned

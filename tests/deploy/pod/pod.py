@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import http.client
 import itertools
 import json
@@ -15,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from mergenode.ledger.records import Fact
 from mergenode.sizes import parse_size
 from tests.deploy.pod import inside
 from tests.deploy.pod.image import described
-from tests.deploy.pod.machine import Cgroup, Machine, Volume
+from tests.deploy.pod.machine import Cgroup, Machine, Volume, in_namespaces
 from tests.support.manifests import Manifest, Release, plain
 
-SIZES = {"state": "48m", "published": "48m", "base": "16m", "registry-inbox": "32m"}
+SIZES = {"state": "64m", "published": "64m", "base": "32m", "registry-inbox": "64m"}
 """Of volumes, in the place of the claims' requests."""
 
 PATIENCE = 120.0
@@ -167,11 +166,12 @@ class Pod:
     def facts(self, *kinds: str) -> list[Fact]:
         if not (self.state / "ledger.sqlite").exists():
             return []
-        reader = open_reader(self.state / "ledger.sqlite")
-        try:
-            return [fact for _, fact in reader.facts(kinds=kinds)]
-        finally:
-            reader.close()
+
+        def read() -> list[Fact]:
+            with closing(open_reader(self.volumes["state"].path / "node/ledger.sqlite")) as reader:
+                return [fact for _, fact in reader.facts(kinds=kinds)]
+
+        return self.machine.inside(read)
 
     def published(self) -> dict[str, bytes]:
         """Every published file by its place."""
@@ -280,29 +280,10 @@ class Container:
             connection.close()
 
     def _socket(self, port: int) -> socket.socket:
-        """A connection in the network namespace of the pod, which a thread enters that ends then."""
-        found: list[socket.socket | OSError] = []
-        libc = ctypes.CDLL(None, use_errno=True)
+        def connect() -> socket.socket:
+            return socket.create_connection(("127.0.0.1", port), 30)
 
-        def connect() -> None:
-            try:
-                network = os.open(f"/proc/{self.first}/ns/net", os.O_RDONLY)
-                try:
-                    if libc.setns(network, _CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), "setns")
-                finally:
-                    os.close(network)
-                found.append(socket.create_connection(("127.0.0.1", port), 30))
-            except OSError as error:
-                found.append(error)
-
-        thread = threading.Thread(target=connect)
-        thread.start()
-        thread.join()
-        (answer,) = found
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
+        return in_namespaces(self.first, {"net": _CLONE_NEWNET}, connect)
 
     def until_ready(self) -> None:
         for _ in self._patiently("ready"):

@@ -1,0 +1,63 @@
+"""Settings change between two actions, and for everything that works by them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mergenode.daemon.tuning import Tuned
+from mergenode.ledger.actions import Stop
+from mergenode.ledger.records import Pruned
+from mergenode.ledger.view import Policy
+from mergenode.ports.gatekeeper import OPEN
+from tests.support.fake_node import FakeNode
+
+
+def tuned(**changes: object) -> Tuned:
+    return replace(Tuned(policy=Policy(), keep=5, max_relative_norm=0.95, gatekeeper=OPEN), **changes)
+
+
+def test_settings_are_taken_over_between_two_actions() -> None:
+    """After the first version: one version for two contributions, only the newest kept."""
+    node = FakeNode()
+    loop = node.start()
+    changes: list[Tuned | None] = []
+    loop.tuning = lambda: changes.pop() if changes else None
+    node.put("a")
+    node.drain(loop)
+    changes.append(tuned(policy=Policy(publish_every_contributions=2), keep=1))
+    loop.tune()
+    node.put("b")
+    node.put("c")
+    node.drain(loop)
+    assert node.published == [(1, 1), (2, 3)]
+    assert [fact.versions for fact in node.facts("pruned") if isinstance(fact, Pruned)] == [(1,)]
+    changes.append(tuned())
+    loop.tune()
+    node.put("d")
+    node.drain(loop)
+    assert node.published[2:] == [(3, 4)]
+
+
+def test_a_contribution_is_judged_by_the_settings_of_its_start() -> None:
+    """The next one by those of its own."""
+    node = FakeNode()
+    loop = node.start()
+    loop.tuning = lambda: tuned(max_relative_norm=-1.0)
+    node.put("a")
+    node.drain(loop)
+    loop.tune()
+    node.put("b")
+    node.drain(loop)
+    assert node.folded == ["a"] and node.rejected == {"b": "other_base"}
+
+
+def test_the_loop_asks_before_every_action_and_keeps_who_publishes() -> None:
+    node = FakeNode()
+    node.once = True
+    loop = node.start()
+    loop.policy = replace(loop.policy, publishes=False)
+    asked: list[int] = []
+    loop.tuning = lambda: asked.append(1) or tuned(keep=2)  # type: ignore[func-returns-value]  # counts
+    node.put("a")
+    assert isinstance(loop.run(), Stop)
+    assert len(asked) >= 3 and loop.line.keep == 2 and not loop.policy.publishes
