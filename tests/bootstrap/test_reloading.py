@@ -19,6 +19,7 @@ from mergenode.bootstrap.node import open_loop, open_state
 from mergenode.bootstrap.reloading import Reloading
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
+from mergenode.ledger.actions import Wait
 from mergenode.settings import load_settings
 from tests.support.real_node import RealNode
 
@@ -48,6 +49,11 @@ class Reloadable:
         self.log.seek(start)
         return [json.loads(line) for line in self.log.read().splitlines() if line.startswith("{")]
 
+    def run(self) -> None:
+        """Look, and do what is there."""
+        self.loop.act(Wait(0.0, "poked"))
+        self.loop.run()
+
     def metric(self, name: str) -> float | None:
         return self.registry.get_sample_value(f"mergenode_config_{name}")
 
@@ -71,7 +77,7 @@ def reloadable(tmp_path: Path) -> Iterator[Reloadable]:
 def test_what_may_change_is_in_force_for_the_next_contribution(reloadable: Reloadable) -> None:
     node = reloadable.node
     node.put("a", 1)
-    reloadable.loop.run()
+    reloadable.run()
     said = reloadable.change(gates=STRICT, publish={"keep": 2, "every": {"contributions": 3}})
     assert [line["level"] for line in said] == ["info"]
     assert set(said[0]["fields"]["applied"]) == {
@@ -79,11 +85,11 @@ def test_what_may_change_is_in_force_for_the_next_contribution(reloadable: Reloa
     }  # fmt: skip
     assert reloadable.loop.line.keep == 2 and reloadable.loop.policy.publish_every_contributions == 3
     node.put("b", 2)
-    reloadable.loop.run()
+    reloadable.run()
     assert node.outcomes() == {"a": ["folded"], "b": ["frozen_changed"]}
     reloadable.change()
     node.put("c", 3)
-    reloadable.loop.run()
+    reloadable.run()
     assert node.outcomes()["c"] == ["folded"]
 
 
