@@ -7,16 +7,16 @@ bytes of a node that nobody disturbed, without a hand.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mergenode.ledger.records import Folded
+from tests.deploy.pod.container import Container
 from tests.deploy.pod.contributions import Tensors, matrices, offer, offer_base
 from tests.deploy.pod.machine import Machine, reasons_against
-from tests.deploy.pod.pod import Container, Pod
+from tests.deploy.pod.pod import Pod
 from tests.support.manifests import Manifest
 
 AGAINST = reasons_against()
@@ -139,17 +139,6 @@ def test_with_no_time_to_drain_the_fold_goes_on_at_the_next_start(
         finish(pod, node, "c", undisturbed)
 
 
-def test_a_pod_that_is_deleted_while_it_starts_does_not_wait_to_be_killed(make_pod: MakePod) -> None:
-    """Process 1 loses signals that it does not handle; the node handles them before torch is loaded."""
-    pod = make_pod()
-    with pod.start() as node:
-        caught = 1 << signal.SIGTERM - 1
-        node.until(lambda: int(node.status()["SigCgt"], 16) & caught != 0, "handling SIGTERM")
-        code, seconds = node.stop()
-        assert code == 0 and seconds < pod.grace
-    assert not pod.facts("folded")
-
-
 # ---- memory
 
 
@@ -197,7 +186,7 @@ def test_a_full_volume_makes_it_wait(make_pod: MakePod, undisturbed: dict[str, b
         finish(pod, node, "c", undisturbed)
 
 
-def test_started_on_a_full_volume_it_ends_and_says_why(make_pod: MakePod, undisturbed: dict[str, bytes]) -> None:
+def test_started_on_a_full_volume_it_waits_too(make_pod: MakePod, undisturbed: dict[str, bytes]) -> None:
     pod = make_pod()
     with pod.start() as node:
         give_and_wait(pod, node, "a")
@@ -205,17 +194,26 @@ def test_started_on_a_full_volume_it_ends_and_says_why(make_pod: MakePod, undist
     pod.volumes["state"].fill()
     offer(pod, "b", 2, SLOW)
     with pod.start() as node:
-        ended_or_waits(node, "No space left")
-    pod.volumes["state"].relieve()
-    with pod.start() as node:
+        assert node.said("No space left")["fields"]["reason"] == "disk_full"
+        pod.volumes["state"].relieve()
         node.said("version 2 is visible")
         finish(pod, node, "c", undisturbed)
 
 
-def ended_or_waits(node: Container, why: str) -> None:
-    """A restart helps once the cause is gone: Kubernetes does it, the last line says what the cause is."""
+def test_a_new_state_on_a_full_volume_ends_it(make_pod: MakePod, undisturbed: dict[str, bytes]) -> None:
+    pod = make_pod()
+    pod.volumes["state"].fill()
+    with pod.start() as node:
+        ends_and_says(node, "No space left")
+    pod.volumes["state"].relieve()
+    with pod.start() as node:
+        finish(pod, node, "abc", undisturbed)
+
+
+def ends_and_says(node: Container, why: str) -> None:
+    """A restart helps once the cause is gone, and Kubernetes sees to it; the last lines say what the cause is."""
     assert node.wait() == 1
-    assert why in node.output
+    assert why in "".join(node.lines[-2:]), node.output
 
 
 def test_versions_on_a_volume_that_turns_read_only(make_pod: MakePod, undisturbed: dict[str, bytes]) -> None:
@@ -241,7 +239,7 @@ def test_started_on_a_read_only_state_it_ends_and_says_why(make_pod: MakePod, un
     offer(pod, "b", 2, SLOW)
     for _ in range(2):
         with pod.start() as node:
-            ended_or_waits(node, "Read-only file system")
+            ends_and_says(node, "Read-only file system")
     pod.volumes["state"].remount("rw")
     with pod.start() as node:
         node.said("version 2 is visible")
@@ -275,13 +273,18 @@ def test_started_without_its_share_it_is_not_ready_until_it_is_back(
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("needs /dev/fuse")
     pod = make_pod()
-    share = pod.volumes["registry-inbox"]
     with pod.start() as node:
-        node.until_ready()
-        share.dead_over()
-        node.said("not connected")
-        share.back()
         give_and_wait(pod, node, "a")
+        assert node.kill() == 137
+    with pod.start() as node:
+        node.until_it_runs()
+        pod.volumes["registry-inbox"].dead_over()  # while torch is loaded
+        node.said("not connected")
+        assert node.probe("startupProbe")[0] == node.probe("livenessProbe")[0] == 200
+        status, answer = node.probe("readinessProbe")
+        assert status == 503 and "inbox" in answer
+        pod.volumes["registry-inbox"].back()
+        node.until_ready()
         finish(pod, node, "bc", undisturbed)
 
 
