@@ -194,7 +194,7 @@ def test_started_on_a_full_volume_it_waits_too(make_pod: MakePod, undisturbed: d
     pod.volumes["state"].fill()
     offer(pod, "b", 2, SLOW)
     with pod.start() as node:
-        assert node.said("No space left")["fields"]["reason"] == "disk_full"
+        assert node.said("is tried again")["fields"]["reason"] == "disk_full"
         pod.volumes["state"].relieve()
         node.said("version 2 is visible")
         finish(pod, node, "c", undisturbed)
