@@ -7,6 +7,7 @@ bytes of a node that nobody disturbed, without a hand.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -226,6 +227,25 @@ def test_versions_on_a_volume_that_turns_read_only(make_pod: MakePod, undisturbe
         assert retry["fields"]["reason"] == "write_failed"
         assert node.probe("readinessProbe")[0] == node.probe("livenessProbe")[0] == 200
         pod.volumes["published"].remount("rw")
+        node.said("version 2 is visible")
+        finish(pod, node, "c", undisturbed)
+
+
+def test_a_state_whose_disk_fails_under_it(make_pod: MakePod, undisturbed: dict[str, bytes]) -> None:
+    if not (shutil.which("mkfs.ext4") and Path("/dev/loop-control").exists()):
+        pytest.skip("needs mkfs.ext4 and loop devices")
+    pod = make_pod(sizes={"state": "1m"})
+    state = pod.volumes["state"]
+    state.on_disk("96M", pod.fs_group)
+    with pod.start() as node:
+        give_and_wait(pod, node, "a")
+        state.break_disk()
+        offer(pod, "b", 2, SLOW)
+        assert node.said("is tried again")["fields"]["reason"] == "write_failed"
+        assert node.probe("readinessProbe")[0] == node.probe("livenessProbe")[0] == 200
+        assert node.stop()[0] == 0
+    state.mend_disk()
+    with pod.start() as node:
         node.said("version 2 is visible")
         finish(pod, node, "c", undisturbed)
 

@@ -118,6 +118,34 @@ class Volume:
         """``ro`` or ``rw``, everywhere at once. Fails while somebody holds a file open for writing."""
         self.machine.run("mount", "-o", f"remount,{mode}", self.path)
 
+    def on_disk(self, size: str, group: int) -> None:
+        """Lie on a real file system instead, made in a file; empty."""
+        self.machine.run("umount", self.path)
+        self.machine.run("truncate", "-s", size, self._image)
+        self.machine.run("mkfs.ext4", "-q", "-m", "0", self._image)
+        self.mount_disk()
+        self.machine.run("chgrp", str(group), self.path)
+        self.machine.run("chmod", "2775", self.path)
+
+    def mount_disk(self) -> None:
+        """As the kubelet mounts it for a new pod."""
+        self.machine.run("mount", "-o", "loop,errors=remount-ro", self._image, self.path)
+        self.machine.run("mount", "--make-shared", self.path)
+
+    def break_disk(self) -> None:
+        """What the kernel does after an error of the device: read-only at once, whoever has files open."""
+        self.machine.run("mount", "-o", "remount,abort", self.path)
+
+    def mend_disk(self) -> None:
+        """Checked, and mounted anew."""
+        self.machine.run("umount", self.path)
+        self.machine.run("sh", "-c", 'e2fsck -p "$1" || [ $? = 1 ]', "sh", self._image)  # 1: errors were mended
+        self.mount_disk()
+
+    @property
+    def _image(self) -> Path:
+        return self.path.with_suffix(".image")
+
     def empty_over(self) -> None:
         """The share goes and leaves the empty directory that it was mounted on."""
         self.machine.run("mount", "-t", "tmpfs", "-o", "mode=755", "nothing", self.path)
