@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST ?= -m pytest
 JOBS ?= 2
 
-.PHONY: deploy-tools deploy-check demo demo-peers observability-e2e test test-fast lint types contracts check coverage quality quality-full clean
+.PHONY: deploy-tools deploy-check demo demo-peers observability-e2e pod test test-fast lint types contracts check coverage quality quality-full clean
 
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("mergenode needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -47,6 +47,9 @@ coverage: $(READY)  ## tests with line coverage of mergenode/; fails below 90 %
 	$(MAKE) test PYTEST="-m coverage run -m pytest --reruns 1 -rR --hypothesis-profile same"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=90
+
+pod: $(READY)  ## what machines do to pods, done to a real node in a look-alike of its pod; needs root, some minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/pod/test_pod.py tests/deploy/pod/e2e_pod.py
 
 observability-e2e: $(READY)  ## dashboards, alerts and runbooks against real nodes and a real Prometheus, some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/e2e_observability.py

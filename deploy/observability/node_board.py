@@ -59,6 +59,11 @@ NODE = Board(
             Panel("Traces", "Spans per second: handed to the collector, refused by it, or dropped before.", "short",
                   {f"sum by (instance, outcome) ({rate('mergenode_trace_spans_total')})":
                    "{{instance}} {{outcome}}"}),
+            Panel("Settings", "1 while the file is wrong; how many settings in it take a restart.", "short",
+                  {of("mergenode_config_reload_failed"): f"{_NODE} wrong",
+                   of("mergenode_config_restart_pending"): f"{_NODE} take a restart"}),
+            Panel("Age of the settings", "Seconds since the file was last read and found right.", "s",
+                  {f"time() - {of('mergenode_config_last_reload_success_timestamp_seconds')}": _NODE}),
             Panel("Uptime", "Seconds since the process started.", "s",
                   {f"time() - {of('process_start_time_seconds')}": _NODE}, kind="stat", width=6, height=5),
             Panel("Last alive", "Seconds since the loop moved.", "s",

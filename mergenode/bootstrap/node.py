@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -18,6 +19,7 @@ from mergenode.adapters.observers.distances import DistanceObserver
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
+from mergenode.adapters.observers.reload_metrics import ReloadMetrics
 from mergenode.adapters.observers.span_metrics import SpanMetrics
 from mergenode.adapters.observers.spans import SpanObserver
 from mergenode.adapters.peers.access.callers import caller_of
@@ -36,9 +38,11 @@ from mergenode.adapters.store.union_reader import UnionReader
 from mergenode.bootstrap.exchanging import open_exchange
 from mergenode.bootstrap.forwarding import CONTRIBUTIONS, forwarding_to_neighbours, refuse_forwarding
 from mergenode.bootstrap.intake import open_intake
+from mergenode.bootstrap.kills import warn_of_kills
 from mergenode.bootstrap.parts import BASE_CACHE, LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
+from mergenode.bootstrap.reloading import Reloading
 from mergenode.bootstrap.rounds import open_rounds
 from mergenode.bootstrap.selecting import open_selecting
 from mergenode.bootstrap.task_features import require_wanted
@@ -47,6 +51,7 @@ from mergenode.bootstrap.union import UNION, open_union, union_ledger
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.loop import Loop
 from mergenode.daemon.rounds import Rounds
+from mergenode.daemon.tuning import settled
 from mergenode.daemon.union import UnionMixing
 from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
@@ -103,6 +108,7 @@ def open_loop(
     once: bool = False,
     peers: Peers | None = None,
     tracer: Tracer = SILENT,
+    reloading: Reloading | None = None,
 ) -> Iterator[Loop]:
     """A loop that is ready to run on a locked state: recovered, checked, watching, and with its gRPC port open."""
     clock = SystemClock()
@@ -136,6 +142,7 @@ def open_loop(
             once=once,
             mixing=mixing,
             selecting=selecting,
+            tuning=settled if reloading is None else reloading.tuning(parts, lifecycle),
         )
 
 
@@ -182,9 +189,10 @@ def _among_others(
     return mixing
 
 
-def run_node(settings: Settings, *, once: bool = False) -> Stop:
+def run_node(settings: Settings, *, once: bool = False, config: Path | None = None) -> Stop:
     """The daemon from start to stop, with its signals, metrics, HTTP and gRPC ports.
 
+    ``config``: the file of the settings, to be read again when it changes; None: they stay as they are.
     Durability: whatever was committed stays, however this ends. Raises FatalError when the operator has to act.
     """
     clock = SystemClock()
@@ -193,21 +201,32 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     live = LiveStatus(clock, names)
     metrics = PrometheusObserver(metrics_registry, names, clock)
     log, spans = LogObserver(clock), SpanMetrics(metrics_registry)
-    lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
+    told = FanOut([log, metrics, live])
+    reloading = None
+    if config is not None:
+        reloading = Reloading(config, settings, told, ReloadMetrics(metrics_registry, clock))
+    lifecycle = Lifecycle(
+        clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain,
+        on_hangup=_nothing if reloading is None else reloading.ask,
+    )  # fmt: skip
     with (
         open_tracing(
             settings.tracing, SERVICE, settings.node.name, lambda text: log.message("warning", text), spans.counted
         ) as tracer,
-        closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger,
-    ):  # fmt: skip
+        closing(lifecycle),
+        nullcontext() if reloading is None else reloading.watching(lifecycle.poke),
+        lifecycle.signals(),
+        open_state(settings) as ledger,
+    ):
         observer = FanOut([log, metrics, live, SpanObserver(tracer)])
+        warn_of_kills(settings, observer)
         kinds = ("folded", "restated", "mixed", "selected", "published")
         newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
         metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
         peers = join_peers(settings, observer, metrics_registry, clock, tracer)
         with _serving(settings, metrics_registry, live, observer, peers):
             try:
-                with _work(settings, ledger, observer, lifecycle, once=once, peers=peers, tracer=tracer) as work:
+                with _work(settings, ledger, observer, lifecycle, peers, reloading, tracer, once=once) as work:
                     live.state_loaded()
                     stop = work.run()
             except Stopped as stopped:  # while starting: the base was being read, or a lost version made again
@@ -216,14 +235,20 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     return stop
 
 
+def _nothing() -> None:
+    """Nobody reads settings again."""
+
+
 @contextmanager
 def _work(
-    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, *, once: bool,
-    peers: Peers | None, tracer: Tracer,
+    settings: Settings, ledger: LedgerStore, observer: Observer, lifecycle: Lifecycle, peers: Peers | None,
+    reloading: Reloading | None, tracer: Tracer, *, once: bool,
 ) -> Iterator[Loop | Rounds]:  # fmt: skip
     """What a node does: fold what its registries bring, or mix in rounds."""
     if settings.mixer.name != "dimat":
-        with open_loop(settings, ledger, observer, lifecycle, once=once, peers=peers, tracer=tracer) as loop:
+        with open_loop(
+            settings, ledger, observer, lifecycle, once=once, peers=peers, tracer=tracer, reloading=reloading
+        ) as loop:
             yield loop
         return
     if peers is None:
@@ -232,7 +257,7 @@ def _work(
     exchange = open_exchange(peers, base_model(settings, observer))
     told = DistanceObserver(observer, peers.membership.report)
     with (
-        open_rounds(settings, exchange[0], ledger, told, lifecycle, once=once) as rounds,
+        open_rounds(settings, exchange[0], ledger, told, lifecycle, once=once, reloading=reloading) as rounds,
         open_port(peers, exchange),
     ):
         yield rounds

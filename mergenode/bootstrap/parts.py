@@ -79,6 +79,11 @@ def method_of(settings: Settings) -> Method:
     return build_method(settings.method.name, settings.method.options)
 
 
+def max_relative_norm_of(settings: Settings) -> float:
+    """The longest task vector that is accepted, relative to the base."""
+    return settings.validation.max_relative_norm or float("inf")
+
+
 def threads_of(settings: Settings) -> int:
     """Compute threads: as set, or the processors this process may use."""
     return settings.engine.threads or len(os.sched_getaffinity(0))
@@ -245,7 +250,7 @@ def build_parts(
         observer=observer,
         clock=clock,
         retractable=engine.method.retractable,
-        max_relative_norm=settings.validation.max_relative_norm or float("inf"),
+        max_relative_norm=max_relative_norm_of(settings),
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
         weigher=weigher,

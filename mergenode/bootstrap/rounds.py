@@ -11,12 +11,14 @@ from mergenode.adapters.engines.local.mixing import LocalModels
 from mergenode.adapters.store.round_files import FolderRounds
 from mergenode.adapters.tasks.round_worker import RoundWorker
 from mergenode.bootstrap.parts import build_parts, limits_of, origin_for
+from mergenode.bootstrap.reloading import Reloading
 from mergenode.daemon.circle import Circle, MixPolicy, Neighbourhood
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise
 from mergenode.daemon.round import FIRST, begin
 from mergenode.daemon.round_commit import after_restart
 from mergenode.daemon.rounds import Rounds
+from mergenode.daemon.tuning import settled
 from mergenode.errors import RejectedError, TransientError, TransientReason, UsageError
 from mergenode.mixers.rounds import RoundRules
 from mergenode.mixers.topology import Topology, custom, exponential, full, ring, torus
@@ -43,6 +45,7 @@ def open_rounds(
     *,
     once: bool = False,
     clock: Clock | None = None,
+    reloading: Reloading | None = None,
 ) -> Iterator[Rounds]:
     """Rounds that are ready to run on a locked state: recovered, listening to the exchange.
 
@@ -91,7 +94,8 @@ def open_rounds(
             trainer.align(store.path(state.start), {}, {}, mixer.matching)  # a model without symmetry is refused now
         exchange.listen(lifecycle.poke)
         jitter = random.Random().random  # noqa: S311 - spreads retries, hides nothing
-        yield Rounds(circle=circle, state=state, lifecycle=lifecycle, jitter=jitter, once=once)
+        tuning = settled if reloading is None else reloading.tuning(parts, lifecycle)
+        yield Rounds(circle=circle, state=state, lifecycle=lifecycle, jitter=jitter, once=once, tuning=tuning)
 
 
 def rules_of(mixer: MixerSettings) -> RoundRules:

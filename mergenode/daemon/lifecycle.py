@@ -1,7 +1,8 @@
 """Start, stop, wake: signals become two questions that the work asks between its steps.
 
 The first SIGTERM (or Ctrl-C) lets the work in hand finish within ``drain_seconds``; after that, or at the second
-signal, it is put down between two steps. SIGHUP wakes the loop. Killed instead, nothing is lost either.
+signal, it is put down between two steps. SIGHUP wakes the loop, and has the
+settings read again. Killed instead, nothing is lost either.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from mergenode.ports.clock import Clock
 class Lifecycle:
     """Shared by the loop (which waits), the engine (which asks ``abandon``) and the signal handlers."""
 
-    def __init__(self, clock: Clock, *, drain_seconds: float, on_stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, clock: Clock, *, drain_seconds: float, on_stop: Callable[[], None] = lambda: None,
+        on_hangup: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._clock = clock
         self._on_stop = on_stop
+        self._on_hangup = on_hangup
         self._drain_seconds = drain_seconds
         self._deadline: float | None = None
         # A pipe, not an Event: a signal handler runs inside whatever the main thread is doing, and a lock that the
@@ -71,6 +76,7 @@ class Lifecycle:
             self.request_stop()
 
         def wake(_number: int, _frame: FrameType | None) -> None:
+            self._on_hangup()
             self.poke()
 
         before = {

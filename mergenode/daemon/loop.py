@@ -12,6 +12,7 @@ from typing import assert_never
 
 from mergenode.daemon.choosing import PoolChanged
 from mergenode.daemon.contribute import Line, contribute, publish
+from mergenode.daemon.housekeeping import forget_interrupted_work, measure
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
@@ -19,6 +20,8 @@ from mergenode.daemon.patience import EVICT, MIX, NODE, PUBLISH, SELECT, Patienc
 from mergenode.daemon.places import place_of
 from mergenode.daemon.quarantine import decide
 from mergenode.daemon.selecting import Selecting
+from mergenode.daemon.since_publish import SincePublish
+from mergenode.daemon.tuning import Tuning, settled
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
 from mergenode.ledger.actions import (
     Action,
@@ -71,6 +74,7 @@ class Loop:
     once: bool = False
     mixing: Mixing | None = None
     selecting: Selecting | None = None
+    tuning: Tuning = settled
     seen: Observation = field(init=False)
     patience: Patience = field(init=False)
     _mixing: Mixing = field(init=False)
@@ -78,7 +82,7 @@ class Loop:
     _looked_at: float | None = None
     _look_seconds: float = 0.0
     _waited: float = 0.0
-    _published_at: float | None = None
+    _since_publish: SincePublish = field(init=False)
 
     def __post_init__(self) -> None:
         self.seen = Observation(
@@ -86,17 +90,29 @@ class Loop:
             pooled=self.selecting is not None,
         )  # fmt: skip
         self.patience = Patience(clock=self.line.clock, jitter=self.jitter)
+        self._since_publish = SincePublish(self.line.ledger, self.line.clock)
         self._mixing = self.mixing if self.mixing is not None else Alone(self.line)
 
     def run(self) -> Stop:
         """Until a Stop is planned. Raises FatalError when the operator has to act."""
         while True:
             self.line.observer.heartbeat()
+            self.tune()
             action = self.decide()
             if isinstance(action, Stop):
                 return action
             with within(place_of(action, self.line.ledger)):
                 self.act(action)
+
+    def tune(self) -> None:
+        """Take over settings that changed. Every action is done with one set of them from its start to its end."""
+        if (tuned := self.tuning()) is None:
+            return
+        self.policy = replace(tuned.policy, publishes=self.policy.publishes)
+        self.line = tuned.line(self.line)
+        self._mixing.tune(tuned)
+        if self.selecting is not None:
+            self.selecting.line = self.line
 
     def decide(self) -> Action:
         """Observe if it is time to, and plan."""
@@ -121,7 +137,7 @@ class Loop:
             waiting=waiting,
             publish_wait_seconds=self.patience.left(PUBLISH),
             node_wait_seconds=self.patience.left(NODE),
-            seconds_since_publish=self._seconds_since_publish(),
+            seconds_since_publish=self._since_publish.seconds(asked=self.policy.publish_every_seconds is not None),
             idle_seconds=self._waited,
             changes=self._asked,
             mixing=self._mixing.wanted(once=self.once),
@@ -163,26 +179,8 @@ class Loop:
                 self.line.observer.listed(name, listing, mine)
         on_the_way = view.selection is not None and (view.selection.due or not view.selection.reached)
         if not (waiting or self._asked or view.mixing is not None or on_the_way):
-            self._forget_interrupted_work()
-        self._measure()
-
-    def _forget_interrupted_work(self) -> None:
-        """Finished shards wait for their contribution or request; when it is nowhere in sight they only take space."""
-        if self.seen.unreachable or any(listing.unsettled for listing in self.seen.listings.values()):
-            return
-        try:
-            self.line.generations.discard()
-            self.line.restater.clear()
-        except TransientError as error:
-            self.line.observer.message("warning", f"removed at the next chance: {error.message}", hint=error.hint)
-
-    def _measure(self) -> None:
-        try:
-            (statistics, free), (published, _) = self.line.generations.sizes(), self.line.publisher.sizes()
-        except TransientError as error:
-            self.line.observer.message("debug", f"sizes are not known: {error.message}")
-        else:
-            self.line.observer.sizes(statistics_bytes=statistics, published_bytes=published, disk_free_bytes=free)
+            forget_interrupted_work(self.line, self.seen)
+        measure(self.line)
 
     def _blind(self, error: TransientError) -> Action:
         """The ledger cannot be read now: nothing can be decided but to wait, or to stop when asked to."""
@@ -343,7 +341,7 @@ class Loop:
 
     def _publish(self, generation: int, version: int) -> None:
         publish(self.line, generation, version)
-        self._published_at = self.line.clock.monotonic()
+        self._since_publish.published()
 
     def _wait(self, seconds: float) -> None:
         started = self.line.clock.monotonic()
@@ -383,15 +381,3 @@ class Loop:
         delay = self.patience.failed(slot)
         self.line.observer.retrying(subject, reason, message, delay, hint)
         return delay
-
-    def _seconds_since_publish(self) -> float | None:
-        if self.policy.publish_every_seconds is None:
-            return None
-        now = self.line.clock.monotonic()
-        if self._published_at is None:
-            versions = self.line.ledger.versions()
-            if not versions:
-                return None
-            # Wall time only bridges the restart; later jumps of that clock move nothing.
-            self._published_at = now - max(0.0, self.line.clock.unix() - self.line.clock.parse(versions[-1].time))
-        return now - self._published_at

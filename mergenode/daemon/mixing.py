@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.restate import restate
+from mergenode.daemon.tuning import Tuned
 from mergenode.ledger.changes import Change
 
 
@@ -37,8 +38,12 @@ class Mixing(Protocol):
         """
         ...
 
+    def tune(self, tuned: Tuned) -> None:
+        """Work with these settings from now on."""
+        ...
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Alone:
     """No other nodes: the operator's changes are those of the own merge."""
 
@@ -55,3 +60,6 @@ class Alone:
 
     def change(self, change: Change) -> None:
         restate(self.line, change)
+
+    def tune(self, tuned: Tuned) -> None:
+        self.line = tuned.line(self.line)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mergenode.daemon.circle import Circle
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.patience import NODE, Patience
 from mergenode.daemon.round import Watch, advance
+from mergenode.daemon.tuning import Tuning, settled
 from mergenode.errors import TransientError
 from mergenode.ledger.actions import Stop
 from mergenode.ledger.round_state import Phase, RoundState
@@ -32,6 +33,7 @@ class Rounds:
     lifecycle: Lifecycle
     jitter: Callable[[], float]
     once: bool = False
+    tuning: Tuning = settled
     watch: Watch = field(init=False)
     patience: Patience = field(init=False)
 
@@ -47,6 +49,8 @@ class Rounds:
         """
         while True:
             self.circle.line.observer.heartbeat()
+            if (tuned := self.tuning()) is not None:
+                self.circle = replace(self.circle, line=tuned.line(self.circle.line))
             if self.lifecycle.draining:
                 done = self.state.phase is Phase.REST
                 return Stop(f"asked to stop in round {self.state.number}, {self.state.phase}", complete=done)

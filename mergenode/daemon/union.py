@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mergenode.daemon.contribute import Line, contribute, publish
 from mergenode.daemon.own_part import OwnPart
+from mergenode.daemon.tuning import Tuned
 from mergenode.daemon.union_commit import CanonicalMembers, Shown, commit_union
 from mergenode.daemon.union_duties import give_up, rule_out, take_out
 from mergenode.daemon.union_facts import heard, ruled
@@ -193,6 +194,9 @@ class UnionMixing:
             self.uniter.keep(self.others.parts.values())
             return
         rule_out(self.own, self.united, self.others, self.part, self.me, change)
+
+    def tune(self, tuned: Tuned) -> None:
+        self.own, self.united, self.policy = tuned.line(self.own), tuned.line(self.united), tuned.policy
 
     # ---- steps
 

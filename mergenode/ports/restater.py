@@ -25,7 +25,10 @@ class Restater(Protocol):
     """Carries out what ``ledger.restatement`` decided. Committed statistics are never touched."""
 
     def is_at_hand(self, candidate: Candidate) -> bool:
-        """Whether there is something to read at the candidate's location. Cheap: its content is checked when read."""
+        """Whether there is something to read at the candidate's location. Cheap: its content is checked when read.
+
+        Raises TransientError when that cannot be told now.
+        """
         ...
 
     def restate(self, way: Subtract | Replay, observer: Observer) -> Restatement:

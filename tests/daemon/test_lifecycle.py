@@ -102,6 +102,15 @@ def test_sighup_wakes_and_stops_nothing(lifecycle: Lifecycle) -> None:
     assert not lifecycle.draining
 
 
+def test_sighup_is_passed_on(clock: FakeClock) -> None:
+    told: list[bool] = []
+    lifecycle = Lifecycle(clock, drain_seconds=1.0, on_hangup=lambda: told.append(True))
+    with lifecycle.signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert told == [True]
+    lifecycle.close()
+
+
 def test_earlier_handlers_come_back(lifecycle: Lifecycle) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]

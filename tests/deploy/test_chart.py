@@ -11,9 +11,22 @@ import yaml
 
 from deploy.tools.binaries import binary
 from deploy.tools.manifests import BASE, CHART, GOLDEN, VALUES, files, golden_name, golden_text, rendered
+from mergenode.settings.reloading import RELOADED
 from tests.support.manifests import ROOT
 
 values = pytest.mark.parametrize("path", VALUES, ids=lambda path: path.stem)
+
+
+ENTRY = "registries[0].name=inbox,registries[0].claim=mergenode-inbox"
+TAKEN_OVER = {
+    "registries[].poll_seconds": f"{ENTRY},registries[0].settings.poll_seconds=20",
+    "gates": "config.gates.norm.action=observe",
+    "publish.keep": "config.publish.keep=3",
+    "publish.every": "config.publish.every.contributions=3",
+    "validation.max_relative_norm": "config.validation.max_relative_norm=2",
+    "log": "config.log.level=debug",
+}
+"""Values that change settings which a running node takes over by itself."""
 
 
 def found(name: str) -> Path:
@@ -103,8 +116,13 @@ def test_other_settings_make_other_pods(helm: Path) -> None:
         (found,) = [each for each in rendered(helm, *options) if each["kind"] == "StatefulSet"]
         return str(found["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
 
-    assert checksum() != checksum("--set", "config.publish.keep=3")
+    assert checksum() != checksum("--set", "config.publish.dtype=float32")
+    assert checksum() != checksum("--set", "config.validation.max_tensors=3")
+    assert checksum() != checksum("--set", f"{ENTRY},registries[0].settings.settle_polls=20")
     assert checksum() == checksum("--set", "persistence.state.size=80Gi")
+    assert RELOADED.keys() == TAKEN_OVER.keys()
+    for values in TAKEN_OVER.values():
+        assert checksum() == checksum("--set", values), values
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/example"])

@@ -25,6 +25,9 @@ RESTRICTED_VOLUMES = {
 }
 """Kinds that the restricted profile allows."""
 
+HARMLESS = {"runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "fsGroupChangePolicy", "seccompProfile"}
+"""Of a pod's security context: nothing of sysctls, SELinux or Windows, which the profile restricts."""
+
 each_release = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
 
 
@@ -146,6 +149,7 @@ def test_pods_pass_the_restricted_profile(release: Release) -> None:
     for pod in release.pods():
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & set(pod)
         assert pod["automountServiceAccountToken"] is False
+        assert set(pod["securityContext"]) <= HARMLESS
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         kinds = [set(each) - {"name"} for each in pod.get("volumes", [])]

@@ -64,6 +64,14 @@ def configure_logging(format: str, level: str, stream: TextIO) -> None:
     logger.propagate = False
 
 
+def adjust_logging(format: str, level: str) -> None:
+    """Another format and level for what ``configure_logging`` set up; the stream stays. Both must be known ones."""
+    logger = logging.getLogger(LOGGER_NAME)
+    logger.setLevel(LEVELS[level])
+    for handler in logger.handlers:
+        handler.setFormatter(FORMATS[format]())
+
+
 class LogObserver:
     """Writes what the daemon tells to the logger ``mergenode``.
 

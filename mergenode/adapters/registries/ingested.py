@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
+from mergenode.adapters.presence import is_there
 from mergenode.adapters.registries.requests import REGISTRY
 from mergenode.ledger.records import Discovered
 from mergenode.ports.ledger_store import LedgerReader
@@ -29,8 +29,8 @@ class IngestedRegistry:
         return INGESTED
 
     def list(self) -> Listing:
-        """Those whose files are still there."""
-        return Listing(tuple(found for found in self._candidates.values() if Path(found.location).exists()))
+        """Those whose files are still there. Raises TransientError when that cannot be told."""
+        return Listing(tuple(found for found in self._candidates.values() if is_there(found.location)))
 
     def settled(self, candidate: Candidate) -> None:
         """A request was answered: from now on it is listed here."""

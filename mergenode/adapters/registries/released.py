@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from mergenode.adapters.presence import is_there
+from mergenode.errors import TransientError
 from mergenode.ledger.records import Released
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.registry import Registry
 from mergenode.types import Candidate, Listing
+
+
+def _is_there_now(location: str) -> bool:
+    """A share that does not answer hides what lies on it; what else is asked for does not wait for it."""
+    try:
+        return is_there(location)
+    except TransientError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,7 @@ class WithReleased:
 
     requests: Registry
     ledger: LedgerReader
-    is_there: Callable[[str], bool] = lambda location: Path(location).exists()
+    is_there: Callable[[str], bool] = _is_there_now
 
     @property
     def name(self) -> str:

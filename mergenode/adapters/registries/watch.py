@@ -145,10 +145,11 @@ class SilentWatch:
 def open_watch(root: Path, on_message: Callable[[str], None]) -> Watch:
     """A watch on ``root``, not started; a silent one where its file system does not tell about changes.
 
-    ``on_message`` gets one sentence when changes will not be reported. A missing root may notify later.
+    ``on_message`` gets one sentence when changes will not be reported. A root that is missing, or on a share whose
+    server does not answer, may notify later.
     """
     kind = file_system(root)
-    if kind.notifies or not root.exists():
+    if kind.notifies or _identity(root) is None:
         return FolderWatch(root, on_message=on_message)
     on_message(f"{names.printable(str(root))}: no change notifications on {kind.name}; polling instead")
     return SilentWatch()

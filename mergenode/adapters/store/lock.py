@@ -12,11 +12,13 @@ import fcntl
 import os
 import socket
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mergenode.adapters.store.lock_file import LockOwner, is_locked, read_record, write_record
+from mergenode.adapters.store.lock_file import LockOwner, is_locked, read_record, write_block, write_record
 from mergenode.errors import FatalError
 
 _FILE = "lock"
@@ -45,7 +47,7 @@ class StateLock:
         with _table_mutex:
             try:
                 state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._descriptor, self._epoch = _acquire(self._path, node)
+                self._descriptor, self._owner = _acquire(self._path, node)
                 self._file_id = _file_id(os.fstat(self._descriptor))
             except OSError as error:
                 raise _unusable(self._path, error) from error
@@ -54,7 +56,12 @@ class StateLock:
     @property
     def epoch(self) -> int:
         """How often this directory was locked, this time included: larger than that of any holder before."""
-        return self._epoch
+        return self._owner.epoch
+
+    @property
+    def killed(self) -> int:
+        """How many holders in a row before this one ended without giving the lock back."""
+        return self._owner.killed
 
     def close(self) -> None:
         """Release the lock. Idempotent; does nothing in a forked child, which never held it."""
@@ -62,6 +69,8 @@ class StateLock:
             descriptor = _held.get(self._file_id)
             if descriptor is not None and descriptor == self._descriptor:
                 del _held[self._file_id]
+                with suppress(OSError):  # full or read-only by now: the next holder only hears less
+                    write_block(descriptor, replace(self._owner, ended=True))
                 os.close(descriptor)
             self._descriptor = -1
 
@@ -96,8 +105,8 @@ def read_lock(state_dir: Path) -> LockOwner | None:
             os.close(descriptor)
 
 
-def _acquire(path: Path, node: str) -> tuple[int, int]:
-    """Open and lock the file, record the new owner; returns the open descriptor and the epoch."""
+def _acquire(path: Path, node: str) -> tuple[int, LockOwner]:
+    """Open and lock the file, record the new owner; returns the open descriptor and the record."""
     # The table is asked before the file is opened: closing that descriptor would drop the lock it tells of.
     if (held := _descriptor_held_here(path)) is not None:
         raise _in_use(path, read_record(held, path, held=True))
@@ -106,14 +115,20 @@ def _acquire(path: Path, node: str) -> tuple[int, int]:
         if not _locked(descriptor):
             raise _in_use(path, read_record(descriptor, path, held=True))
         before = read_record(descriptor, path, held=False)
-        epoch = (before.epoch if before else 0) + 1
-        owner = LockOwner(pid=os.getpid(), host=socket.gethostname(), epoch=epoch, node=node, held=True)
+        owner = LockOwner(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            epoch=1 if before is None else before.epoch + 1,
+            node=node,
+            held=True,
+            killed=0 if before is None or before.ended else before.killed + 1,
+        )
         write_record(descriptor, owner)
         _sync_directory(path.parent)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, epoch
+    return descriptor, owner
 
 
 def _descriptor_held_here(path: Path) -> int | None:

@@ -21,29 +21,41 @@ _LONGEST_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class LockOwner:
-    """Who holds the lock, or, when ``held`` is False, who held it last. ``epoch`` counts the acquisitions."""
+    """Who holds the lock, or, when ``held`` is False, who held it last. ``epoch`` counts the acquisitions.
+
+    ``ended``: it gave the lock back itself. ``killed``: how many owners in a row before this one did not.
+    """
 
     pid: int
     host: str
     epoch: int
     node: str
     held: bool
+    ended: bool = False
+    killed: int = 0
 
 
 def write_record(descriptor: int, owner: LockOwner) -> None:
     """Write the record in one call, padded to the block. Durability: synced on return."""
+    write_block(descriptor, owner)
+    os.fsync(descriptor)
+
+
+def write_block(descriptor: int, owner: LockOwner) -> None:
+    """The same without waiting for the disk."""
     text = json.dumps(
         {
             "epoch": owner.epoch,
             "pid": owner.pid,
             "host": owner.host[:_LONGEST_NAME].encode("ascii", "replace").decode("ascii"),
             "node": owner.node[:_LONGEST_NAME],
+            "ended": owner.ended,
+            "killed": owner.killed,
         }
     )
     block = text.encode("ascii").ljust(_RECORD_BYTES - 1) + b"\n"
     if os.pwrite(descriptor, block, 0) != len(block):
         raise OSError("the lock record was written in part")
-    os.fsync(descriptor)
 
 
 def read_record(descriptor: int, path: Path, *, held: bool) -> LockOwner | None:
@@ -63,6 +75,8 @@ def read_record(descriptor: int, path: Path, *, held: bool) -> LockOwner | None:
             epoch=int(stored["epoch"]),
             node=str(stored["node"]),
             held=held,
+            ended=bool(stored.get("ended", True)),  # records of an earlier release do not say
+            killed=int(stored.get("killed", 0)),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FatalError(

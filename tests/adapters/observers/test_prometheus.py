@@ -20,6 +20,7 @@ import mergenode
 from mergenode.adapters.observers.gate_metrics import GateMetrics
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
+from mergenode.adapters.observers.reload_metrics import ReloadMetrics
 from mergenode.adapters.observers.span_metrics import SpanMetrics
 from mergenode.adapters.observers.transfers import TransferMetrics
 from mergenode.errors import RejectReason, TransientReason
@@ -267,7 +268,9 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry,
     assert "_created" not in text
 
 
-def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry, observer: PrometheusObserver) -> None:
+def test_the_document_lists_exactly_what_is_exported(
+    registry: CollectorRegistry, observer: PrometheusObserver, clock: HandClock
+) -> None:
     work_a_little(observer)
     PeerMetrics(registry, snapshot)
     SpanMetrics(registry)
@@ -276,6 +279,7 @@ def test_the_document_lists_exactly_what_is_exported(registry: CollectorRegistry
     gate.refused("/mergenode.v1.Peer/Hello", "role")
     gate.answered("/mergenode.v1.Peer/Hello", "OK", 0.1)
     tell_everything(TransferMetrics(registry))
+    ReloadMetrics(registry, clock)
     assert documented() == exported(registry)
 
 

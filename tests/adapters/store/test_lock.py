@@ -94,6 +94,25 @@ def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:
         assert lock.epoch == 2
 
 
+def test_holders_that_were_killed_are_counted_until_one_gives_the_lock_back(tmp_path: Path) -> None:
+    counted = []
+    for _ in range(2):
+        Holder(tmp_path).kill()
+        owner = read_lock(tmp_path)
+        assert owner is not None and not owner.ended
+        counted.append(owner.killed)
+    for _ in range(2):
+        with StateLock(tmp_path) as lock:
+            counted.append(lock.killed)
+    assert counted == [0, 1, 2, 0]
+
+
+def test_a_record_of_an_earlier_release_accuses_nobody(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text('{"epoch": 4, "pid": 7, "host": "x", "node": ""}'.ljust(1023) + "\n")
+    with StateLock(tmp_path) as lock:
+        assert (lock.epoch, lock.killed) == (5, 0)
+
+
 def test_a_second_lock_in_the_same_process_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     with StateLock(tmp_path, node="me"):
         for _ in range(2):

@@ -142,6 +142,20 @@ persistentVolumeClaim:
 {{- toYaml $config -}}
 {{- end -}}
 
+{{/* node.yaml without what a running node takes over by itself: see mergenode/settings/reloading.py. */}}
+{{- define "mergenode.restartConfig" -}}
+{{- $config := omit (include "mergenode.config" . | fromYaml) "log" "gates" -}}
+{{- $_ := set $config "publish" (omit $config.publish "keep" "every") -}}
+{{- $validation := omit (get $config "validation" | default dict) "max_relative_norm" -}}
+{{- $_ := set $config "validation" $validation -}}
+{{- $registries := list -}}
+{{- range $config.registries -}}
+  {{- $registries = append $registries (omit . "poll_seconds") -}}
+{{- end -}}
+{{- $_ := set $config "registries" $registries -}}
+{{- toYaml $config -}}
+{{- end -}}
+
 {{/* Pods are neighbours by their stable names: certificates are for names, not for addresses. */}}
 {{- define "mergenode.peers" -}}
 {{- $root := . -}}

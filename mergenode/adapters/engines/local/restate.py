@@ -18,6 +18,7 @@ from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.report import all_tensors, finite_sums
 from mergenode.adapters.engines.local.shards import carry_shard, shard_layout
+from mergenode.adapters.presence import is_there
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.ledger.restatement import Replay, Subtract
 from mergenode.ports.observer import Observer
@@ -39,7 +40,7 @@ class LocalRestater:
         return self.engine.folding.with_name(REPLAYING)
 
     def is_at_hand(self, candidate: Candidate) -> bool:
-        return Path(candidate.location).exists()
+        return is_there(candidate.location)
 
     def clear(self) -> None:
         with disk_errors(self._scratch):
