@@ -13,6 +13,7 @@ from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.http.app import create_app
 from mergenode.adapters.http.live import LiveStatus
 from mergenode.adapters.http.server import HttpServer
+from mergenode.adapters.observers.activity_metrics import ActivityMetrics
 from mergenode.adapters.observers.distances import DistanceObserver
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
@@ -157,7 +158,7 @@ def _among_others(
         reader = stack.enter_context(closing(open_reader(settings.node.state / LEDGER)))
         intake = open_intake(
             settings, base=parts.base, reader=reader, clock=peers.clock, poke=lifecycle.poke, caller_of=caller_of,
-            tell=lambda text: peers.observer.message("info", text),
+            tell=lambda text: peers.observer.message("info", text), observer=peers.observer,
         )  # fmt: skip
         stack.callback(intake.close)
         drain.callback(intake.service.drain)
@@ -182,6 +183,7 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     metrics_registry = CollectorRegistry()
     live = LiveStatus(clock, names)
     metrics = PrometheusObserver(metrics_registry, names, clock)
+    ActivityMetrics(metrics_registry, live.activities)
     observer = FanOut([LogObserver(clock), metrics, live])
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:

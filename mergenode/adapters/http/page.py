@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from mergenode.adapters.http.live import Live, Running
+from mergenode.adapters.http.activities import activities_section
+from mergenode.adapters.http.live import Live
 from mergenode.adapters.http.probes import liveness, readiness
 from mergenode.adapters.http.quarantine import quarantined
 from mergenode.adapters.http.status import newest_facts
@@ -88,27 +89,14 @@ def _summary(reader: LedgerReader, live: Live, stalled_after_seconds: float) -> 
 
 def _work(live: Live) -> str:
     parts = []
-    if live.running is not None:
-        parts.append(f"<p>{_text(_running_sentence(live.running, live.now))}</p>")
+    if live.activities:
+        parts.append(activities_section(live.activities))
     if live.retry is not None:
         retry = live.retry
         text = f"{retry.subject} is tried again after {retry.delay_seconds:.0f} s: {retry.message}"
         text += f" - {retry.hint}" if retry.hint else ""
         parts.append(f'<p class="bad">{_text(text)}</p>')
     return "<h2>Now</h2>" + "".join(parts) if parts else ""
-
-
-def _running_sentence(running: Running, now: float) -> str:
-    progress = running.progress
-    text = (
-        f"{progress.activity} of {progress.subject}: "
-        f"{progress.tensors_done} of {progress.tensors_total} tensors, "
-        f"{size(progress.bytes_done)} of {size(progress.bytes_total)}"
-    )
-    rate, remaining = running.bytes_per_second(now), running.seconds_remaining(now)
-    if rate is not None and remaining is not None:
-        text += f", {size(rate)}/s, {remaining:.0f} s left"
-    return text
 
 
 def _merge(reader: LedgerReader) -> str:

@@ -24,6 +24,8 @@ LEVELS = {
 }
 FORMATS: Mapping[str, type[logging.Formatter]] = {"console": ConsoleLines, "json": JsonLines}
 PROGRESS_SECONDS = 10.0
+MAX_PROGRESS = 64
+"""Pieces of work whose progress is told at once; of others beside them less often."""
 
 
 def configure_logging(format: str, level: str, stream: TextIO) -> None:
@@ -62,22 +64,24 @@ class LogObserver:
         self._clock = clock
         self._logger = logging.getLogger(LOGGER_NAME)
         self._repeats = RepeatLimit(clock.monotonic)
-        self._progress_at: float | None = None
-        self._progress_of: tuple[str, str] | None = None
+        self._told_at: dict[tuple[str, str], float] = {}
 
     def fact(self, fact: Fact) -> None:
         level, text, fields = describe(fact)
         self._write(level, fact.kind, text, fields)
 
     def progress(self, progress: Progress) -> None:
-        now, work = self._clock.monotonic(), (progress.activity, progress.subject)
-        if self._progress_at is None or work != self._progress_of:
-            # Work that ends soon is told by its fact alone.
-            self._progress_at, self._progress_of = now, work
+        if progress.over:
+            self._told_at.pop(progress.work, None)
             return
-        if now - self._progress_at < PROGRESS_SECONDS:
+        now, told_at = self._clock.monotonic(), self._told_at.get(progress.work)
+        if told_at is None and len(self._told_at) >= MAX_PROGRESS:
+            self._told_at.pop(next(iter(self._told_at), progress.work), None)
+        if told_at is not None and now - told_at < PROGRESS_SECONDS:
             return
-        self._progress_at = now
+        self._told_at[progress.work] = now
+        if told_at is None:
+            return  # work that ends soon is told by its fact alone
         share = progress.bytes_done / progress.bytes_total if progress.bytes_total else 0.0
         fields: dict[str, object] = {
             "tensors_done": progress.tensors_done, "tensors_total": progress.tensors_total,

@@ -8,10 +8,14 @@ from collections.abc import Callable
 
 import grpc
 
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.peers.pushing.local_model import LocalModel
 from mergenode.adapters.peers.pushing.push_channel import is_loopback
 from mergenode.adapters.peers.pushing.pushing import Pushing, PushOrder, PushReport, PushTimes
+from mergenode.ports.activity import ActivityKind
 from mergenode.ports.clock import Clock
+from mergenode.ports.observer import Observer
+from mergenode.ports.told import Told
 
 _TIMES = PushTimes(patience=math.inf, reach=math.inf)
 """The first failure ends the attempt, so nothing is left to be patient about."""
@@ -28,9 +32,12 @@ class NotNowError(Exception):
 class Sending:
     """Pushes to other nodes, one at a time. ``stop`` from another thread ends the call under way."""
 
-    def __init__(self, open_channel: Callable[[str], grpc.Channel], clock: Clock) -> None:
-        """``open_channel``: to host:port, with the credentials of now."""
+    def __init__(
+        self, open_channel: Callable[[str], grpc.Channel], clock: Clock, observer: Observer | None = None
+    ) -> None:
+        """``open_channel``: to host:port, with the credentials of now. ``observer``: told how far each push is."""
         self._open, self._clock = open_channel, clock
+        self._observer: Observer = observer or FanOut([])
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._ending = False
@@ -45,12 +52,14 @@ class Sending:
         def pause(seconds: float) -> None:
             raise NotNowError(told[-1], seconds)
 
+        work = Told(self._observer, ActivityKind.TRANSFER, f"{order.name} to {address}", peer=address)
         pushing = Pushing(
             model, order, lambda: self._opened(address), address=address, clock=self._clock, pause=pause,
-            compress=not is_loopback(address), times=_TIMES, tell=told.append, jitter=lambda: 0.0,
+            compress=not is_loopback(address), times=_TIMES, tell=told.append, jitter=lambda: 0.0, watch=work.at_bytes,
         )  # fmt: skip
         try:
-            return pushing.push()
+            with work:
+                return pushing.push()
         except (grpc.FutureCancelledError, ValueError) as error:  # the channel was closed under it; no host:port
             raise NotNowError("the node ends" if self._ending else f"{address}: {error}") from error
 
