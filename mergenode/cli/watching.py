@@ -84,20 +84,15 @@ def follow(look: Look, view: View, pause: Callable[[], None]) -> None:
                         f"node {seen.node} runs as process {seen.pid}, but {seen.problem}",
                         hint="Is http.listen in this settings file the address that the node was started with?",
                     )
+                if seen_running and not seen.running:
+                    view.say(f"node {seen.node} has stopped")
                 view.show(seen)
                 if not seen.running:
-                    view.say(_ended(seen, seen_running))
                     return
                 seen_running = True
                 pause()
     except KeyboardInterrupt:
         return
-
-
-def _ended(seen: Seen, seen_running: bool) -> str:
-    begun = len(seen.activities)
-    rest = f"; {begun} begun, to be taken up at its next start" if begun else ""
-    return f"node {seen.node} {'has stopped' if seen_running else 'does not run'}{rest}"
 
 
 def document(seen: Seen) -> dict[str, Any]:
@@ -128,7 +123,8 @@ def headline(seen: Seen) -> str:
         return f"{seen.node} {state}, {version}, {head['count']} contributions, {seen.status['pending']} wait"
     if seen.running:
         return f"{seen.node} runs as process {seen.pid}; seen by its files, without rates: {seen.problem}"
-    return f"{seen.node} does not run; what is begun:" if seen.activities else f"{seen.node} does not run"
+    begun = "begun, to be taken up at its next start:" if seen.activities else "nothing is begun"
+    return f"{seen.node} does not run; {begun}"
 
 
 class _Plain:

@@ -24,7 +24,12 @@ def measures(activity: Mapping[str, Any]) -> list[str]:
     found += [amount for amount in (amount_text(activity), steps_text(activity)) if amount]
     found += [rate_text(activity)] if activity["rate"] is not None else []
     left = left_text(activity["remaining_seconds"])
-    found += [left] if left else [f"since {seconds_text(activity['elapsed_seconds'])}"]
+    if left:
+        found.append(left)
+    elif activity["elapsed_seconds"] > 0:
+        found.append(f"{seconds_text(activity['elapsed_seconds'])} so far")
+    elif activity["started"]:
+        found.append(f"begun {activity['started']}")
     if activity["silent_seconds"] > _SILENT_SECONDS:
         found.append(f"nothing new for {seconds_text(activity['silent_seconds'])}")
     if activity["waits_for"]:

@@ -59,7 +59,7 @@ class Told:
     def at(self, steps: int, total_steps: int) -> None:
         """So many steps are done, of so many (0: nobody knows)."""
         if total_steps != self._total_steps:
-            self._total_steps, self._every_steps = total_steps, max(1, total_steps // PARTS)
+            self._total_steps, self._every_steps, self._next_steps = total_steps, max(1, total_steps // PARTS), 0
         self.add(steps - self._steps, 0)
 
     def at_bytes(self, done: int, total: int) -> None:
@@ -67,6 +67,7 @@ class Told:
         if total != self._total_bytes:
             self._total_bytes = total
             self._every_bytes = min(MOST_BYTES, max(1, total // PARTS))
+            self._next_bytes = 0
         self.add(0, done - self._bytes)
 
     def _tell(self, *, over: bool = False) -> None:

@@ -11,16 +11,16 @@ from mergenode.ports.activity_text import measures, title
 
 
 def activities_section(activities: Sequence[Activity]) -> str:
-    """A list without heading, or nothing. Needs no script and no style; names in it are never taken as markup."""
-    return f"<ul>{''.join(map(_item, activities))}</ul>" if activities else ""
+    """A paragraph for each, or nothing. Needs no script and no style; names in it are never taken as markup."""
+    return "".join(map(_paragraph, activities))
 
 
-def _item(activity: Activity) -> str:
+def _paragraph(activity: Activity) -> str:
     document, share = activity.document(), activity.share
     name = _text(title(document))
     value = "" if share is None else f' value="{share:.4f}"'
     bar = f'<progress max="1"{value} aria-label="{name}"></progress>'
-    return f"<li>{name}<br>{bar} {_text(', '.join(measures(document)))}</li>"
+    return f"<p>{name} {bar} {_text(', '.join(measures(document)))}</p>"
 
 
 def _text(value: str) -> str:

@@ -67,7 +67,7 @@ def _remaining(works: Sequence[Activity]) -> float | None:
 
 _GAUGES: tuple[tuple[str, str, Callable[[Sequence[Activity]], float | None]], ...] = (
     ("mergenode_activities", "Pieces of long work that are under way.", _number),
-    ("mergenode_activity_progress_ratio", "Share of the work under way that is done.", _share),
-    ("mergenode_activity_bytes_per_second", "Bytes that the work under way gets further in a second.", _rate),
-    ("mergenode_activity_remaining_seconds", "Time until the work under way is done.", _remaining),
+    ("mergenode_activity_progress_ratio", "Share of the work under way that is done, absent when not known.", _share),
+    ("mergenode_activity_bytes_per_second", "Speed of the work under way, absent when not known.", _rate),
+    ("mergenode_activity_remaining_seconds", "Time until the work under way is done, absent when not known.", _remaining),
 )

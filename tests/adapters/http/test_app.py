@@ -129,6 +129,7 @@ def test_hostile_names_stay_text_on_the_page(ready: Node) -> None:
         "h1",
         "h2",
         "p",
+        "progress",
         "span",
         "table",
         "tr",
@@ -136,7 +137,9 @@ def test_hostile_names_stay_text_on_the_page(ready: Node) -> None:
         "td",
         "a",
     }
-    assert elements.attributes == {"lang", "charset", "name", "content", "class", "href"}
+    assert elements.attributes == {
+        "lang", "charset", "name", "content", "class", "href", "max", "value", "aria-label"
+    }  # fmt: skip
     assert "<script>alert(1)</script>" in "".join(elements.words)
     assert "\x1b" not in page and "\u202e" not in page
 
