@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,7 +55,8 @@ def watch(config: Path, *, interval: float, as_json: bool) -> None:
             f"{settings.node.state}: no state directory, this node has never run",
             hint=f"start it with `mergenode run -c {config}`",
         )
-    follow(lambda: look(settings), view_for(as_json), lambda: time.sleep(interval))
+    nothing = threading.Event()
+    follow(lambda: look(settings), view_for(as_json), lambda: nothing.wait(interval))
 
 
 def view_for(as_json: bool) -> View:
@@ -70,7 +72,7 @@ def view_for(as_json: bool) -> View:
     return LineView()
 
 
-def follow(look: Look, view: View, pause: Callable[[], None]) -> None:
+def follow(look: Look, view: View, pause: Callable[[], object]) -> None:
     """See ``watch``. ``pause``: between two looks."""
     unheard = 0
     seen_running = False

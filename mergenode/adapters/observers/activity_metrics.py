@@ -69,5 +69,5 @@ _GAUGES: tuple[tuple[str, str, Callable[[Sequence[Activity]], float | None]], ..
     ("mergenode_activities", "Pieces of long work that are under way.", _number),
     ("mergenode_activity_progress_ratio", "Share of the work under way that is done, absent when not known.", _share),
     ("mergenode_activity_bytes_per_second", "Speed of the work under way, absent when not known.", _rate),
-    ("mergenode_activity_remaining_seconds", "Time until the work under way is done, absent when not known.", _remaining),
+    ("mergenode_activity_remaining_seconds", "Time until the work is done, absent when not known.", _remaining),
 )
