@@ -7,8 +7,8 @@ from typing import Self
 
 from mergenode.ports.observer import Observer, Progress
 
-PARTS = 256
-"""A piece of work is told of at most so many times by its bytes, and as many times by its steps."""
+PARTS = 100
+"""A piece of work is told of at most so many times by its bytes, and as many times by its steps: a percent at a time."""
 MOST_BYTES = 64 << 20
 """Bytes after which it is told in any case: liveness needs signs of life from very large models, too."""
 
