@@ -8,7 +8,7 @@ from typing import Self
 from mergenode.ports.observer import Observer, Progress
 
 PARTS = 100
-"""A piece of work is told of at most so many times by its bytes, and as many times by its steps: a percent at a time."""
+"""A piece of work is told of at most so many times by its bytes, and as many times by its steps."""
 MOST_BYTES = 64 << 20
 """Bytes after which it is told in any case: liveness needs signs of life from very large models, too."""
 
