@@ -76,7 +76,7 @@ $(VENV)/deploy-check/.ready: $(READY) requirements/deploy.txt
 	touch $@
 
 deploy-check: deploy-tools $(VENV)/deploy-check/.ready  ## charts, manifests and image judged by the tools of others
-	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python -m pytest tests/deploy tests/docs
 	$(BIN)/python -m deploy.tools.check
 
 clean:

@@ -41,7 +41,9 @@ def forwarding_to_neighbours(peers: Peers) -> Iterator[Forwarding]:
         places = membership.addresses()
         return {node: places[node] for node, up in membership.neighbours().items() if up and node in places}
 
-    sending = Sending(lambda address: open_channel(address, peers.credentials()), peers.clock, peers.tracer)
+    sending = Sending(
+        lambda address: open_channel(address, peers.credentials()), peers.clock, peers.tracer, peers.observer
+    )
     with closing(open_reader(settings.node.state / LEDGER)) as ledger:
         side = ForwardingSide(
             ledger=ledger,

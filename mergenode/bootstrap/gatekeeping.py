@@ -142,7 +142,7 @@ def gatekeeper_of(
         return OPEN
     trials = Trials(
         engine=engine, publisher=publisher, observer=observer, files=files,
-        open_task=lambda: TaskWorker(task, stop=stop),
+        open_task=lambda: TaskWorker(task, stop=stop, observer=observer),
     )  # fmt: skip
     return NodeGatekeeper(gates=gates, engine=engine, ledger=ledger, publisher=publisher, trials=trials)
 

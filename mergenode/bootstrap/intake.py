@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mergenode.adapters.checkpoints.base import BaseModel
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.peers.intake.held import HeldModel
 from mergenode.adapters.peers.intake.intake_service import Context, IntakeService, Pusher
 from mergenode.adapters.peers.intake.intake_work import IntakeRules
@@ -17,6 +18,7 @@ from mergenode.adapters.registries.pushes import PushesRegistry
 from mergenode.bootstrap.parts import limits_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.ledger_store import LedgerReader
+from mergenode.ports.observer import Observer
 from mergenode.settings import Settings
 from mergenode.tracing.spans import SILENT, Tracer
 
@@ -39,7 +41,7 @@ class NodeIntake:
 def open_intake(
     settings: Settings, *, base: BaseModel, reader: LedgerReader, clock: Clock, poke: Callable[[], None],
     caller_of: Callable[[Context], Pusher], tell: Callable[[str], None] = lambda text: None,
-    tracer: Tracer = SILENT,
+    tracer: Tracer = SILENT, observer: Observer | None = None,
 ) -> NodeIntake:  # fmt: skip
     """Recover what was pushed before and be ready to serve. Call it with the state locked, before the loop starts.
 
@@ -50,6 +52,7 @@ def open_intake(
         caller_of: who is behind a call; ``adapters.peers.access.callers.caller_of`` behind the gate of the server.
         tell: one line for the log.
         tracer: is told of the work on pushes.
+        observer: told how far uploads are.
     """
     rules, limits = settings.peers.intake, limits_of(settings)
     held = HeldModel(settings.base, limits=limits)
@@ -67,6 +70,7 @@ def open_intake(
         ),
         checkpoints=limits,
         poke=poke,
+        observer=observer or FanOut([]),
     )
     uploads = Uploads(side)
     service = IntakeService(uploads, IntakeRules(lineage=settings.peers.lineage), caller_of, tell, tracer)

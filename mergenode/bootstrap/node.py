@@ -15,6 +15,7 @@ from mergenode.adapters.engines.local.tensor_table import TensorTable
 from mergenode.adapters.http.app import create_app
 from mergenode.adapters.http.live import LiveStatus
 from mergenode.adapters.http.server import HttpServer
+from mergenode.adapters.observers.activity_metrics import ActivityMetrics
 from mergenode.adapters.observers.distances import DistanceObserver
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
@@ -174,7 +175,7 @@ def _among_others(
         reader = stack.enter_context(closing(open_reader(settings.node.state / LEDGER)))
         intake = open_intake(
             settings, base=parts.base, reader=reader, clock=peers.clock, poke=lifecycle.poke, caller_of=caller_of,
-            tell=lambda text: peers.observer.message("info", text), tracer=peers.tracer,
+            tell=lambda text: peers.observer.message("info", text), tracer=peers.tracer, observer=peers.observer,
         )  # fmt: skip
         stack.callback(intake.close)
         drain.callback(intake.service.drain)
@@ -201,6 +202,7 @@ def run_node(settings: Settings, *, once: bool = False, config: Path | None = No
     live = LiveStatus(clock, names)
     metrics = PrometheusObserver(metrics_registry, names, clock)
     log, spans = LogObserver(clock), SpanMetrics(metrics_registry)
+    ActivityMetrics(metrics_registry, live.activities)
     told = FanOut([log, metrics, live])
     reloading = None
     if config is not None:

@@ -130,7 +130,7 @@ class _Interruptible(FanOut):
 
     def progress(self, progress: Progress) -> None:
         super().progress(progress)
-        if self._stop():
+        if not progress.over and self._stop():
             raise Stopped(f"while reading {progress.subject}")
 
 
@@ -158,7 +158,7 @@ def engine_of(
         publish_dtype=PUBLISH_DTYPES[settings.publish.dtype],
         limits=limits_of(settings),
         stop=stop,
-        evaluator=evaluator_of(settings, stop),
+        evaluator=evaluator_of(settings, stop, observer),
         search=search_of(settings),
     )
 
@@ -189,7 +189,7 @@ def search_of(settings: Settings) -> SearchLimits:
     return SearchLimits(lowest=search.lowest, highest=search.highest, evaluations=search.evaluations)
 
 
-def evaluator_of(settings: Settings, stop: Callable[[], bool]) -> Evaluator | None:
+def evaluator_of(settings: Settings, stop: Callable[[], bool], observer: Observer | None = None) -> Evaluator | None:
     """What scores candidates: the task plug-in, in a process of its own for the time of one search; None without.
 
     Raises UsageError when the method asks for scores and the settings name no plug-in.
@@ -205,7 +205,7 @@ def evaluator_of(settings: Settings, stop: Callable[[], bool]) -> Evaluator | No
 
     @contextmanager
     def evaluating() -> Iterator[Callable[[Path], Mapping[str, float]]]:
-        with TaskWorker(task, stop=stop) as worker:
+        with TaskWorker(task, stop=stop, observer=observer) as worker:
             yield worker.evaluate
 
     return evaluating

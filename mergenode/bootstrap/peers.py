@@ -32,11 +32,14 @@ from mergenode.adapters.peers.port.server import PeerServer, Register
 from mergenode.adapters.peers.weights.blob_service import BlobService, caller_of_context
 from mergenode.adapters.peers.weights.exchange import GrpcExchange
 from mergenode.adapters.peers.weights.shelf import Shelf
+from mergenode.adapters.peers.weights.transfer_observer import TransferProgress
 from mergenode.bootstrap.peer_port import is_wildcard, peer_port, tls_of
+from mergenode.ports.activity import ActivityKind
 from mergenode.ports.clock import Clock
-from mergenode.ports.observer import Observer
+from mergenode.ports.observer import Observer, Progress
 from mergenode.settings import Settings
 from mergenode.tracing.spans import SILENT, Tracer
+from mergenode.wire.blocks import Root
 from mergenode.wire.encoding import Encoding
 
 PEERS = "peers"
@@ -47,16 +50,35 @@ _HANG_UP_SECONDS = 10.0
 
 
 class PeerTransfers(TransferMetrics):
-    """Metrics of transfers; verified bytes are a sign of life, too."""
+    """Metrics of transfers; verified bytes are a sign of life, too, and the observer of the node hears of each."""
 
-    def __init__(self, registry: CollectorRegistry, membership: Membership) -> None:
+    def __init__(self, registry: CollectorRegistry, membership: Membership, observer: Observer) -> None:
         super().__init__(registry)
         self._membership = membership
+        self._observer = observer
+
+    def progress(self, progress: TransferProgress) -> None:
+        super().progress(progress)
+        done, total, here = progress.done, progress.total, progress.here
+        self._tell(_model(progress.root), done, total, peer=progress.peer, free_bytes=here)
+
+    def left(self, root: Root) -> None:
+        self._tell(_model(root), 0, 0, over=True)
+
+    def sending(self, root: Root, peer: str, done: int, total: int, *, over: bool = False) -> None:
+        self._tell(f"{_model(root)} to {peer}", done, total, peer=peer, over=over)
+
+    def _tell(self, subject: str, done: int, total: int, **more: Any) -> None:
+        self._observer.progress(Progress(ActivityKind.TRANSFER, subject, 0, 0, done, total, **more))
 
     def moved(self, direction: str, peer: str, encoding: Encoding, wire_bytes: int, block_bytes: int) -> None:
         super().moved(direction, peer, encoding, wire_bytes, block_bytes)
         if direction == "in":
             self._membership.moved(UUID(peer))
+
+
+def _model(root: Root) -> str:
+    return f"model {root.hex()[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +132,7 @@ def join_peers(
         membership=membership,
         tls=tls,
         gate=gate,
-        transfers=PeerTransfers(metrics, membership),
+        transfers=PeerTransfers(metrics, membership, observer),
         observer=observer,
         clock=clock,
         tracer=tracer,

@@ -64,7 +64,8 @@ def open_rounds(
         if task.entrypoint is not None:
             trainer = stack.enter_context(
                 RoundWorker(
-                    task, batches=mixer.batches, seconds=mixer.training_seconds, stop=lifecycle.abandon
+                    task, batches=mixer.batches, seconds=mixer.training_seconds, stop=lifecycle.abandon,
+                    observer=observer,
                 )
             )  # fmt: skip
         circle = Circle(

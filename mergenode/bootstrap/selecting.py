@@ -44,7 +44,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
         line.observer.heartbeat()
         return lifecycle.draining
 
-    with TaskWorker(settings.task, stop=stop) as worker:
+    with TaskWorker(settings.task, stop=stop, observer=line.observer) as worker:
         try:
             refuse_missing(settings.task.entrypoint, worker.methods(), [FRANK_WOLFE])
         except TransientError as error:  # the node keeps what it has, and asks again when something is to be selected
@@ -57,6 +57,7 @@ def open_selecting(settings: Settings, parts: Parts, lifecycle: Lifecycle) -> It
             limits=limits_of(settings),
             trial_dtype=DType.F32,
             stop=stop,
+            observer=line.observer,
         )
         yield Selecting(
             line=line,

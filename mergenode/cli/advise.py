@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergenode.cli.node import LEDGER_NAME, config_option
-from mergenode.cli.output import (
-    bytes_text,
-    console,
-    field_table,
-    json_option,
-    number_text,
-    percent_text,
-    print_json,
-    table,
-)
+from mergenode.cli.output import console, field_table, json_option, number_text, percent_text, print_json, table
+from mergenode.sizes import bytes_text
 
 if TYPE_CHECKING:
     from mergenode.bootstrap.advice import Advice

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergenode.cli.output import (
-    bytes_text,
     console,
     field_table,
     json_option,
     number_text,
     percent_text,
     print_json,
-    seconds_text,
     table,
     visible,
 )
 from mergenode.cli.resources import memory_limit, thread_count
 from mergenode.cli.scale import scale_fields
 from mergenode.errors import UsageError
+from mergenode.sizes import bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from mergenode.adapters.engines.local.one_shot import MergePlan

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNWRAPPED = 5000
-_BINARY = 1024
-_UNITS = ("KiB", "MiB", "GiB", "TiB")
-_MINUTE, _HOUR = 60, 3600
 
 
 def json_option(command: Command) -> Command:
@@ -78,22 +75,6 @@ def visible(text: object) -> str:
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in str(text))
 
 
-def bytes_text(count: float) -> str:
-    """A number of bytes in binary units.
-
-    Example:
-        >>> bytes_text(512), bytes_text(3 << 20)
-        ('512 B', '3.0 MiB')
-    """
-    if count < _BINARY:
-        return f"{count:.0f} B"
-    for unit in _UNITS:
-        count /= _BINARY
-        if count < _BINARY or unit == _UNITS[-1]:
-            break
-    return f"{count:.1f} {unit}"
-
-
 def number_text(value: float | None) -> str:
     """Four significant digits; a dash for what is not defined."""
     return "-" if value is None else f"{value:.4g}"
@@ -102,17 +83,3 @@ def number_text(value: float | None) -> str:
 def percent_text(value: float | None) -> str:
     """A share in percent; a dash for what is not defined."""
     return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration in the unit that suits it.
-
-    Example:
-        >>> seconds_text(0.25), seconds_text(75), seconds_text(7260)
-        ('0.25 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < _MINUTE:
-        return f"{seconds:.2f} s"
-    if seconds < _HOUR:
-        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE)} s"
-    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"

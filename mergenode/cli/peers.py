@@ -10,18 +10,10 @@ import click
 
 from mergenode.cli.lazy import SuggestingGroup
 from mergenode.cli.node import config_option, open_node
-from mergenode.cli.output import (
-    console,
-    field_table,
-    json_option,
-    number_text,
-    print_json,
-    seconds_text,
-    table,
-    visible,
-)
+from mergenode.cli.output import console, field_table, json_option, number_text, print_json, table, visible
 from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Heard
+from mergenode.sizes import seconds_text
 
 SCHEMA = "mergenode.peers/1"
 PATH = "/api/v1/peers"

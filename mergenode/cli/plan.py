@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergenode.cli.node import config_option
-from mergenode.cli.output import bytes_text, console, field_table, json_option, print_json, table
+from mergenode.cli.output import console, field_table, json_option, print_json, table
+from mergenode.sizes import bytes_text
 
 if TYPE_CHECKING:
     from mergenode.bootstrap.planning import NodePlan

@@ -12,10 +12,11 @@ import click
 
 from mergenode.cli.commit import profile_of
 from mergenode.cli.failures import FAILED, tell
-from mergenode.cli.output import bytes_text, json_option, percent_text, print_json, visible
+from mergenode.cli.output import json_option, percent_text, print_json, visible
 from mergenode.cli.progress import TerminalProgress
 from mergenode.errors import UsageError
 from mergenode.ports.observer import Progress
+from mergenode.sizes import bytes_text
 from mergenode.tracing.ids import SHORT_DIGITS
 
 if TYPE_CHECKING:

@@ -15,14 +15,12 @@ from mergenode.cli.facts import fact_fields, sentence
 from mergenode.cli.findings import print_findings
 from mergenode.cli.node import Node, config_option, open_node
 from mergenode.cli.output import (
-    bytes_text,
     console,
     field_table,
     json_option,
     number_text,
     percent_text,
     print_json,
-    seconds_text,
     table,
     visible,
 )
@@ -30,6 +28,7 @@ from mergenode.cli.scale import scale_fields
 from mergenode.cli.weighing import pareto_table, protection_fields, weighing_fields
 from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Fact, Published
+from mergenode.sizes import bytes_text, seconds_text
 
 CONTRIBUTION_SCHEMA = "mergenode.contribution/1"
 VERSION_SCHEMA = "mergenode.version-report/1"

@@ -11,18 +11,18 @@ import click
 from mergenode.cli.facts import fact_fields, pending, share_kept
 from mergenode.cli.node import Node, config_option, open_node, running_process
 from mergenode.cli.output import (
-    bytes_text,
     console,
     field_table,
     json_option,
     number_text,
     percent_text,
     print_json,
-    seconds_text,
     table,
     visible,
 )
 from mergenode.ledger.records import Quarantined
+from mergenode.ports.activity_text import sentence
+from mergenode.sizes import bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,20 +33,38 @@ _SHOWN = 5
 
 @click.command()
 @config_option
+@click.option("--watch", "watching", is_flag=True, help="Show the long work under way until the node stops or Ctrl-C.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 3600.0), default=1.0, show_default=True,
+    help="With --watch: seconds between two looks.",
+)  # fmt: skip
 @json_option
-def status(config: Path, as_json: bool) -> None:
-    """What is in the merge, what waits, what was rejected; whether the node runs.
+def status(config: Path, watching: bool, interval: float, as_json: bool) -> None:
+    """What is in the merge, what waits, what was rejected; whether the node runs, and what it does now.
+
+    With --watch: folds, exports, transfers, replays and other long work as bars, or as lines where there is no
+    terminal, with --json one document in a line for every look. Asks the HTTP port of the node; where that does not
+    answer, and of a node that does not run, it shows what the state directory tells.
 
     \b
     Examples:
       mergenode status -c node.yaml
+      mergenode status -c node.yaml --watch
       mergenode status -c node.yaml --json | jq .contributions
 
     JSON: schema, node, running, pid, host, base {path, digest}, method {name, options}, generation,
     contributions, version, published_generation, lineage, statistics, counts {kind: number}, pending,
     rejected, quarantined, folds (facts as in history; folds with share_kept), in_quarantine, versions, union (null, or
-    contributions and lineage of what several nodes have together), disk {state_bytes, published_bytes, free_bytes}.
+    contributions and lineage of what several nodes have together), disk {state_bytes, published_bytes, free_bytes},
+    activities (long work, as in /api/v1/status), activities_source (api, or files, which know no rates).
+    With --watch: schema, time, node, running, pid, source, address, problem, version, contributions, pending,
+    activities.
     """
+    if watching:
+        from mergenode.cli.watching import watch
+
+        watch(config, interval=interval, as_json=as_json)
+        return
     with open_node(config) as node:
         document = _document(node)
     if as_json:
@@ -56,6 +74,9 @@ def status(config: Path, as_json: bool) -> None:
 
 
 def _document(node: Node) -> dict[str, Any]:
+    from mergenode.bootstrap.activities import look
+
+    seen = look(node.settings)
     settings, reader, shown = node.settings, node.reader, node.shown.head()
     origin, head, process = reader.initialised(), reader.head(), running_process(settings.node.state)
     rejected = reader.facts(kinds=("rejected",), newest=_SHOWN)
@@ -83,6 +104,8 @@ def _document(node: Node) -> dict[str, Any]:
         "versions": [version.version for version in node.shown.versions()],
         "union": {"contributions": shown.count, "lineage": shown.lineage} if node.in_union else None,
         "disk": _disk(settings.node.state, settings.publish.path),
+        "activities": list(seen.activities),
+        "activities_source": seen.source,
     }
 
 
@@ -135,6 +158,7 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("waiting", f"{len(status['pending'])} contributions"),
         *([("quarantine", f"{status['in_quarantine']} contributions")] if status["in_quarantine"] else []),
         ("disk", ", ".join(sizes)),
+        *(("now" if status["running"] else "begun", sentence(activity)) for activity in status["activities"]),
     ]
 
 

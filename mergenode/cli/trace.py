@@ -14,12 +14,10 @@ import click
 from mergenode.cli.facts import sentence, share_kept
 from mergenode.cli.node import Node, config_option, open_node
 from mergenode.cli.output import (
-    bytes_text,
     console,
     json_option,
     percent_text,
     print_json,
-    seconds_text,
     table,
     visible,
 )
@@ -36,6 +34,7 @@ from mergenode.ledger.records import (
     Published,
     Yielded,
 )
+from mergenode.sizes import bytes_text, seconds_text
 from mergenode.tracing.ids import PUSHES, SHORT_DIGITS, TRACE_DIGITS, contribution_trace
 
 if TYPE_CHECKING:

@@ -20,8 +20,10 @@ from mergenode.ledger.changes import Change
 from mergenode.ledger.records import ContributionFact, Deselected, Discovered, Fact, Left, Member, Retracted, Selected
 from mergenode.ledger.selection import Pool, Standing, Terms, kept, standing, target_of, terms_of
 from mergenode.ledger.view import Key
+from mergenode.ports.activity import ActivityKind
 from mergenode.ports.pool import Indexed
 from mergenode.ports.selecting import Objective
+from mergenode.ports.told import Told
 from mergenode.selectors.barycentric import warm_start
 from mergenode.selectors.contract import Options, State
 from mergenode.selectors.lengths import shortening
@@ -165,7 +167,14 @@ class Selecting:
         started = self.line.clock.monotonic()
         pool = self.pool(seen, waiting).readable
         norms, factors = self._lengths(pool)
-        chosen = choose(self.objective, pool, self._start(pool), self.options, self.tolerance, self._tell)
+        work = (ActivityKind.SELECTION, f"{len(pool)} contributions")
+        with Told(self.line.observer, *work, total_steps=self.options.rounds, step="rounds") as told:
+
+            def tell(text: str) -> None:
+                told.add(1, 0)
+                self._tell(text)
+
+            chosen = choose(self.objective, pool, self._start(pool), self.options, self.tolerance, tell)
         naming = replace(self.naming, factors=factors)
         fact = selected_fact(
             chosen, pool, norms, naming, objective=self.identity, time=self.line.clock.now(),

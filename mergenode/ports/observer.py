@@ -11,7 +11,11 @@ from mergenode.types import Listing
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long piece of work is. ``activity`` is ``fold``, ``publish``, ``verify`` or ``hash``."""
+    """How far a long piece of work is. ``activity``: of a node a value of ``ActivityKind``; commands have more.
+
+    ``tensors_*`` count ``step``. ``free_bytes``: of ``bytes_done``, what cost this run of the work nothing. ``peer``:
+    the other side of a transfer. ``over``: it has ended, well or not. ``ports.told.Told`` tells all that.
+    """
 
     activity: str
     subject: str
@@ -20,6 +24,15 @@ class Progress:
     bytes_done: int
     bytes_total: int
     waits_for: str = ""
+    step: str = "tensors"
+    peer: str = ""
+    free_bytes: int = 0
+    over: bool = False
+
+    @property
+    def work(self) -> tuple[str, str]:
+        """What tells one piece of work from all others that are under way."""
+        return self.activity, self.subject
 
 
 class Observer(Protocol):
@@ -30,7 +43,7 @@ class Observer(Protocol):
         ...
 
     def progress(self, progress: Progress) -> None:
-        """Called often; must be cheap."""
+        """Called some hundred times for a piece of work, from many threads; must be cheap."""
         ...
 
     def listed(self, registry: str, listing: Listing, pending: int) -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from mergenode.cli.drift import drift_table
 from mergenode.cli.facts import fact_fields, sentence, subject
-from mergenode.cli.output import bytes_text, number_text, percent_text, print_json, seconds_text, visible
+from mergenode.cli.output import number_text, percent_text, print_json, visible
 from mergenode.ledger.records import KINDS
+from mergenode.sizes import bytes_text, seconds_text
 from tests.support import facts
 
 

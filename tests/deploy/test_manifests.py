@@ -168,18 +168,22 @@ def test_pods_pass_the_restricted_profile(release: Release) -> None:
     assert release.pod["securityContext"]["fsGroup"] == 10001
 
 
-def test_the_example_volumes_are_those_of_the_defaults_and_their_pod_is_allowed() -> None:
+def test_the_example_volumes_are_those_of_the_defaults_and_their_pods_are_allowed() -> None:
     text = (ROOT / "deploy/examples/volumes.yaml").read_text(encoding="utf-8")
-    *claims, loader = yaml.safe_load_all(text)
+    found = list(yaml.safe_load_all(text))
+    claims = [each for each in found if each["kind"] == "PersistentVolumeClaim"]
+    loaders = [each for each in found if each["kind"] == "Pod"]
     (defaults,) = [each for each in RELEASES if each.name == "plain"]
     mounted = [each.get("persistentVolumeClaim") for each in defaults.pod["volumes"]]
     wanted = {each["claimName"] for each in mounted if each}
     assert {each["metadata"]["name"] for each in claims} == wanted
-    (container,) = loader["spec"]["containers"]
-    assert container["securityContext"] == defaults.container["securityContext"]
-    assert loader["spec"]["securityContext"] == defaults.pod["securityContext"]
     places = {each["mountPath"] for each in defaults.container["volumeMounts"]}
-    assert {each["mountPath"] for each in container["volumeMounts"]} <= places
+    for loader in loaders:
+        (container,) = loader["spec"]["containers"]
+        assert container["securityContext"] == defaults.container["securityContext"]
+        assert loader["spec"]["securityContext"] == defaults.pod["securityContext"]
+        assert {each["mountPath"] for each in container["volumeMounts"]} <= places
+        assert sum("persistentVolumeClaim" in each for each in loader["spec"]["volumes"]) == 1
 
 
 @each_release

@@ -15,6 +15,7 @@ from grpc import aio
 
 from mergenode.adapters.checkpoints.base import describe_base
 from mergenode.adapters.clock import SystemClock
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.peers.intake.held import HeldModel
 from mergenode.adapters.peers.intake.intake_service import IntakeService
 from mergenode.adapters.peers.intake.intake_work import IntakeRules
@@ -25,6 +26,7 @@ from mergenode.adapters.peers.intake.uploads import IntakeSide, Uploads
 from mergenode.adapters.peers.pushing.local_model import LocalModel, describe_model
 from mergenode.adapters.peers.pushing.pushing import Pushing, PushOrder, PushReport, PushTimes
 from mergenode.ports.clock import Clock
+from mergenode.ports.observer import Observer
 from mergenode.types import Digest
 
 LINEAGE = "mergenode"
@@ -63,11 +65,12 @@ class FakeOutcomes:
 def open_uploads(
     state: Path, base: Path, *, limits: UploadLimits = GENEROUS, clock: Clock | None = None,
     outcomes: Outcomes | None = None, poke: Callable[[], None] = lambda: None,
+    observer: Observer | None = None,
 ) -> Uploads:  # fmt: skip
     """The store of a node of ``base``."""
     side = IntakeSide(
         state=state, base=describe_base(base), clock=clock or SystemClock(), outcomes=outcomes or FakeOutcomes(),
-        held=HeldModel(base), limits=limits, poke=poke,
+        held=HeldModel(base), limits=limits, poke=poke, observer=observer or FanOut([]),
     )  # fmt: skip
     return Uploads(side)
 

@@ -9,6 +9,7 @@ from mergenode.adapters.tasks.calls import Calls
 from mergenode.adapters.tasks.failure import Failure
 from mergenode.adapters.tasks.round_worker import RoundWorker
 from mergenode.errors import TransientError, TransientReason
+from mergenode.ports.observer import Observer
 from mergenode.ports.task import TaskOptions
 
 
@@ -16,9 +17,10 @@ class InProcess(RoundWorker):
     """A ``RoundWorker`` whose requests go to ``Calls`` directly. ``path`` of the options has to be on ``sys.path``."""
 
     def __init__(
-        self, options: TaskOptions, *, batches: int | None, seconds: float, stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        super().__init__(options, batches=batches, seconds=seconds, stop=stop)
+        self, options: TaskOptions, *, batches: int | None, seconds: float, stop: Callable[[], bool] = lambda: False,
+        observer: Observer | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(options, batches=batches, seconds=seconds, stop=stop, observer=observer)
         self._calls = Calls(options.entrypoint or "", lambda done, total: None)
 
     def _ask(self, request: Mapping[str, Any], progress: object = None, *, seconds: float | None = None) -> Any:

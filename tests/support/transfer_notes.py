@@ -21,6 +21,7 @@ class TransferNotes:
         self.refusals: Counter[str] = Counter()
         self.faults: list[tuple[Root, str]] = []
         self.shelf_size = (0, 0)
+        self.sent: list[tuple[int, int, bool]] = []
 
     def moved(self, direction: str, peer: str, encoding: Encoding, wire_bytes: int, block_bytes: int) -> None:
         self.blocks[direction, encoding] += 1
@@ -29,6 +30,12 @@ class TransferNotes:
 
     def wasted(self, peer: str, nbytes: int) -> None:
         self.counts["wasted"] += nbytes
+
+    def left(self, root: Root) -> None:
+        self.counts["left"] += 1
+
+    def sending(self, root: Root, peer: str, done: int, total: int, *, over: bool = False) -> None:
+        self.sent.append((done, total, over))
 
     def progress(self, progress: TransferProgress) -> None:
         self.reported.append(progress)

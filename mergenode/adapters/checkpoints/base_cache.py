@@ -10,7 +10,9 @@ from mergenode.adapters.checkpoints.digest import fingerprint
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.durable import replace_file
-from mergenode.ports.observer import Observer, Progress
+from mergenode.ports.activity import ActivityKind
+from mergenode.ports.observer import Observer
+from mergenode.ports.told import Told
 
 
 def cached_base(cache: Path) -> BaseModel | None:
@@ -36,10 +38,7 @@ def base_of(path: Path, *, cache: Path, limits: Limits, observer: Observer) -> B
             return BaseModel.from_json(cached["base"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no cache, or one of another time: the base itself says everything
-    base = describe_base(
-        path,
-        limits=limits,
-        progress=lambda done, total: observer.progress(Progress("hash", path.name, 0, 0, done, total)),
-    )
+    with Told(observer, ActivityKind.HASH, path.name) as told:
+        base = describe_base(path, limits=limits, progress=told.at_bytes)
     replace_file(cache, json.dumps({"fingerprint": print_of_files, "base": base.to_json()}).encode())
     return base

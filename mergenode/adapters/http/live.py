@@ -6,13 +6,19 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mergenode.adapters.observers.activities import ActivityBook, Running
 from mergenode.ledger.records import Duplicate, Fact, Folded, Published, Rejected
+from mergenode.ports.activity import Activity, ActivityKind
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.types import Listing, Unsettled
 
 MAX_UNSETTLED_SHOWN = 100
 """Per registry; a directory full of half-copied files must not fill the memory of the node."""
+
+
+_ENDED_BY_FACTS = frozenset({ActivityKind.FOLD, ActivityKind.PROTECT, ActivityKind.EXPORT})
+"""Whoever forgets to say that one of these is over is believed to have ended it when its fact comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +31,6 @@ class RegistryState:
     unsettled: tuple[Unsettled, ...] = ()
     unsettled_total: int = 0
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A long piece of work. Times are monotonic seconds; ``bytes_at_start`` were done when first heard of."""
-
-    progress: Progress
-    started: float
-    bytes_at_start: int
-    advanced: float
-
-    def bytes_per_second(self, now: float) -> float | None:
-        """Mean rate since this process began the work; None while nothing is known."""
-        seconds, done = now - self.started, self.progress.bytes_done - self.bytes_at_start
-        return done / seconds if seconds > 0 and done > 0 else None
-
-    def seconds_remaining(self, now: float) -> float | None:
-        rate = self.bytes_per_second(now)
-        return max(0, self.progress.bytes_total - self.progress.bytes_done) / rate if rate else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +56,8 @@ class DiskUse:
 class Live:
     """One consistent picture. ``now`` and ``heartbeat`` are monotonic seconds of the same clock.
 
-    ``time``: when it was taken, as facts tell times.
+    ``time``: when it was taken, as facts tell times. ``running``: what the loop is busy with, the innermost where one
+    piece of work is part of another. ``activities``: all long work that is under way, in the order of its start.
     """
 
     now: float
@@ -80,6 +68,7 @@ class Live:
     running: Running | None
     retry: Retry | None
     disk: DiskUse | None
+    activities: tuple[Activity, ...] = ()
     time: str = ""
 
     @property
@@ -99,6 +88,7 @@ class LiveStatus:
         self._clock = clock
         self._lock = threading.Lock()
         self._draining = False
+        self.book = ActivityBook(clock)
         now = clock.monotonic()
         # A node that is starting counts as alive: its first heartbeat is its birth.
         states = tuple(RegistryState(name) for name in registries)
@@ -106,8 +96,17 @@ class LiveStatus:
 
     def snapshot(self) -> Live:
         """The picture as of now; never waits for the loop."""
+        now = self._clock.monotonic()
+        found = self.book.picture(now)
         with self._lock:
-            return replace(self._live, now=self._clock.monotonic(), draining=self._draining, time=self._clock.now())
+            return replace(
+                self._live, now=now, draining=self._draining, time=self._clock.now(), running=found.innermost,
+                activities=found.activities,
+            )  # fmt: skip
+
+    def activities(self) -> tuple[Activity, ...]:
+        """All long work under way, as of now."""
+        return self.book.picture(self._clock.monotonic()).activities
 
     def state_loaded(self) -> None:
         with self._lock:
@@ -119,13 +118,12 @@ class LiveStatus:
 
     def fact(self, fact: Fact) -> None:
         if isinstance(fact, Folded | Rejected | Duplicate | Published):
+            self.book.forget(_ENDED_BY_FACTS)
             with self._lock:
-                self._live = replace(self._live, running=None, retry=None)
+                self._live = replace(self._live, retry=None)
 
     def progress(self, progress: Progress) -> None:
-        now = self._clock.monotonic()
-        with self._lock:
-            self._live = replace(self._live, running=_advance(self._live.running, progress, now))
+        self.book.progress(progress)
 
     def listed(self, registry: str, listing: Listing, pending: int) -> None:
         state = RegistryState(
@@ -147,8 +145,9 @@ class LiveStatus:
 
     def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
         retry = Retry(subject, reason, message, delay_seconds, self._clock.monotonic(), hint)
+        self.book.forget(_ENDED_BY_FACTS)
         with self._lock:
-            self._live = replace(self._live, running=None, retry=retry)
+            self._live = replace(self._live, retry=retry)
 
     def heartbeat(self) -> None:
         now = self._clock.monotonic()
@@ -167,15 +166,3 @@ class LiveStatus:
         order = {known.name: place for place, known in enumerate(self._live.registries)}
         states = sorted([*others, state], key=lambda known: order.get(known.name, len(order)))
         self._live = replace(self._live, registries=tuple(states))
-
-
-def _advance(running: Running | None, progress: Progress, now: float) -> Running:
-    if running is None or _work(running.progress) != _work(progress):
-        return Running(progress, now, progress.bytes_done, now)
-    before = running.progress
-    moved = (progress.bytes_done, progress.tensors_done) != (before.bytes_done, before.tensors_done)
-    return replace(running, progress=progress, advanced=now if moved else running.advanced)
-
-
-def _work(progress: Progress) -> tuple[str, str]:
-    return progress.activity, progress.subject

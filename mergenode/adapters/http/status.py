@@ -35,6 +35,7 @@ def status_document(node: str, reader: LedgerReader, live: Live, stalled_after_s
         "unsettled": sum(state.unsettled_total for state in live.registries),
         "registries": [_registry(state, live.now) for state in live.registries],
         "running": _running(live),
+        "activities": [activity.document() for activity in live.activities],
         "retrying": _retrying(live),
         "disk": asdict(live.disk) if live.disk else None,
         "last": {kind: _newest(reader, kind) for kind in _LAST_KINDS},
@@ -80,8 +81,15 @@ def _running(live: Live) -> dict[str, object] | None:
     if live.running is None:
         return None
     running = live.running
+    progress = running.progress
     return {
-        **asdict(running.progress),
+        "activity": progress.activity,
+        "subject": progress.subject,
+        "tensors_done": progress.tensors_done,
+        "tensors_total": progress.tensors_total,
+        "bytes_done": progress.bytes_done,
+        "bytes_total": progress.bytes_total,
+        "waits_for": progress.waits_for,
         "elapsed_seconds": live.now - running.started,
         "bytes_per_second": running.bytes_per_second(live.now),
         "seconds_remaining": running.seconds_remaining(live.now),

@@ -31,6 +31,8 @@ LEVELS = {
 }
 FORMATS: Mapping[str, type[logging.Formatter]] = {"console": ConsoleLines, "json": JsonLines}
 PROGRESS_SECONDS = 10.0
+MAX_PROGRESS = 64
+"""Pieces of work whose progress is told at once; of others beside them less often."""
 
 MOST_WARNINGS = 20
 """Lines a minute of one kind of warning or error."""
@@ -87,8 +89,7 @@ class LogObserver:
         self._warnings = LineBudget(clock.monotonic, MOST_WARNINGS)
         self._spoken = LineBudget(clock.monotonic, MOST_WARNINGS)  # words of others must not use up the kinds of faults
         self._news = LineBudget(clock.monotonic, MOST_NEWS)
-        self._progress_at: float | None = None
-        self._progress_of: tuple[str, str] | None = None
+        self._told_at: dict[tuple[str, str], float] = {}
 
     def fact(self, fact: Fact) -> None:
         level, text, fields = describe(fact)
@@ -96,14 +97,17 @@ class LogObserver:
         self._budgeted(level, fact.kind, text, fields, kind=f"{fact.kind} {reason}".strip(), place=_place_of(fact))
 
     def progress(self, progress: Progress) -> None:
-        now, work = self._clock.monotonic(), (progress.activity, progress.subject)
-        if self._progress_at is None or work != self._progress_of:
-            # Work that ends soon is told by its fact alone.
-            self._progress_at, self._progress_of = now, work
+        if progress.over:
+            self._told_at.pop(progress.work, None)
             return
-        if now - self._progress_at < PROGRESS_SECONDS:
+        now, told_at = self._clock.monotonic(), self._told_at.get(progress.work)
+        if told_at is None and len(self._told_at) >= MAX_PROGRESS:
+            self._told_at.pop(next(iter(self._told_at), progress.work), None)
+        if told_at is not None and now - told_at < PROGRESS_SECONDS:
             return
-        self._progress_at = now
+        self._told_at[progress.work] = now
+        if told_at is None:
+            return  # work that ends soon is told by its fact alone
         share = progress.bytes_done / progress.bytes_total if progress.bytes_total else 0.0
         fields: dict[str, object] = {
             "tensors_done": progress.tensors_done, "tensors_total": progress.tensors_total,

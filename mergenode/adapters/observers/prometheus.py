@@ -137,7 +137,8 @@ class PrometheusObserver:
 
     def progress(self, progress: Progress) -> None:
         if progress.activity == "fold" and progress.bytes_total > 0:
-            self._work.fold_progress.set(min(1.0, progress.bytes_done / progress.bytes_total))
+            share = 0.0 if progress.over else min(1.0, progress.bytes_done / progress.bytes_total)
+            self._work.fold_progress.set(share)
 
     def listed(self, registry: str, listing: Listing, pending: int) -> None:
         label = self._registries.label(registry)

@@ -95,6 +95,12 @@ class TransferMetrics:
     def progress(self, progress: TransferProgress) -> None:
         self._progress.set(progress.done / progress.total if progress.total else 1.0)
 
+    def left(self, root: Root) -> None:
+        """Whole ones are told by ``fetched``."""
+
+    def sending(self, root: Root, peer: str, done: int, total: int, *, over: bool = False) -> None:
+        """``moved`` counts."""
+
     def active(self, direction: str, change: int) -> None:
         self._active.labels(direction).inc(change)
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.tasks.lines import BrokenLine
 from mergenode.adapters.tasks.process import PluginProcess, Silent
 from mergenode.errors import FatalError, TransientError, TransientReason, UsageError
+from mergenode.ports.activity import ActivityKind
+from mergenode.ports.observer import Observer
 from mergenode.ports.task import METHODS, TaskOptions
+from mergenode.ports.told import Told
 
 BatchProgress = Callable[[int, int], None]
 """Told (batches done, batches in all or 0)."""
@@ -27,6 +31,14 @@ _ABOUT = {
     "by_batch": "loss() batch by batch",
 }
 """Requests that are not named after a method of the plug-in."""
+_KINDS: Mapping[str, ActivityKind] = {
+    "gradient": ActivityKind.OBJECTIVE,
+    "segment": ActivityKind.OBJECTIVE,
+    "by_batch": ActivityKind.OBJECTIVE,
+    "losses": ActivityKind.OBJECTIVE,
+    "evaluate": ActivityKind.EVALUATION,
+    "train": ActivityKind.TRAINING,
+}
 _ALONE_HINT = "Run `mergenode task check` to see it alone."
 _OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")
 _MEMORY_HINT = (
@@ -54,9 +66,13 @@ class PluginWorker:
         Stopped: ``stop`` asked for it.
     """
 
-    def __init__(self, options: TaskOptions, *, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, options: TaskOptions, *, stop: Callable[[], bool] = lambda: False, observer: Observer | None = None
+    ) -> None:
+        """``observer``: told while the plug-in trains, scores or computes the objective."""
         self._options = options
         self._stop = stop
+        self._observer: Observer = observer or FanOut([])
         self._process: PluginProcess | None = None
 
     def __enter__(self) -> Self:
@@ -95,7 +111,13 @@ class PluginWorker:
         """The result of a request, within ``seconds`` (None: ``timeout``)."""
         answered = False
         try:
-            answer = self._answer(request, progress, self._options.timeout if seconds is None else seconds)
+            with self._told(request) as told:
+
+                def heard(done: int, total: int) -> None:
+                    told.at(done, total)
+                    progress(done, total)
+
+                answer = self._answer(request, heard, self._options.timeout if seconds is None else seconds)
             answered = "result" in answer
         finally:
             if not answered:
@@ -103,6 +125,14 @@ class PluginWorker:
         if not answered:
             self._refuse(_named(request), answer)
         return answer["result"]
+
+    def _told(self, request: Mapping[str, Any]) -> Told:
+        """What the observer hears of a request; of short ones (a description, a trial) it hears nothing."""
+        kind = _KINDS.get(str(request["call"]))
+        if kind is None:
+            return Told(FanOut([]), "", "")
+        subject = f"round {request['round']}" if "round" in request else _named(request)
+        return Told(self._observer, kind, subject, step="batches")
 
     def _answer(self, request: Mapping[str, Any], progress: BatchProgress, seconds: float) -> dict[str, Any]:
         if self._options.entrypoint is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mergenode.adapters.tasks.asking import PluginWorker
+from mergenode.ports.observer import Observer
 from mergenode.ports.rounds import Trained
 from mergenode.ports.task import TaskOptions
 
@@ -18,9 +19,10 @@ class RoundWorker(PluginWorker):
     """
 
     def __init__(
-        self, options: TaskOptions, *, batches: int | None, seconds: float, stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        super().__init__(options, stop=stop)
+        self, options: TaskOptions, *, batches: int | None, seconds: float, stop: Callable[[], bool] = lambda: False,
+        observer: Observer | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(options, stop=stop, observer=observer)
         self._batches = batches
         self._seconds = seconds
         self._methods: frozenset[str] | None = None

@@ -119,12 +119,13 @@ def test_probes_ask_nothing_of_the_ledger(ready: Node, monkeypatch: pytest.Monke
 def test_a_stop_signal_in_the_middle_of_an_update_is_neither_stuck_nor_lost(
     ready: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance = live._advance
+    change = live.replace
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(live, "replace", change)
         ready.live.drain()
-        return advance(*args)
+        return change(*args, **kwargs)
 
-    monkeypatch.setattr(live, "_advance", interrupted)
-    ready.live.progress(fold(1))
+    monkeypatch.setattr(live, "replace", interrupted)
+    ready.live.heartbeat()
     assert ready.request("/readyz").json()["reasons"] == ["stopping"]

@@ -39,6 +39,7 @@ def test_the_document_has_the_documented_keys(ready: Node) -> None:
     assert set(rows) == set(found)
     for key in ("head", "health", "method", "running", "retrying", "disk", "last"):
         assert set(re.findall(r"`(\w+)`", rows[key])) >= set(found[key]), key
+    assert set(re.findall(r"`(\w+)`", rows["activities"])) >= set(found["activities"][0])
     assert set(re.findall(r"`(\w+)`", rows["registries"])) >= set(found["registries"][0])
 
 
@@ -95,8 +96,8 @@ def test_running_work_has_a_rate_and_a_remaining_time(ready: Node) -> None:
     ready.clock.advance(10)
     running = status(ready)["running"]
     assert (running["activity"], running["subject"], running["waits_for"]) == ("fold", "team-1", "disk")
-    assert running["bytes_per_second"] == pytest.approx(5.0)
-    assert running["seconds_remaining"] == pytest.approx(100.0)
+    assert running["bytes_per_second"] == pytest.approx(10.0)
+    assert running["seconds_remaining"] == pytest.approx(40.0)
     assert (running["elapsed_seconds"], running["advanced_seconds_ago"]) == (20.0, 10.0)
     ready.live.progress(Progress("publish", "v1", 0, 10, 0, 1000))
     assert status(ready)["running"]["elapsed_seconds"] == 0.0

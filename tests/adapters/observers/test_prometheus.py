@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 import mergenode
+from mergenode.adapters.observers.activity_metrics import ActivityMetrics
 from mergenode.adapters.observers.gate_metrics import GateMetrics
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserver
@@ -26,6 +27,7 @@ from mergenode.adapters.observers.transfers import TransferMetrics
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.ledger.records import Restated, Retracted
 from mergenode.ledger.traces import trace_of
+from mergenode.ports.activity import Activity
 from mergenode.ports.observer import Progress
 from mergenode.tracing.context import at, within
 from mergenode.types import Listing, Unsettled
@@ -280,6 +282,8 @@ def test_the_document_lists_exactly_what_is_exported(
     gate.answered("/mergenode.v1.Peer/Hello", "OK", 0.1)
     tell_everything(TransferMetrics(registry))
     ReloadMetrics(registry, clock)
+    running = Activity(kind="fold", subject="m", bytes_done=1, bytes_total=2, rate=1.0, remaining_seconds=1.0)
+    ActivityMetrics(registry, lambda: [running])
     assert documented() == exported(registry)
 
 

@@ -18,6 +18,7 @@ from mergenode.adapters.tasks.round_worker import RoundWorker
 from mergenode.errors import FatalError, TransientError, TransientReason
 from mergenode.mixers.graph import derive
 from mergenode.ports.task import TaskProgram
+from tests.support.heard import Heard
 
 
 class Net(nn.Module):
@@ -221,10 +222,14 @@ def test_a_training_that_dies_or_never_ends_is_a_failure_of_the_task(
     (tmp_path / "bad_task.py").write_text(SOURCE)
     path = saved(tmp_path, "model", nn.Linear(2, 2))
     options = TaskProgram(entrypoint=f"bad_task:{name}", path=tmp_path)
-    with RoundWorker(options, batches=None, seconds=seconds) as worker:
+    heard = Heard()
+    with RoundWorker(options, batches=None, seconds=seconds, observer=heard) as worker:
         with pytest.raises(TransientError, match=message) as failed:
             worker.train(Path(path), 0, tmp_path / "out.safetensors")
         assert failed.value.reason is TransientReason.TASK_FAILED
         with pytest.raises(FatalError, match="no method calibration_batches"):
             worker.recalibrate(Path(path), tmp_path / "out.safetensors")
         assert worker.methods() == {"build_model", "train"}
+    assert [(word.activity, word.subject, word.over) for word in heard.words] == [
+        ("training", "round 0", False), ("training", "round 0", True)
+    ]  # fmt: skip

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.errors import FatalError, MergenodeError, TransientError, TransientReason, UsageError
 from mergenode.ports.engine import Stopped
+from mergenode.ports.observer import Observer
 from mergenode.ports.task import TaskProgram
+from tests.support.heard import Heard
 
 SOURCE = '''
 import os, signal, subprocess, sys, time
@@ -91,8 +93,9 @@ def saved(directory: Path, tensors: dict[str, torch.Tensor]) -> Path:
     return directory
 
 
-def worker(plugins: Path, name: str, timeout: float = 60.0) -> TaskWorker:
-    return TaskWorker(TaskProgram(entrypoint=name, path=plugins, memory_limit=1 << 30, timeout=timeout))
+def worker(plugins: Path, name: str, timeout: float = 60.0, observer: Observer | None = None) -> TaskWorker:
+    program = TaskProgram(entrypoint=name, path=plugins, memory_limit=1 << 30, timeout=timeout)
+    return TaskWorker(program, observer=observer)
 
 
 def failure_of(plugins: Path, name: str, checkpoint: Path, timeout: float = 60.0) -> MergenodeError:
@@ -105,7 +108,8 @@ def test_scores_come_from_the_checkpoint_that_is_asked_about(
     plugins: Path, checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     other = saved(tmp_path / "other", {"weight": torch.ones(2, 3), "bias": torch.zeros(2)})
-    with worker(plugins, "some_task:Good") as asked:
+    heard = Heard()
+    with worker(plugins, "some_task:Good", observer=heard) as asked:
         assert asked.methods() == {"build_model", "evaluate"}
         assert asked.evaluate(checkpoint) == {"weight": 3.0, "bias": 3.0, "built": 1.0}
         assert asked.evaluate(other / "model.safetensors") == {"weight": 6.0, "bias": 0.0, "built": 1.0}
@@ -113,6 +117,8 @@ def test_scores_come_from_the_checkpoint_that_is_asked_about(
             asked.evaluate(tmp_path / "no-such")
         assert asked.evaluate(checkpoint) == {"weight": 3.0, "bias": 3.0, "built": 1.0}  # in a new process
     assert capfd.readouterr() == ("", "")
+    assert {(word.activity, word.subject) for word in heard.words} == {("evaluation", "evaluate")}
+    assert [word.over for word in heard.words] == [False, True] * 4, "what failed is over, too"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mergenode.adapters.engines.local import journal
 from mergenode.adapters.engines.local.checked_statistics import HashedStatistics
-from mergenode.adapters.engines.local.fold import FoldPass
+from mergenode.adapters.engines.local.fold import PROGRESS_BYTES, FoldPass
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import ShardBuilder, TensorRecord, carry_shard, shard_layout
@@ -42,11 +42,11 @@ class CombinePass(FoldPass):
             done = journal.finished_shard(self.folder, index)
             if done is not None:
                 self.records[index] = done
-                self.advanced(len(specs), sum(spec.nbytes for spec in specs))
+                self.taken_over(len(specs), PROGRESS_BYTES * sum(spec.numel for spec in specs))
                 continue
             if all(side.is_empty(spec.name) for side in self.sides for spec in specs):
                 self.records[index] = carry_shard(self.folder, index, specs, sources=0, previous=None)
-                self.advanced(len(specs), sum(spec.nbytes for spec in specs))
+                self.taken_over(len(specs), PROGRESS_BYTES * sum(spec.numel for spec in specs))
                 continue
             open_files = self.open_shards[index] = ExitStack()
             builder = ShardBuilder(self.folder, index, specs, durable=self.durable)
@@ -115,7 +115,7 @@ class CombinePass(FoldPass):
         statistics, square = result
         builder.write(spec, statistics, sliced=sliced)
         builder.records[spec.name].add(0, {"delta_sq": 0.0, "kept_sq": 0.0, "dot": 0.0, "merge_sq": square}, {})
-        self.advanced(int(final), sum(tensor.nbytes for tensor in statistics.values()))
+        self.advanced(int(final), PROGRESS_BYTES * spec.numel if final else 0)
         if last:
             self.records[builder.index] = builder.finish([])
             self.bytes_written += builder.writer.bytes_written

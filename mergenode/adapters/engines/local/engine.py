@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.content import finish_content, weights_content
 from mergenode.adapters.engines.local.export import ExportPass
 from mergenode.adapters.engines.local.export_need import largest_export
-from mergenode.adapters.engines.local.fold import FoldPass
+from mergenode.adapters.engines.local.fold import PROGRESS_BYTES, FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import (
     largest_need,
@@ -57,7 +58,8 @@ from mergenode.maths.threads import one_thread
 from mergenode.methods.contract import Method
 from mergenode.methods.scale_search import DEFAULT_LIMITS, SearchLimits
 from mergenode.ports.engine import NOTHING_EARLIER, Earlier, Evaluator, Exported, Stopped
-from mergenode.ports.observer import Observer, Progress
+from mergenode.ports.observer import Observer
+from mergenode.ports.told import Told
 from mergenode.tracing.ids import contribution_trace
 from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.types import Candidate, Digest, DType, FoldResult, Head
@@ -366,23 +368,20 @@ def run_observed(
 ) -> None:  # fmt: skip
     """Run a pass, telling the observer how far it is; raises Stopped between steps when asked to stop."""
     tensors_total, bytes_total = progress_totals(work, base)
-    done = [0, 0]
-
-    def advanced(tensors: int, nbytes: int) -> None:
-        done[0] += tensors
-        done[1] += nbytes
-        observer.progress(Progress(*subject, done[0], tensors_total, min(done[1], bytes_total), bytes_total))
+    told = Told(observer, *subject, total_steps=tensors_total, total_bytes=bytes_total)
 
     def until_stopped() -> Any:
         for step in steps:
             if stop():
-                raise Stopped(f"{subject[0]} of {subject[1]} put down at tensor {done[0]} of {tensors_total}")
+                raise Stopped(f"{subject[0]} of {subject[1]} put down at tensor {told.steps} of {tensors_total}")
             yield step
 
-    work.advanced = advanced
+    work.advanced = told.add
+    if isinstance(work, FoldPass):
+        work.taken_over = partial(told.add, free=True)
     tune_allocator()
     try:
-        with one_thread():
+        with told, one_thread():
             run_ordered(until_stopped(), threads=threads, budget_bytes=window)
     finally:
         work.close()
@@ -393,4 +392,4 @@ def progress_totals(work: FoldPass | ExportPass | UpdatePass | RisePass, base: B
     if not isinstance(work, FoldPass):
         return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
     merged = [spec for specs in shard_layout(base) for spec in specs]
-    return len(merged), sum(spec.numel * 4 for spec in merged)
+    return len(merged), PROGRESS_BYTES * sum(spec.numel for spec in merged)

@@ -33,6 +33,9 @@ from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_sli
 from mergenode.methods.contract import Folded, Method
 from mergenode.types import TensorSpec
 
+PROGRESS_BYTES = 4
+"""Bytes that progress counts for a parameter, whatever the method keeps of it."""
+
 
 @dataclass(slots=True, kw_only=True)
 class FoldPass:
@@ -53,6 +56,7 @@ class FoldPass:
     veto_bytes: Callable[[int], int] = lambda elements: 0
     """Bytes that the vetoes of one source take in a step of so many elements."""
     advanced: Callable[[int, int], None] = lambda tensors, nbytes: None
+    taken_over: Callable[[int, int], None] = lambda tensors, nbytes: None
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     bytes_read: int = 0
     bytes_written: int = 0
@@ -74,7 +78,7 @@ class FoldPass:
                 self.records[index] = done
                 for source, digests in zip(self.sources, done["contributions"], strict=True):
                     source.digests.update(digests)
-                self.advanced(len(specs), sum(spec.nbytes for spec in specs))
+                self.taken_over(len(specs), PROGRESS_BYTES * sum(spec.numel for spec in specs))
             else:
                 yield from self._shard(index, specs, before)
 
@@ -108,7 +112,7 @@ class FoldPass:
                 need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced) + factors,
                 read=partial(self._read, spec, entries, old, statistics, None if not sliced else bounds),
                 compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape),
-                write=partial(self._write, builder, spec, sliced, final, last and final),
+                write=partial(self._write, builder, spec, sliced, (final, last and final), bounds[1] - bounds[0]),
             )
 
     def need_bytes(self, spec: TensorSpec, bounds: tuple[int, int], sources: int, *, whole: bool) -> int:
@@ -177,17 +181,20 @@ class FoldPass:
         return {name: tensor.cpu() for name, tensor in statistics.items()}, results
 
     def _write(
-        self, builder: ShardBuilder, spec: TensorSpec, sliced: bool, final: bool, last: bool,
+        self, builder: ShardBuilder, spec: TensorSpec, sliced: bool, place: tuple[bool, bool], elements: int,
         result: tuple[dict[str, Tensor], list[Folded | None]],
     ) -> None:  # fmt: skip
+        """``place``: this step is the last one of its tensor; of its shard."""
         statistics, results = result
+        final, last = place
         builder.write(spec, statistics, sliced=sliced)
         for number, folded in enumerate(results):
             if folded is not None:
                 builder.records[spec.name].add(number, folded.sums, folded.observed)
         if final:
             self._check_norms(builder.records[spec.name], spec)
-        self.advanced(int(final), sum(tensor.nbytes for tensor in statistics.values()))
+        # By parameters: how many statistics a method keeps, and of which shapes, is its own business.
+        self.advanced(int(final), PROGRESS_BYTES * elements)
         if not last:
             return
         contributions = [self._digests_of_shard(source, list(builder.records)) for source in self.sources]

@@ -13,6 +13,7 @@ from blake3 import blake3
 from torch import Tensor
 
 from mergenode.adapters.engines.local.combine_pass import CombinePass
+from mergenode.adapters.engines.local.fold import PROGRESS_BYTES
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.part_file import PartFile
 from mergenode.adapters.engines.local.pipeline import Step
@@ -128,7 +129,7 @@ class AdmissionPass(CombinePass):
     def steps(self) -> Iterator[Step]:
         for spec in (spec for specs in shard_layout(self.base) for spec in specs):
             if spec.name not in self.layouts:
-                self.advanced(1, spec.nbytes)
+                self.taken_over(1, PROGRESS_BYTES * spec.numel)
                 continue
             whole = self._whole(spec)
             ranges = slices(spec, whole=whole)
@@ -179,7 +180,7 @@ class AdmissionPass(CombinePass):
 
     def _take(self, spec: TensorSpec, final: bool, square: float) -> None:
         self.squares.append(square)
-        self.advanced(int(final), 0)
+        self.advanced(int(final), PROGRESS_BYTES * spec.numel if final else 0)
         if final:
             self.digests[spec.name] = {
                 name: f"blake3:{self.hashers.pop((spec.name, name)).hexdigest()}" for name in self.layouts[spec.name]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from mergenode.adapters.checkpoints.contribution import open_contribution
 from mergenode.adapters.checkpoints.regular_file import trusted_root
@@ -18,10 +19,12 @@ from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.report import all_tensors, finite_sums
 from mergenode.adapters.engines.local.shards import carry_shard, shard_layout
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.presence import is_there
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.ledger.restatement import Replay, Subtract
-from mergenode.ports.observer import Observer
+from mergenode.ports.activity import ActivityKind
+from mergenode.ports.observer import Observer, Progress
 from mergenode.ports.restater import Restatement
 from mergenode.types import Candidate, Digest, Head
 
@@ -131,13 +134,14 @@ class LocalRestater:
 
         The scratch stays until the result is committed (``clear``): a kill between the two costs no fold.
         """
-        with disk_errors(self._scratch):
+        with disk_errors(self._scratch), _Replaying(observer, len(way.folded)) as observed:
             done, head = self._taken_up(way)
+            observed.finished(done)
             engine = replace(self.engine, folding=self._scratch / "folding", generations=self._scratch)
             read = written = 0
             for number, candidate in enumerate(way.folded[done:], start=done + 1):
                 observer.message("info", f"replay: {candidate.name!r}, {number} of {len(way.folded)}")
-                result = engine.fold(candidate, head, observer)
+                result = engine.fold(candidate, head, observed)
                 self._assert_is(candidate, result.content)
                 generation = head.generation + 1
                 rename_directory(engine.folding, engine.generation_folder(generation))
@@ -188,6 +192,42 @@ class LocalRestater:
                 f"{candidate.name}: {candidate.location} now holds {content}, the merge holds {candidate.content}",
                 hint="The files were replaced since they were folded: name the place of the original with --from.",
             )
+
+
+class _Replaying(FanOut):
+    """Tells the folds of a replay as one piece of work: each takes as many bytes as any other. A context manager."""
+
+    def __init__(self, observer: Observer, folds: int) -> None:
+        super().__init__([observer])
+        self._folds, self._done, self._before, self._free = folds, 0, 0, 0
+        self._last = Progress(ActivityKind.REPLAY, f"{folds} contributions", 0, folds, 0, 0, step="contributions")
+
+    def __enter__(self) -> Self:
+        super().progress(self._last)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().progress(replace(self._last, over=True))
+
+    def finished(self, folds: int) -> None:
+        """So many were folded by an earlier life."""
+        self._done = self._before = folds
+
+    def progress(self, progress: Progress) -> None:
+        if progress.activity != ActivityKind.FOLD:
+            super().progress(progress)
+            return
+        each, under_way = progress.bytes_total, progress.bytes_done
+        free = self._free + progress.free_bytes
+        if progress.over and under_way == each:
+            self._done, self._free, under_way = self._done + 1, free, 0
+        self._last = replace(
+            self._last, tensors_done=self._done, bytes_done=each * self._done + under_way,
+            bytes_total=each * self._folds, free_bytes=each * self._before + free,
+        )  # fmt: skip
+        super().progress(self._last)
 
 
 def _write_manifest(folder: Path, shards: int, totals: dict[str, float], statistics: dict[str, Any]) -> Digest:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from mergenode.adapters.http.live import Live, Running
-from mergenode.adapters.http.page.markup import EMPTY, Cells, Markup, more, section, size, table, tag
+from mergenode.adapters.http.live import Live
+from mergenode.adapters.http.page.markup import EMPTY, Cells, Markup, more, section, table, tag
 from mergenode.adapters.http.page.recent import SHOWN
 from mergenode.adapters.http.page.wording import duration
+from mergenode.ports.activity import Activity
+from mergenode.ports.activity_text import measures, title
 
 
 def now_section(live: Live) -> Markup:
-    """The work under way; empty when the node waits."""
-    return EMPTY if live.running is None else section("now", "Now", _running(live.running, live.now))
+    """All long work under way; empty when the node waits."""
+    return section("now", "Now", *map(_activity, live.activities)) if live.activities else EMPTY
 
 
 def queue_section(live: Live) -> Markup:
@@ -36,21 +38,13 @@ def queue_section(live: Live) -> Markup:
     return section("queue", "Queue", registries, more(heading, tag("p", hint, class_="note"), listed))
 
 
-def _running(running: Running, now: float) -> Markup:
-    progress = running.progress
-    rate, remaining = running.bytes_per_second(now), running.seconds_remaining(now)
-    told = [
-        f"{progress.tensors_done} of {progress.tensors_total} tensors",
-        f"{size(progress.bytes_done)} of {size(progress.bytes_total)}",
-    ]
-    if rate is not None and remaining is not None:
-        told += [f"{size(rate)}/s", f"{duration(remaining)} left"]
-    if progress.waits_for:
-        told.append(f"waits for {progress.waits_for}")
-    bar = tag("progress", max=max(1, progress.bytes_total), value=min(progress.bytes_done, progress.bytes_total),
-              aria_label=f"{progress.activity} of {progress.subject}")  # fmt: skip
-    words = tag("b", progress.activity), " of ", tag("b", progress.subject), tag("small", ", ".join(told))
-    return tag("div", tag("p", *words), bar, class_="running")
+def _activity(activity: Activity) -> Markup:
+    document, share = activity.document(), activity.share
+    value = None if share is None else f"{share:.4f}"
+    bar = tag("progress", max=1, value=value, aria_label=title(document))
+    source = f" (from {activity.peer})" if activity.peer and activity.peer not in activity.subject else ""
+    words = tag("b", activity.kind), " of ", tag("b", activity.subject), source
+    return tag("div", tag("p", *words, tag("small", ", ".join(measures(document)))), bar, class_="running")
 
 
 def _answered(answered: float | None, now: float) -> str:

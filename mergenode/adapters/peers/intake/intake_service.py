@@ -21,10 +21,13 @@ from mergenode.adapters.peers.intake.outcomes import Fate, Outcome
 from mergenode.adapters.peers.intake.push_records import PushRecord
 from mergenode.adapters.peers.intake.put_stream import PutStream, within
 from mergenode.adapters.peers.intake.upload import Upload
+from mergenode.adapters.peers.intake.upload_blocks import UploadBlocks
 from mergenode.adapters.peers.intake.upload_terms import invalid, terms_of
 from mergenode.adapters.peers.intake.uploads import Uploads
 from mergenode.adapters.peers.port.refusals import refusal_metadata
 from mergenode.errors import RejectedError, TransientError, TransientReason
+from mergenode.ports.activity import ActivityKind
+from mergenode.ports.told import Told
 from mergenode.tracing.context import at, caller, stay
 from mergenode.tracing.spans import SILENT, Tracer
 from mergenode.wire.encoding import Encoded
@@ -207,7 +210,13 @@ class IntakeService:
 
     async def _take_blocks(self, upload: Upload, stream: PutStream) -> PutReply:
         blocks = await self._work.light(upload.blocks)
+        there, total = await self._work.light(blocks.written_bytes), blocks.manifest.total_bytes
+        subject, owner = f"{upload.terms.name} from {upload.terms.owner}", upload.terms.owner
+        with Told(self._uploads.side.observer, ActivityKind.TRANSFER, subject, total_bytes=total, peer=owner) as told:
+            told.add(0, there, free=True)
+            return await self._take_each(upload, blocks, stream, told)
 
+    async def _take_each(self, upload: Upload, blocks: UploadBlocks, stream: PutStream, told: Told) -> PutReply:
         def take(index: int, encoded: Encoded) -> Verdict:
             with upload.used():
                 return upload.blocks().put(index, encoded, upload.terms.owner)
@@ -220,6 +229,7 @@ class IntakeService:
             index, encoded = block
             verdict = await self._work.light(partial(take, index, encoded))
             if verdict is Verdict.VERIFIED:
+                told.add(0, blocks.place(index).length)
                 upload.touched = self._uploads.side.clock.unix()
             elif verdict is Verdict.BANNED:
                 raise invalid(

@@ -19,6 +19,7 @@ import grpc
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.durable import disk_errors, remove_tree, rename_directory, replace_file, sync_directory
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.peers.intake.allowances import Allowances
 from mergenode.adapters.peers.intake.intake_refusals import RefusedError
 from mergenode.adapters.peers.intake.outcomes import Fate, Outcome, Outcomes
@@ -31,6 +32,7 @@ from mergenode.adapters.peers.intake.upload_terms import Terms, invalid
 from mergenode.adapters.registries.marker import write_marker
 from mergenode.adapters.registries.pushes import REGISTRY, pushes_directory
 from mergenode.ports.clock import Clock
+from mergenode.ports.observer import Observer
 from mergenode.tracing.ids import ROOT_DIGITS
 from mergenode.types import Candidate, Digest
 from mergenode.wire.blocks import BlockId
@@ -58,6 +60,8 @@ class IntakeSide:
     limits: UploadLimits = field(default_factory=UploadLimits)
     checkpoints: Limits = field(default_factory=Limits)
     poke: Callable[[], None] = lambda: None
+    observer: Observer = field(default_factory=lambda: FanOut([]))
+    """Told how far uploads are."""
 
 
 class Uploads:

@@ -8,10 +8,14 @@ from collections.abc import Callable
 
 import grpc
 
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.peers.pushing.local_model import LocalModel
 from mergenode.adapters.peers.pushing.push_channel import is_loopback
 from mergenode.adapters.peers.pushing.pushing import Pushing, PushOrder, PushReport, PushTimes
+from mergenode.ports.activity import ActivityKind
 from mergenode.ports.clock import Clock
+from mergenode.ports.observer import Observer
+from mergenode.ports.told import Told
 from mergenode.tracing.spans import SILENT, Tracer
 
 _TIMES = PushTimes(patience=math.inf, reach=math.inf)
@@ -29,9 +33,13 @@ class NotNowError(Exception):
 class Sending:
     """Pushes to other nodes, one at a time. ``stop`` from another thread ends the call under way."""
 
-    def __init__(self, open_channel: Callable[[str], grpc.Channel], clock: Clock, tracer: Tracer = SILENT) -> None:
-        """``open_channel``: to host:port, with the credentials of now."""
+    def __init__(
+        self, open_channel: Callable[[str], grpc.Channel], clock: Clock, tracer: Tracer = SILENT,
+        observer: Observer | None = None,
+    ) -> None:  # fmt: skip
+        """``open_channel``: to host:port, with the credentials of now. ``observer``: told how far each push is."""
         self._open, self._clock, self._tracer = open_channel, clock, tracer
+        self._observer: Observer = observer or FanOut([])
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._ending = False
@@ -46,13 +54,15 @@ class Sending:
         def pause(seconds: float) -> None:
             raise NotNowError(told[-1], seconds)
 
+        work = Told(self._observer, ActivityKind.TRANSFER, f"{order.name} to {address}", peer=address)
         pushing = Pushing(
             model, order, lambda: self._opened(address), address=address, clock=self._clock, pause=pause,
             compress=not is_loopback(address), times=_TIMES, tell=told.append, jitter=lambda: 0.0,
-            tracer=self._tracer,
+            tracer=self._tracer, watch=work.at_bytes,
         )  # fmt: skip
         try:
-            return pushing.push()
+            with work:
+                return pushing.push()
         except (grpc.FutureCancelledError, ValueError) as error:  # the channel was closed under it; no host:port
             raise NotNowError("the node ends" if self._ending else f"{address}: {error}") from error
 

@@ -126,14 +126,19 @@ class BlobService:
             accept = {_ENCODINGS[number] for number in request.accept if number in _ENCODINGS}
             server = BlockServer(reader, base, accept, self._cache, caller)
             try:
-                await self._send(server, indexes, caller, context, watch)
+                await self._send(server, indexes, (Root(request.root), caller), context, watch)
             except grpc.aio.InternalError as error:  # the receiver is gone: nobody is left to be told
                 raise asyncio.CancelledError from error
             finally:
+                self._observer.sending(Root(request.root), caller, 0, 0, over=True)
                 self._pool.submit(server.close)  # after the block that a thread may be at
 
-    async def _send(self, server: BlockServer, indexes: list[int], caller: str, context: Any, watch: CallWatch) -> None:
+    async def _send(
+        self, server: BlockServer, indexes: list[int], asked: tuple[Root, str], context: Any, watch: CallWatch
+    ) -> None:
         """One block is made ready while the one before it leaves. Back-pressure is that of the stream."""
+        done, total = 0, sum(map(server.block_bytes, indexes))
+        self._observer.sending(*asked, done, total)
         ready = self._ready(server, indexes[0]) if indexes else None
         for number, index in enumerate(indexes):
             assert ready is not None
@@ -147,7 +152,9 @@ class BlobService:
             for frame in frames:
                 await context.write(frame)
                 watch.moved()
-            self._observer.moved("out", caller, encoding, nbytes, server.block_bytes(index))
+            done += server.block_bytes(index)
+            self._observer.moved("out", asked[1], encoding, nbytes, server.block_bytes(index))
+            self._observer.sending(*asked, done, total)
 
     def _ready(self, server: BlockServer, index: int) -> asyncio.Future[tuple[Encoding, int, list[bytes]]]:
         return asyncio.get_running_loop().run_in_executor(self._pool, server.frames, index)

@@ -133,6 +133,7 @@ class Fetcher:
                 self._observer.fetched(order.root, self._monotonic() - begun)
             return whole
         finally:
+            self._observer.left(order.root)
             self._observer.active("in", -1)
 
     def _manifest(self, order: Order) -> Manifest | None:
@@ -215,7 +216,7 @@ class Fetcher:
         if verdict is Verdict.VERIFIED:
             watch.block()
             self.book.worked(source)
-            self._progress(landing, begun)
+            self._progress(landing, begun, source.name)
         else:
             self._observer.mismatched(source.name)
             self._observer.refetched(source.name, 1)
@@ -269,8 +270,9 @@ class Fetcher:
         if self.book.strike(order.root, source):
             self._accuse(source, error.reason.value, error.message)
 
-    def _progress(self, landing: Landing, begun: tuple[float, int]) -> None:
+    def _progress(self, landing: Landing, begun: tuple[float, int], peer: str) -> None:
         seconds, done, total = self._monotonic() - begun[0], landing.done_bytes, landing.manifest.total_bytes
         rate = (done - begun[1]) / seconds if seconds > 0 else 0.0
         remaining = (total - done) / rate if rate > 0 else None
-        self._observer.progress(TransferProgress(landing.manifest.root, done, total, rate, remaining))
+        told = TransferProgress(landing.manifest.root, done, total, rate, remaining, peer, begun[1])
+        self._observer.progress(told)

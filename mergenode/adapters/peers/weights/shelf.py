@@ -33,7 +33,7 @@ LEASE_SECONDS = 600.0
 _NEW_SECONDS = 60.0
 """How long an entry stays before anybody says that it is needed."""
 _HEX = 2 * ID_BYTES
-_FETCHING = ".fetching"
+FETCHING = ".fetching"
 
 
 @dataclass(slots=True)
@@ -166,11 +166,11 @@ class Shelf:
 
     def staging(self, root: Root) -> Path:
         """The folder of a transfer. It may not be there."""
-        return self.folder / f".{root.hex()}{_FETCHING}"
+        return self.folder / f".{root.hex()}{FETCHING}"
 
     def stagings(self) -> list[Root]:
         """Transfers that were begun."""
-        names = [name for name in os.listdir(self.folder) if name.endswith(_FETCHING)]
+        names = [name for name in os.listdir(self.folder) if name.endswith(FETCHING)]
         return [Root(bytes.fromhex(name[1 : 1 + _HEX])) for name in names if _is_root(name[1 : 1 + _HEX])]
 
     def drop_staging(self, root: Root) -> None:
@@ -263,7 +263,7 @@ class Shelf:
         """Entries of an earlier life; what was left half made is removed. Weights are looked at when they are used."""
         for name in sorted(os.listdir(self.folder)):
             if name.startswith("."):
-                if not (name.endswith(_FETCHING) and _is_root(name[1 : 1 + _HEX])):
+                if not (name.endswith(FETCHING) and _is_root(name[1 : 1 + _HEX])):
                     remove_tree(self.folder / name)
             elif _is_root(name):
                 root = Root(bytes.fromhex(name))

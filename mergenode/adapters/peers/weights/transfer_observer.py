@@ -12,13 +12,18 @@ from mergenode.wire.encoding import Encoding
 @dataclass(frozen=True, slots=True)
 class TransferProgress:
     """``done``: bytes of verified blocks, whether they travelled or were here; ``total``: of the model; ``rate``:
-    verified bytes a second since this attempt began; ``remaining``: seconds at that rate, None: not known."""
+    verified bytes a second since this attempt began; ``remaining``: seconds at that rate, None: not known.
+
+    ``peer``: the node that is asked now; ``here``: bytes of ``done`` that did not travel in this attempt.
+    """
 
     root: Root
     done: int
     total: int
     rate: float
     remaining: float | None
+    peer: str = ""
+    here: int = 0
 
 
 class TransferObserver(Protocol):
@@ -33,6 +38,14 @@ class TransferObserver(Protocol):
         ...
 
     def progress(self, progress: TransferProgress) -> None: ...
+
+    def left(self, root: Root) -> None:
+        """Nothing more is done for this model now: it is here, or given up."""
+        ...
+
+    def sending(self, root: Root, peer: str, done: int, total: int, *, over: bool = False) -> None:
+        """Bytes of the blocks that a caller asked for, of the model ``root``, which left. ``over``: the call ended."""
+        ...
 
     def active(self, direction: str, change: int) -> None:
         """A transfer began (1) or ended (-1)."""
@@ -93,6 +106,12 @@ class Unobserved:
         pass
 
     def progress(self, progress: TransferProgress) -> None:
+        pass
+
+    def left(self, root: Root) -> None:
+        pass
+
+    def sending(self, root: Root, peer: str, done: int, total: int, *, over: bool = False) -> None:
         pass
 
     def active(self, direction: str, change: int) -> None:

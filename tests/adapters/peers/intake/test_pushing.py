@@ -25,6 +25,7 @@ from mergenode.errors import FatalError, RejectedError, RejectReason, TransientE
 from mergenode.gates.evidence import SignatureStatus
 from tests.support.checkpoints import base_tensors, finetuned, write_file, write_single
 from tests.support.clock import FakeClock
+from tests.support.heard import Heard
 from tests.support.intake import FakeCaller, Intake, open_uploads
 
 
@@ -183,6 +184,15 @@ def test_progress_ends_with_everything(intake: Intake, tuned: Path) -> None:
     report = intake.push(tuned, watch=lambda done, total: seen.append((done, total)))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (report.bytes_total, report.bytes_total)
+
+
+def test_the_node_hears_how_far_an_upload_is(tmp_path: Path, base: Path, tuned: Path) -> None:
+    heard = Heard()
+    with Intake(open_uploads(tmp_path / "heard", base, observer=heard)) as intake:
+        report = intake.push(tuned, name="mine")
+    words = heard.of("transfer")
+    assert {word.subject for word in words} == {"mine from team-a"} and {word.peer for word in words} == {"team-a"}
+    assert words[-1].over and words[0].bytes_done < words[-1].bytes_done <= words[-1].bytes_total == report.bytes_total
 
 
 @pytest.mark.parametrize(

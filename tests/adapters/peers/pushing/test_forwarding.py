@@ -25,6 +25,7 @@ from mergenode.tracing.ids import push_trace
 from mergenode.types import Digest
 from tests.support.checkpoints import base_tensors, finetuned, write_single
 from tests.support.clock import FakeClock
+from tests.support.heard import Heard
 from tests.support.intake import Intake, open_uploads
 from tests.support.memory_ledger import MemoryLedger
 
@@ -222,13 +223,16 @@ def test_through_real_sockets_the_neighbour_holds_the_same_content(tmp_path: Pat
     world = World(tmp_path, base=content_digest(tmp_path / "base"))
     path = world.fold("one", 1)
     world.up = {NEAR: intake.address}
-    sending = Sending(lambda address: open_channel(address, None), SystemClock())
+    heard = Heard()
+    sending = Sending(lambda address: open_channel(address, None), SystemClock(), heard)
     world.life(sending.send).work()
     with describe_model(path) as model:
         there = push_trace("one", model.manifest.root.hex())
     assert world.told[-1].endswith(f": accepted, there it is trace {there[:8]}")
     (entry,) = (each for each in (world.root / "neighbour" / "pushes").iterdir() if each.is_dir())
     assert content_digest(entry) == next(iter(world.ledger.folds()))[1].content
+    assert {word.subject for word in heard.of("transfer")} == {f"one to {intake.address}"}
+    assert heard.words[-1].over and heard.words[-1].bytes_done == heard.words[-1].bytes_total > 0
     sending.stop()
     with describe_model(path) as model, pytest.raises(NotNowError, match="the node ends"):
         sending.send(model, PushOrder(name="one", lineage="mergenode"), intake.address)

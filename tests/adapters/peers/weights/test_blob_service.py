@@ -105,6 +105,14 @@ def test_all_blocks_arrive_as_they_are(served: Served) -> None:
     assert served.notes.counts["out_bytes"] == sum(SIZES) and served.notes.blocks["out", Encoding.RAW] == 4
 
 
+def test_the_node_hears_how_far_a_receiver_is(served: Served) -> None:
+    list(served.fetch(blocks=[objects_pb2.Range(first=1, count=3)]))
+    total = sum(SIZES[1:])
+    told = served.notes.sent
+    assert [done for done, _, _ in told[:-1]] == [0, BLOCK_BYTES, BLOCK_BYTES + 500, total]
+    assert {each[1] for each in told[:-1]} == {total} and [over for *_, over in told] == [False] * 4 + [True]
+
+
 def test_only_what_is_asked_for_is_sent_in_that_order(served: Served) -> None:
     ranges = [objects_pb2.Range(first=0, count=1), objects_pb2.Range(first=2, count=2)]
     assert list(blocks_of(served.fetch(blocks=ranges), served.manifest)) == [0, 2, 3]

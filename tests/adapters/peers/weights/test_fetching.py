@@ -99,6 +99,8 @@ def test_a_model_arrives_with_progress(peer: Peer, receiver: Receiver, tmp_path:
     assert receiver.tensors(manifest) == tensors
     assert [progress.done for progress in receiver.notes.reported][-1] == manifest.total_bytes
     assert receiver.notes.reported[-1].remaining == 0.0
+    assert {progress.peer for progress in receiver.notes.reported} == {peer.source.name}
+    assert receiver.notes.counts["left"] == 1
     assert receiver.notes.counts["active_in"] == 0 and receiver.notes.counts["fetched"] == 1
     assert receiver.fetch(manifest), "it is here: nobody is asked"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +27,15 @@ from mergenode.adapters.engines.local.pool.scoring import ScoringPass
 from mergenode.adapters.engines.local.pool.sketching import SketchScheme, packed
 from mergenode.adapters.engines.local.pool.task_vector import TaskVector
 from mergenode.adapters.engines.local.pool.trial import OpenVectors, TrialModel
+from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.pool_files import PoolFiles
 from mergenode.errors import MergenodeError, RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.maths.threads import one_thread
+from mergenode.ports.activity import ActivityKind
 from mergenode.ports.engine import Stopped
+from mergenode.ports.observer import Observer
 from mergenode.ports.pool import WHOLE, Estimate, Indexed, Scored, Unreadable, Weights
+from mergenode.ports.told import Told
 from mergenode.types import Candidate, Digest, DType, Kind
 
 BATCH = 32
@@ -66,6 +71,8 @@ class LocalPool:
     limits: Limits = field(default_factory=Limits)
     trial_dtype: DType | None = None
     stop: Callable[[], bool] = lambda: False
+    observer: Observer = field(default_factory=lambda: FanOut([]))
+    """Told how far readings are."""
 
     @property
     def files(self) -> PoolFiles:
@@ -89,7 +96,11 @@ class LocalPool:
     def _read(self, opened: _Opened) -> Indexed:
         tune_allocator()
         with self._base() as base_files, one_thread():
-            found = FirstReading(opened.vector, self.base, base_files, self.scheme, self._between).read()
+            reading = FirstReading(opened.vector, self.base, base_files, self.scheme, self._between)
+            touched = sum(spec.nbytes for spec in reading.touched)
+            with self._told(ActivityKind.INDEX, opened.candidate.name, total_bytes=touched) as told:
+                reading.advanced = partial(told.add, 0)
+                found = reading.read()
         opened.contribution.assert_unchanged()
         if self._stamp(opened.contribution) != opened.stamp:
             raise _changed(opened.candidate)
@@ -144,7 +155,12 @@ class LocalPool:
         tune_allocator()
         scores: dict[Digest, Mapping[str, float]] = {}
         unreadable: list[Unreadable] = []
-        with opened_gradient(gradient, self.base, self.limits) as opened, self._base() as base_files:
+        of_pool, total = f"{len(candidates)} contributions", len(candidates)
+        with (
+            opened_gradient(gradient, self.base, self.limits) as opened,
+            self._base() as base_files,
+            self._told(ActivityKind.SCORING, of_pool, total_steps=total, step="contributions") as told,
+        ):
             work = ScoringPass(base=self.base, base_files=base_files, gradient=opened, between=self._between)
             waiting = list(reversed(candidates))
             while waiting:
@@ -158,6 +174,7 @@ class LocalPool:
                             scores[content] = item.sums.totals()
                         else:
                             unreadable.append(_unreadable(checkpoint.candidate, failure))
+                told.at(total - len(waiting), total)
         return Scored(scores, tuple(unreadable))
 
     def _batch(
@@ -242,6 +259,9 @@ class LocalPool:
             yield files
             with reading_own("base"):
                 files.assert_unchanged()
+
+    def _told(self, kind: ActivityKind, subject: str, **measure: Any) -> Told:
+        return Told(self.observer, kind, subject, **measure)
 
     def _between(self) -> None:
         if self.stop():

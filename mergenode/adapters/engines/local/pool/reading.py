@@ -22,7 +22,7 @@ from mergenode.adapters.engines.local.pool.task_vector import TaskVector
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.ports.pool import WHOLE
-from mergenode.types import Digest
+from mergenode.types import Digest, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class FirstReading:
     base_files: WeightFiles
     scheme: SketchScheme
     between: Callable[[], None]
+    advanced: Callable[[int], None] = lambda nbytes: None
+    """Told the bytes of ``touched`` that were gone through."""
     _hashers: dict[str, blake3] = field(default_factory=dict)
     _squares: GroupSums = field(default_factory=GroupSums)
 
@@ -68,6 +70,7 @@ class FirstReading:
                 raise self.vector.not_finite(part)
             self._squares.add(part.spec.name, square)
             self.scheme.add(sketch, part.spec.name, part.start, delta)
+            self.advanced(part.numel * part.spec.dtype.size)
         squares = self._squares.totals()
         if not isfinite(squares[WHOLE]):
             raise RejectedError(
@@ -78,9 +81,13 @@ class FirstReading:
         norms = {group: sqrt(square) for group, square in squares.items()}
         return Read(self._content(), norms, sketch)
 
+    @property
+    def touched(self) -> list[TensorSpec]:
+        """The tensors of the base that the candidate changes."""
+        return [spec for spec in merged(self.base) if self.vector.touches(spec.name)]
+
     def _parts(self) -> Iterator[Part]:
-        touched = [spec for spec in merged(self.base) if self.vector.touches(spec.name)]
-        for stretch in stretches(touched):
+        for stretch in stretches(self.touched):
             self.between()
             yield from stretch
 

@@ -19,6 +19,7 @@ from mergenode.adapters.engines.local.pool.sketching import SketchScheme
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
 from mergenode.ports.pool import WHOLE
 from mergenode.types import Kind
+from tests.support.heard import Heard
 from tests.support.killed_calls import Killed, KilledCalls
 from tests.support.models import factors, fine_tune, random_base, write_lora
 from tests.support.pools import Pool, literal_norm, small_parts
@@ -74,6 +75,19 @@ def test_an_adapter_has_its_content_and_the_norm_of_its_product(pool: Pool) -> N
         squares += float((2 * left @ right).square().sum())
     assert found.content == content_digest(Path(candidate.location)) and found.kind is Kind.ADAPTER
     assert found.norm == pytest.approx(squares**0.5, rel=1e-12) and list(found.group_norms) == ["layers.0"]
+
+
+def test_how_far_a_reading_is_is_told(pool: Pool) -> None:
+    heard, candidates = Heard(), [pool.tuned(1), lora(pool)]
+    engine = replace(pool.engine, observer=heard)
+    engine.index(candidates[0])
+    words = heard.of("index")
+    assert {word.subject for word in words} == {"tuned-1"} and words[-1].over
+    assert 0 == words[0].bytes_done < words[1].bytes_done < words[-1].bytes_done == words[-1].bytes_total
+    engine.scores(pool.gradient, candidates)
+    assert {word.subject for word in heard.of("index")} == {"tuned-1", "lora"}
+    last = heard.of("scoring")[-1]
+    assert (last.tensors_done, last.tensors_total, last.step, last.over) == (2, 2, "contributions", True)
 
 
 def test_what_was_read_is_not_read_again(pool: Pool, readings: list[str]) -> None:
