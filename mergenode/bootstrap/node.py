@@ -45,6 +45,7 @@ from mergenode.daemon.rounds import Rounds
 from mergenode.daemon.union import UnionMixing
 from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
+from mergenode.maths.slow_shift import REMEMBERED
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
 from mergenode.ports.ledger_store import LedgerReader, LedgerStore
@@ -185,8 +186,12 @@ def run_node(settings: Settings, *, once: bool = False) -> Stop:
     observer = FanOut([LogObserver(clock), metrics, live])
     lifecycle = Lifecycle(clock, drain_seconds=settings.shutdown.drain_seconds, on_stop=live.drain)
     with closing(lifecycle), lifecycle.signals(), open_state(settings) as ledger:
-        kinds = ("folded", "restated", "mixed", "selected", "published")
-        newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
+        kinds = ("folded", "restated", "mixed", "selected", "published", "scored")
+        newest = [
+            found
+            for kind in kinds
+            for found in ledger.facts(kinds=[kind], newest=REMEMBERED if kind in ("folded", "published") else 1)
+        ]
         metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
         peers = join_peers(settings, observer, metrics_registry, clock)
         with _serving(settings, metrics_registry, live, observer, peers):

@@ -17,6 +17,7 @@ from mergenode.daemon.mixing import Alone, Mixing
 from mergenode.daemon.observation import Observation
 from mergenode.daemon.patience import EVICT, MIX, NODE, PUBLISH, SELECT, Patience, Slot
 from mergenode.daemon.quarantine import decide
+from mergenode.daemon.scoring import score
 from mergenode.daemon.selecting import Selecting
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
 from mergenode.ledger.actions import (
@@ -339,8 +340,9 @@ class Loop:
             self._looked_at = None
 
     def _publish(self, generation: int, version: int) -> None:
-        publish(self.line, generation, version)
+        published = publish(self.line, generation, version)
         self._published_at = self.line.clock.monotonic()
+        score(self.line, published)
 
     def _wait(self, seconds: float) -> None:
         started = self.line.clock.monotonic()

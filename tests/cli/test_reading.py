@@ -126,6 +126,14 @@ def test_show_a_contribution(run, config: Path, history) -> None:
     assert "odd\\x1b" in text
 
 
+def test_show_the_contribution_of_a_fold(run, config: Path, history) -> None:
+    by_name = output(run, "show", "m3", "-c", config)
+    assert output(run, "show", "--generation", by_name["fold"]["generation"], "-c", config) == by_name
+    assert run("show", "--generation", "99", "-c", config).exit_code == 2
+    assert run("show", "-c", config).exit_code == 2
+    assert run("show", "m3", "--generation", "1", "-c", config).exit_code == 2
+
+
 def test_show_a_rejected_contribution_with_its_hint(run, config: Path, history) -> None:
     assert output(run, "show", "m2", "-c", config)["fold"] is None
     assert "hint: train [again]" in run("show", "m2", "-c", config).stdout
