@@ -135,7 +135,7 @@ class GroupReport:
 
     Norms are Frobenius, in weight units; cosine, share_kept, capacity_taken and sign_conflict are dimensionless
     in [0, 1] (cosine in [-1, 1]); ``sign_conflict``: of the sum of |delta| over the entries that the merge before
-    moved, the share whose sign opposes it, from one entry of 61. ``None``: not defined for this method or this group.
+    moved, the share whose sign opposes it, from one entry of 127. ``None``: not defined for this method or this group.
     """
 
     group: str

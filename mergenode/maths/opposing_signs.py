@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mergenode.maths.norms import chunks, exact_total
 
-STRIDE = 61
+STRIDE = 127
 """Of so many entries one is looked at by ``sampled``. Prime: no width of a matrix is a multiple of it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, log
+from math import isfinite, log, nan
 from statistics import median
 
 NORMAL = 1.4826
@@ -29,12 +29,21 @@ def deviation(size: float, earlier: Sequence[float]) -> float | None:
 
     In [-``MOST``, ``MOST``]; None: not defined, with fewer than ``LEAST`` that are positive and finite.
     """
-    logs = [log(each) for each in earlier if isfinite(each) and each > 0]
-    if len(logs) < LEAST or not isfinite(size) or size <= 0:
+    return _deviation(_log(size), [_log(each) for each in earlier])
+
+
+def _log(size: float) -> float:
+    """NaN where it is not defined."""
+    return log(size) if isfinite(size) and size > 0 else nan
+
+
+def _deviation(size: float, earlier: Sequence[float]) -> float | None:
+    logs = [each for each in earlier if isfinite(each)]
+    if len(logs) < LEAST or not isfinite(size):
         return None
     middle = median(logs)
     spread = max(NORMAL * median(abs(each - middle) for each in logs), LEAST_SPREAD)
-    return max(-MOST, min(MOST, (log(size) - middle) / spread))
+    return max(-MOST, min(MOST, (size - middle) / spread))
 
 
 class SlowShift:
@@ -45,14 +54,15 @@ class SlowShift:
     """
 
     def __init__(self) -> None:
-        self._sizes: list[float] = []
+        self._logs: list[float] = []
         self._mean: float | None = None
 
     def add(self, size: float) -> float | None:
         """The mean after the next size; None before there is enough to compare with."""
         # While there are few, the newest are all there is to compare with.
-        found = deviation(size, self._sizes[: max(LEAST, len(self._sizes) - NEWEST)])
+        newest = _log(size)
+        found = _deviation(newest, self._logs[: max(LEAST, len(self._logs) - NEWEST)])
         if found is not None:
             self._mean = (1 - FORGETS) * (self._mean or 0.0) + FORGETS * found
-        self._sizes = [*self._sizes, size][-REMEMBERED:]
+        self._logs = [*self._logs, newest][-REMEMBERED:]
         return self._mean

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from mergenode.adapters.observers.bounded_labels import FirstLabels
 from mergenode.adapters.observers.drift_instruments import DriftInstruments
 from mergenode.ledger.records import Folded, Published
+from mergenode.maths.opposing_signs import STRIDE
 from tests.support.checkpoints import Tensors, load_single
 from tests.support.real_node import RealNode
 
@@ -63,7 +64,7 @@ def test_sign_conflict_is_that_of_the_entries_that_are_looked_at(tmp_path: Path)
         against = compared = 0.0
         for name, tensor in base.items():
             delta = (tuned[name] - tensor).reshape(-1)
-            for place in range(0, tensor.numel(), 61):
+            for place in range(0, tensor.numel(), STRIDE):
                 if merge[name][place] != 0:
                     compared += abs(float(delta[place]))
                     against += abs(float(delta[place])) * float(delta[place] * merge[name][place] < 0)

@@ -15,7 +15,6 @@ from mergenode.errors import FatalError, TransientError, TransientReason
 from mergenode.ledger.records import Published, Scored
 from mergenode.ports.engine import Evaluator
 from tests.support.fake_node import FakeNode
-from tests.support.fake_ports import Checkpoint
 
 
 def scoring(answer: Callable[[Path], Mapping[str, float]]) -> Evaluator:
@@ -27,12 +26,13 @@ def scoring(answer: Callable[[Path], Mapping[str, float]]) -> Evaluator:
 
 
 def published_node() -> tuple[FakeNode, Line, Published]:
-    node = FakeNode()
-    node.put("one", Checkpoint("a"))
-    node.drain(node.start(once=True))
+    node = FakeNode(once=True)
+    node.put("one")
+    loop = node.start()
+    node.drain(loop)
     fact = node.facts("published")[-1]
     assert isinstance(fact, Published)
-    return node, node.line, fact
+    return node, loop.line, fact
 
 
 def test_scores_are_a_fact_about_the_version() -> None:
