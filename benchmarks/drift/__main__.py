@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _say(f"{sum(row['folds'] for row in honest)} honest folds in {len(honest)} streams: largest shift "
          f"{max(row['shift'] for row in honest):.2f}")  # fmt: skip
     _say(f"distance from ten folds ago, by norms over measured: {summary['distance']}")
+    for row in honest:
+        for found in row["gates"]:
+            _say(f"{row['kind']}, seed {row['seed']}: a gate speaks against an honest one, {found}")
     wrong = broken(summary)
     for each in wrong:
         _say(f"NOT MET: {each}")
@@ -63,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--work", type=Path, required=True, help="directory for models and streams; what is there stays"
     )
     parser.add_argument("--honest", type=int, default=4, help="so many honest streams; at least --bad")
-    parser.add_argument("--bad", type=int, default=3, help="so many streams of every kind of bad contributions")
+    parser.add_argument("--bad", type=int, default=2, help="so many streams of every kind of bad contributions")
     return parser
 
 

@@ -13,6 +13,9 @@ from benchmarks.drift.running import Step
 FALL = 0.02
 """Two points, on 540 test digits."""
 
+GATES_SPEAK = "MergenodeGateSpoke"
+"""False when a gate's own limit is: that is counted by itself."""
+
 Played = Mapping[Story, Sequence[Step]]
 
 
@@ -46,9 +49,16 @@ def _bad(story: Story, played: Played) -> dict[str, Any]:
     first_bad = next(number for number, step in enumerate(steps) if step.kind != HONEST)
     fell = falls(story, played)
     first_fall = next((number for number, fall in enumerate(fell) if number >= first_bad and fall >= FALL), None)
-    spoken = firing(steps)
+    spoken, anyway = firing(steps), [set[str]() for _ in steps]
+    if story.kind == SLOW:  # the same folds without what is wrong with them
+        anyway = [set(names) for names in firing(played[Story(SLOW_TWIN, story.seed)])]
     before = {alert for names in spoken[:first_bad] for alert in names}
-    wanted = [(number, alert) for number, names in enumerate(spoken) for alert in names if number >= first_bad]
+    wanted = [
+        (number, alert)
+        for number, names in enumerate(spoken)
+        for alert in names
+        if number >= first_bad and alert not in anyway[number]
+    ]
     told = [alarm for alarm in _first_of_each(steps, wanted) if alarm.alert not in before]
     right = [alarm for alarm in told if _named(steps, alarm) == story.kind]
     first = min((alarm.step for alarm in right), default=None)
@@ -83,6 +93,7 @@ def _honest(story: Story, steps: Sequence[Step]) -> dict[str, Any]:
     return {
         "kind": story.kind, "seed": story.seed, "folds": len(steps), "firing": spoken,
         "false_alarms": sorted({alert for names in spoken for alert in names}),
+        "gates": sorted({f"{step.name}: {found['gate']}" for step in steps for found in step.facts["findings"]}),
         "shift": max(_shift(step) for step in steps),
     }  # fmt: skip
 
@@ -135,6 +146,7 @@ def broken(summary: Mapping[str, Any]) -> list[str]:
         if late:
             wrong.append(f"{row['kind']}, seed {row['seed']}: alert {row['first_alert']}, fall {row['first_fall']}")
     for row in summary["honest"]:
-        if row["false_alarms"]:
-            wrong.append(f"{row['kind']}, seed {row['seed']}: false alarms {row['false_alarms']}")
+        rules = [alert for alert in row["false_alarms"] if alert != GATES_SPEAK]
+        if rules:
+            wrong.append(f"{row['kind']}, seed {row['seed']}: false alarms {rules}")
     return wrong

@@ -53,7 +53,8 @@ def _selections(failures: str, selections: str, pool: str) -> dict[str, str]:
 
 def _norms(odd: str) -> dict[str, str]:
     plain = {of("mergenode_group_relative_norm", group=f"layers.{number}"): "0.02x1600" for number in range(4)}
-    return {**plain, of("mergenode_group_relative_norm", group="lm_head"): odd}
+    members = {of("mergenode_contributions_in_merge"): "9x1600"}
+    return {**plain, **members, of("mergenode_group_relative_norm", group="lm_head"): odd}
 
 
 def _scales(used: str, rule: str) -> dict[str, str]:
@@ -155,7 +156,8 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeLayersApart", "mergenode.drift", "info", "5m",
         "mergenode_group_relative_norm > 0.05 and mergenode:group_norm:over_median > 5 "
-        "and mergenode:group_norm:over_median > 3 * (mergenode:group_norm:over_median offset 1d)",
+        "and mergenode:group_norm:over_median > 3 * (mergenode:group_norm:over_median offset 1d) "
+        "and on (job, instance) mergenode_contributions_in_merge offset 1d >= 4",
         f"layer group {{{{ $labels.group }}}} of {_NODE} is {VALUE} norms of its base away",
         "That is over five times as far as the median layer group, and it was not a day ago.",
         firing("26h", _norms("0.02x1500 0.3x90"), group="lm_head"),
