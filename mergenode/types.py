@@ -133,8 +133,9 @@ class Listing:
 class GroupReport:
     """What one fold did to one layer group (or, named ``*``, to the whole model).
 
-    Norms are Frobenius, in weight units; cosine, share_kept and capacity_taken are dimensionless in [0, 1]
-    (cosine in [-1, 1]). ``None``: not defined for this method or this group.
+    Norms are Frobenius, in weight units; cosine, share_kept, capacity_taken and sign_conflict are dimensionless
+    in [0, 1] (cosine in [-1, 1]); ``sign_conflict``: of the sum of |delta| over the entries that the merge before
+    moved, the share whose sign opposes it, from one entry of 127. ``None``: not defined for this method or this group.
     """
 
     group: str
@@ -147,6 +148,7 @@ class GroupReport:
     share_kept: float | None = None
     effective_rank: float | None = None
     capacity_taken: float | None = None
+    sign_conflict: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

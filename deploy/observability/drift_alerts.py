@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rule_table import VALUE, Alert, Case, firing, layers, of, quiet
+from rule_table import VALUE, Alert, Case, firing, layers, of, quiet, shown
 
 _NODE = "{{ $labels.instance }}"
-_NEWEST = "`mergenode history --kind folded --limit 1` names the contribution"
+_NEWEST = shown()
 _SELECTION_FAILS = (
     'sum without (reason) (increase(mergenode_retries_total{reason="task_failed"}[1h])) >= 2 '
     "and increase(mergenode_selections_total[1h]) == 0 and mergenode_pool_size > 0"
@@ -38,6 +38,11 @@ def _layer(cosines: dict[str, str], whole: str) -> dict[str, str]:
     return {of("mergenode_newcomer_cosine"): whole, **groups}
 
 
+def _shifts(values: str) -> dict[str, str]:
+    groups = {of("mergenode_group_newcomer_norm_shift", group=f"layers.{number}"): "0.4x60" for number in range(2)}
+    return {**groups, of("mergenode_group_newcomer_norm_shift", group="lm_head"): values}
+
+
 def _selections(failures: str, selections: str, pool: str) -> dict[str, str]:
     return {
         of("mergenode_retries_total", reason="task_failed"): failures,
@@ -47,8 +52,9 @@ def _selections(failures: str, selections: str, pool: str) -> dict[str, str]:
 
 
 def _norms(odd: str) -> dict[str, str]:
-    plain = {of("mergenode_group_relative_norm", group=f"layers.{number}"): "0.02x60" for number in range(4)}
-    return {**plain, of("mergenode_group_relative_norm", group="lm_head"): odd}
+    plain = {of("mergenode_group_relative_norm", group=f"layers.{number}"): "0.02x1600" for number in range(4)}
+    members = {of("mergenode_contributions_in_merge"): "9x1600"}
+    return {**plain, **members, of("mergenode_group_relative_norm", group="lm_head"): odd}
 
 
 def _scales(used: str, rule: str) -> dict[str, str]:
@@ -125,13 +131,37 @@ DRIFT_ALERTS = (
         quiet("10m", _layer({"layers.0": "-0.2x20", "layers.1": "0.1x20"}, "0.05x20")),
     ),
     Alert(
+        "MergenodeGateSpoke", "mergenode.drift", "warning", "0m",
+        'sum without (action) (increase(mergenode_gate_findings_total{action="observe"}[1h])) > 0',
+        f"gate {{{{ $labels.gate }}}} of {_NODE} has something against a contribution that is in the merge",
+        "The gate only observes. Layer groups with the lowest cosine: "
+        + layers("mergenode_group_newcomer_cosine", "bottomk")
+        + "; with the largest part of the merge: "
+        + layers("mergenode_group_relative_norm", "topk")
+        + "; " + shown("mergenode_gate_last_generation", gate="$labels.gate") + " and what the gate says.",
+        firing("20m", {of("mergenode_gate_findings_total", gate="top_share", action="observe"): "0x10 1x20"},
+               gate="top_share"),
+        quiet("90m", {of("mergenode_gate_findings_total", gate="top_share", action="observe"): "0x10 1x200"}),
+    ),
+    Alert(
+        "MergenodeNewcomersShift", "mergenode.drift", "warning", "0m",
+        "count without (group) (abs(mergenode_group_newcomer_norm_shift) > 2)",
+        f"contributions of {_NODE} shift, fold after fold, in {{{{ $value }}}} layer groups",
+        "Each of the newest is a little longer or shorter there than those before, always the same way: "
+        + layers("mergenode_group_newcomer_norm_shift", "topk")
+        + f" standard deviations; {_NEWEST}, `mergenode history --kind folded` those before.",
+        firing("10m", _shifts("2.5x60")),
+        quiet("10m", _shifts("1.5x60")),
+    ),
+    Alert(
         "MergenodeLayersApart", "mergenode.drift", "info", "5m",
-        "mergenode_group_relative_norm > 0.05 and mergenode_group_relative_norm > ignoring (group) group_left () "
-        "5 * quantile without (group) (0.5, mergenode_group_relative_norm)",
+        "mergenode_group_relative_norm > 0.05 and mergenode:group_norm:over_median > 5 "
+        "and mergenode:group_norm:over_median > 3 * (mergenode:group_norm:over_median offset 1d) "
+        "and on (job, instance) mergenode_contributions_in_merge offset 1d >= 4",
         f"layer group {{{{ $labels.group }}}} of {_NODE} is {VALUE} norms of its base away",
-        "That is over five times as far as the median layer group.",
-        firing("10m", _norms("0.3x60"), group="lm_head"),
-        quiet("10m", _norms("0.08x60")),
+        "That is over five times as far as the median layer group, and it was not a day ago.",
+        firing("26h", _norms("0.02x1500 0.3x90"), group="lm_head"),
+        quiet("26h", _norms("0.3x1600")),
     ),
     Alert(
         "MergenodeScaleOffReference", "mergenode.drift", "info", "1h",

@@ -14,6 +14,11 @@ RECORDS = (
     Record("mergenode:version_step:newest", "mergenode_version_step_ratio >= 0"),
     Record("mergenode:share_kept:newest", "mergenode_share_kept >= 0"),
     Record("mergenode:contribution_norm:newest", "mergenode_contribution_relative_norm >= 0"),
+    Record(
+        "mergenode:group_norm:over_median",
+        "mergenode_group_relative_norm / ignoring (group) group_left () "
+        "quantile without (group) (0.5, mergenode_group_relative_norm)",
+    ),
     Record("mergenode:selection_gap:newest", "mergenode_selection_gap >= 0"),
     Record("mergenode:consensus_distance:newest", "mergenode_consensus_distance >= 0"),
     Record("mergenode:drift:increase1d", "increase(mergenode_drift_path_total[1d])"),

@@ -79,3 +79,14 @@ def layers(metric: str, which: str) -> str:
         f'{{{{ range query (printf "{query}" $labels.instance) }}}}'
         '{{ .Labels.group }} ({{ .Value | printf "%.3g" }}) {{ end }}'
     )
+
+
+def shown(metric: str = "mergenode_newest_fold_generation", **labels: str) -> str:
+    """In an annotation: the command that names the contribution, with the generation that ``metric`` tells."""
+    matchers = "".join(f",{name}='%s'" for name in labels)
+    values = " ".join(["$labels.instance", *labels.values()])
+    query = f"{metric}{{instance='%s'{matchers}}}"
+    return (
+        "`mergenode show --generation "
+        f'{{{{ range query (printf "{query}" {values}) }}}}{{{{ .Value }}}}{{{{ end }}}}` names the contribution'
+    )

@@ -46,19 +46,20 @@ def rule_tests() -> dict[str, Any]:
 
 
 def _told() -> dict[str, Any]:
-    """What people read: the node, the number, and the layer groups that stand out."""
+    """What people read: the node, the number, the layer groups that stand out, and how the contribution is found."""
     alert = next(each for each in ALERTS if each.name == "MergenodeNewcomerAgainstMerge")
     annotations = {
         "summary": f"the last contribution of {INSTANCE} points against the merge (cosine -0.2)",
         "description": "It undoes part of what is there. Most opposed: layers.0 (-0.5) layers.1 (0.1) ; "
-        "`mergenode history --kind folded --limit 1` names the contribution.",
+        "`mergenode show --generation 17` names the contribution.",
         "runbook_url": f"docs/runbooks/{alert.name}.md",
     }
     labels = {"severity": alert.severity, "job": "mergenode", "instance": INSTANCE}
+    series = {**alert.fires.series, of("mergenode_newest_fold_generation"): "17x20"}
     return {
         "name": "annotations name the layer groups",
         "interval": "1m",
-        "input_series": [{"series": name, "values": values} for name, values in alert.fires.series.items()],
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [
             {
                 "eval_time": alert.fires.at,

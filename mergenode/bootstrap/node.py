@@ -56,6 +56,7 @@ from mergenode.daemon.tuning import settled
 from mergenode.daemon.union import UnionMixing
 from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
+from mergenode.maths.slow_shift import REMEMBERED
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
 from mergenode.ports.ledger_store import LedgerReader, LedgerStore
@@ -222,8 +223,12 @@ def run_node(settings: Settings, *, once: bool = False, config: Path | None = No
     ):
         observer = FanOut([log, metrics, live, SpanObserver(tracer)])
         warn_of_kills(settings, observer)
-        kinds = ("folded", "restated", "mixed", "selected", "published")
-        newest = [found for kind in kinds for found in ledger.facts(kinds=[kind], newest=1)]
+        kinds = ("folded", "restated", "mixed", "selected", "published", "scored")
+        newest = [
+            found
+            for kind in kinds
+            for found in ledger.facts(kinds=[kind], newest=REMEMBERED if kind in ("folded", "published") else 1)
+        ]
         metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
         peers = join_peers(settings, observer, metrics_registry, clock, tracer)
         with _serving(settings, metrics_registry, live, observer, peers):

@@ -24,6 +24,7 @@ from mergenode.adapters.store.lock import StateLock
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
 from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.bootstrap.gatekeeping import gatekeeper_of
+from mergenode.bootstrap.scoring import scorer_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise, recover
@@ -256,6 +257,7 @@ def build_parts(
         weigher=weigher,
         gatekeeper=gatekeeper_of(settings, engine, ledger, publisher, reading, lifecycle.abandon),
         tracer=tracer,
+        scorer=scorer_of(settings, observer, lifecycle.abandon),
     )
     return Parts(
         settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations

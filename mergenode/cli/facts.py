@@ -29,6 +29,7 @@ from mergenode.ledger.records import (
     Restated,
     Retracted,
     Ruled,
+    Scored,
     Selected,
     United,
     Yielded,
@@ -95,7 +96,7 @@ def subject(fact: Fact) -> str:
             text = str(fact.content[:19])
         case Forgotten():
             text = fact.node
-        case Published():
+        case Published() | Scored():
             text = f"v{fact.version:06d}"
         case Mixed():
             text = f"round {fact.number}"
@@ -124,6 +125,8 @@ def sentence(fact: Fact) -> str:
         case Published():
             what = f"generation {fact.generation}" if fact.round is None else f"round {fact.round}"
             text = f"{what} at {fact.path}, {fact.seconds:.1f} s"
+        case Scored():
+            text = ", ".join(f"{task} {score:.4g}" for task, score in sorted(fact.scores.items()))
         case Pruned():
             text = "files removed by retention"
         case Retracted():

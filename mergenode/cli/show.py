@@ -27,7 +27,7 @@ from mergenode.cli.output import (
 from mergenode.cli.scale import scale_fields
 from mergenode.cli.weighing import pareto_table, protection_fields, weighing_fields
 from mergenode.errors import FatalError, UsageError
-from mergenode.ledger.records import Fact, Published
+from mergenode.ledger.records import Fact, Folded, Published
 from mergenode.sizes import bytes_text, seconds_text
 
 CONTRIBUTION_SCHEMA = "mergenode.contribution/1"
@@ -39,26 +39,33 @@ _CONTRIBUTIONS_SHOWN = 50
 
 
 @click.command()
-@click.argument("what", metavar="NAME|VERSION")
+@click.argument("what", metavar="[NAME|VERSION]", required=False)
+@click.option("--generation", type=click.IntRange(min=1), help="The contribution of this fold, instead of a name.")
 @config_option
 @json_option
-def show(what: str, config: Path, as_json: bool) -> None:
+def show(what: str | None, generation: int | None, config: Path, as_json: bool) -> None:
     """Everything about one contribution, or what is in one version (7, v000007 or latest).
 
-    A contribution of that name comes before a version. Per layer group the table tells the norm of the
-    contribution, its cosine with the merge before it, the share that the projection kept, the effective rank
-    and the share of the spectrum still free.
+    A contribution of that name comes before a version. Alerts and metrics name a fold by its generation. Per
+    layer group the table tells the norm of the contribution, its cosine with the merge before it, how much of
+    it goes against the signs there, the share that the projection kept, the effective rank and the share of
+    the spectrum still free.
 
     \b
     Examples:
       mergenode show my-finetune -c node.yaml
+      mergenode show --generation 12 -c node.yaml
       mergenode show latest -c node.yaml --json
 
     JSON of a contribution: schema, name, registry, facts (all, as in history), fold (the newest folded fact
     or null; its groups are the table). JSON of a version: schema, version, path, digest, manifest
     (mergenode.json).
     """
+    if (what is None) == (generation is None):
+        raise UsageError("name one contribution or version, or one --generation", hint="see `mergenode show --help`")
     with open_node(config) as node:
+        what = what if generation is None else _folded_as(generation, node)
+        assert what is not None  # one of both is given
         facts = node.reader.facts(name=what)
         document = _contribution(what, facts) if facts else _version(what, node)
     if as_json:
@@ -67,6 +74,19 @@ def show(what: str, config: Path, as_json: bool) -> None:
         _print_contribution(document, facts)
     else:
         _print_version(document)
+
+
+def _folded_as(generation: int, node: Node) -> str:
+    """The name of the contribution that this fold took in. Raises UsageError: no fold has this number."""
+    back = node.reader.head().generation - generation
+    # Every fold after it has a generation of its own, so it is among so many of the newest.
+    newest = node.reader.facts(kinds=("folded",), newest=back + 1) if back >= 0 else ()
+    for _, fact in newest:
+        if isinstance(fact, Folded) and fact.generation == generation:
+            return fact.name
+    raise UsageError(
+        f"generation {generation} is no fold", hint="`mergenode history --kind folded` lists folds, generations too"
+    )
 
 
 def _contribution(name: str, facts: Sequence[tuple[int, Fact]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from mergenode.ledger.records import (
     Rejected,
 )
 from mergenode.ports.clock import Clock
-from mergenode.ports.engine import Earlier, Engine
+from mergenode.ports.engine import Earlier, Engine, Evaluator
 from mergenode.ports.gatekeeper import OPEN, Gatekeeper
 from mergenode.ports.generations import Generations
 from mergenode.ports.ledger_store import LedgerStore
@@ -49,7 +49,7 @@ class Line:
     """The ports that one contribution passes, and the limits it is judged by. ``retractable``: of the method.
 
     ``recent``: what manifests list. ``elsewhere``: what other nodes count and rule. ``weigher``: finds weights; None:
-    they are as given.
+    they are as given. ``scorer``: of published versions, see ``scoring``.
     """
 
     engine: Engine
@@ -68,6 +68,7 @@ class Line:
     weigher: Weigher | None = None
     gatekeeper: Gatekeeper = OPEN
     tracer: Tracer = SILENT
+    scorer: Evaluator | None = None
 
     @property
     def judging(self) -> Judging:

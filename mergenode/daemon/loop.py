@@ -19,6 +19,7 @@ from mergenode.daemon.observation import Observation
 from mergenode.daemon.patience import EVICT, MIX, NODE, PUBLISH, SELECT, Patience, Slot
 from mergenode.daemon.places import place_of
 from mergenode.daemon.quarantine import decide
+from mergenode.daemon.scoring import score
 from mergenode.daemon.selecting import Selecting
 from mergenode.daemon.since_publish import SincePublish
 from mergenode.daemon.tuning import Tuning, settled
@@ -340,8 +341,9 @@ class Loop:
             self._looked_at = None
 
     def _publish(self, generation: int, version: int) -> None:
-        publish(self.line, generation, version)
+        published = publish(self.line, generation, version)
         self._since_publish.published()
+        score(self.line, published)
 
     def _wait(self, seconds: float) -> None:
         started = self.line.clock.monotonic()

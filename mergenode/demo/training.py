@@ -52,10 +52,12 @@ class Adapter:
         return weights
 
 
-def train_base(digits: Digits, config: NetworkConfig, seed: int, schedule: Schedule = BASE_SCHEDULE) -> Weights:
-    """A network trained from scratch on the home field. Same seed, same weights."""
+def train_base(
+    digits: Digits, config: NetworkConfig, seed: int, schedule: Schedule = BASE_SCHEDULE, task: Task = HOME
+) -> Weights:
+    """A network trained from scratch, on the home field unless told otherwise. Same seed, same weights."""
     network = FormReader(config, seed)
-    _descend(network, [{"params": list(network.parameters()), "lr": schedule.rate}], digits, HOME, schedule, seed)
+    _descend(network, [{"params": list(network.parameters()), "lr": schedule.rate}], digits, task, schedule, seed)
     return _weights(network)
 
 

@@ -159,6 +159,17 @@ class Published(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Fact):
+    """What the task plug-in thinks of a version: ``scores`` by task, more is better."""
+
+    kind: ClassVar[str] = "scored"
+    version: int
+    generation: int
+    scores: Mapping[str, float]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned(Fact):
     """Retention removed the files of these versions; the facts about them stay."""
 
@@ -380,6 +391,7 @@ KINDS: Mapping[str, type[Fact]] = {
     for fact in (
         Initialised, Discovered, Rejected, Duplicate, Folded, Published, Pruned, Retracted, Admitted, Restated,
         Yielded, Deferred, United, Heard, Ruled, Forgotten, Mixed, Selected, Deselected, Quarantined, Released,
+        Scored,
     )
 }  # fmt: skip
 """Every kind of fact by its name on disk."""

@@ -11,8 +11,8 @@
 - ``pruned`` names versions that are still available, never the newest.
 - ``quarantined`` and ``released`` are about a content that is not in the merge.
 
-Everything else (``discovered``, ``rejected``, ``duplicate``, ``selected``, what nodes say to each other) may follow
-anything but the start.
+Everything else (``discovered``, ``rejected``, ``duplicate``, ``selected``, ``scored``, what nodes say to each other)
+may follow anything but the start.
 """
 
 from __future__ import annotations

@@ -7,6 +7,17 @@ from torch import Tensor
 
 from mergenode.maths.norms import chunks, exact_total
 
+STRIDE = 127
+"""Of so many entries one is looked at by ``sampled``. Prime: no width of a matrix is a multiple of it."""
+
+
+def sampled(flat: Tensor, start: int) -> Tensor:
+    """Every ``STRIDE``-th entry of a flattened tensor, a view, where ``flat`` begins at entry ``start``.
+
+    The entries are the same however the tensor is cut into slices.
+    """
+    return flat[-start % STRIDE :: STRIDE]
+
 
 def opposing_mass(delta: Tensor, merge: Tensor) -> tuple[float, float]:
     """Sum of |delta| where delta and merge have opposite signs, and where merge is not zero, fp64.

@@ -23,6 +23,9 @@ from torch import Tensor
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_squared_norm, squared_norm, wide_buffer
 from mergenode.methods.contract import Folded, Incoming, Statistics, Sums
 
+RUNNING_SUM = ("sum", "first")
+"""Names of the statistics that hold it."""
+
 SCRATCH_BYTES = 2 * 8 * CHUNK + 2 * 8 * CHUNK
 """What ``fold_sum`` allocates beyond its result: two fp64 chunks and two of at most fp64."""
 

@@ -23,6 +23,7 @@ MIXER_TRAINING = "mixer: dimat: training"
 MIXER_MATCHING = "mixer: dimat: matching, BatchNorm"
 MIXER_GUARD = "mixer: dimat: guard by losses"
 MIXER_SCORES = "mixer: dimat: scores of rounds"
+VERSION_SCORES = "task: evaluate"
 
 _OBJECTIVE = ("build_model", "calibration_batches", "loss")
 
@@ -39,6 +40,7 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     MIXER_MATCHING: ("build_model", "calibration_batches"),
     MIXER_GUARD: _OBJECTIVE,
     MIXER_SCORES: ("build_model", "evaluate"),
+    VERSION_SCORES: ("build_model", "evaluate"),
 }
 """Every feature that asks a plug-in, and the methods without which it cannot work. Named as in the settings."""
 

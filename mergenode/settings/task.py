@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import field_validator
 
 from mergenode.settings.quantities import ConfigPath, Size
@@ -39,6 +41,13 @@ class TaskSettings(Section):
         why="a score that takes longer would hold up every version",
         gt=0,
         le=604_800,
+    )
+
+    evaluate: Literal["every_version", "never"] = setting(
+        "every_version",
+        "When published versions are scored, if the plug-in has evaluate().",
+        unit="every_version or never",
+        why="a score that falls is what drift is about; the next fold waits for it, at most timeout",
     )
 
     @field_validator("memory_limit", mode="after")

@@ -84,7 +84,7 @@ def test_kinds_of_facts() -> None:
     """Stored for ever: a name never changes its meaning."""
     first = ["initialised", "discovered", "rejected", "duplicate", "folded", "published", "pruned"]
     of_unions = ["yielded", "deferred", "united", "heard", "ruled", "forgotten"]
-    of_pools = ["selected", "deselected", "quarantined", "released"]
+    of_pools = ["selected", "deselected", "quarantined", "released", "scored"]
     assert list(KINDS) == [*first, "retracted", "admitted", "restated", *of_unions, "mixed", *of_pools]
 
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from mergenode.adapters.observers.bounded_labels import FirstLabels
 from mergenode.adapters.observers.drift_instruments import DriftInstruments
 from mergenode.ledger.records import Folded, Published
+from mergenode.maths.opposing_signs import STRIDE
 from tests.support.checkpoints import Tensors, load_single
 from tests.support.real_node import RealNode
 
@@ -47,3 +48,26 @@ def test_a_step_is_the_distance_of_two_versions(tmp_path: Path, method: dict[str
     assert node.versions() == [1, 2, 3]
     assert registry.get_sample_value("mergenode_drift_path_total") == pytest.approx(way / size, rel=1e-3)
     assert registry.get_sample_value("mergenode_base_norm") == pytest.approx(size)
+
+
+def test_sign_conflict_is_that_of_the_entries_that_are_looked_at(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(1)
+    base = {"a.weight": torch.randn(700, 64, generator=draw), "b.weight": torch.randn(9, 5, generator=draw)}
+    node = RealNode(tmp_path, tensors=base, method={"name": "average"})
+    for seed in (1, 2, 3):
+        node.put(f"team-{seed}", seed)
+    node.run_once()
+    merge = {name: torch.zeros(tensor.numel()) for name, tensor in base.items()}
+    for fact in node.facts("folded"):
+        assert isinstance(fact, Folded)
+        tuned = load_single(node.inbox / fact.name)
+        against = compared = 0.0
+        for name, tensor in base.items():
+            delta = (tuned[name] - tensor).reshape(-1)
+            for place in range(0, tensor.numel(), STRIDE):
+                if merge[name][place] != 0:
+                    compared += abs(float(delta[place]))
+                    against += abs(float(delta[place])) * float(delta[place] * merge[name][place] < 0)
+            merge[name] += delta
+        expected = against / compared if compared else None
+        assert fact.groups[0]["sign_conflict"] == (expected and pytest.approx(expected, rel=1e-5))

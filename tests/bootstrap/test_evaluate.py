@@ -11,7 +11,7 @@ import torch
 
 from mergenode.bootstrap.node import run_node
 from mergenode.errors import UsageError
-from mergenode.ledger.records import Published
+from mergenode.ledger.records import Published, Scored
 from mergenode.settings import load_settings
 from tests.support.checkpoints import write_single
 from tests.support.real_node import RealNode
@@ -31,6 +31,10 @@ class Near:
 
     def evaluate(self, model):
         return {"nearness": -float((model.w.weight.mean() - 0.6).abs())}
+
+class Blind:
+    def build_model(self):
+        return Model()
 
 class Raises(Near):
     def evaluate(self, model):
@@ -84,3 +88,27 @@ def test_without_a_plug_in_it_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name no task plug-in"):
         run_node(load_settings(node.config), once=True)
     assert not node.published.exists()
+
+
+def test_every_version_is_scored_unless_nobody_wants_it(tmp_path: Path) -> None:
+    node = node_with(tmp_path, "Near")
+    put(node, "a", 0.4)
+    assert node.run_once().complete
+    (fact,) = node.facts("scored")
+    assert isinstance(fact, Scored) and (fact.version, fact.generation) == (1, 1)
+    assert list(fact.scores) == ["nearness"] and fact.scores["nearness"] == pytest.approx(0.0, abs=0.05)
+    task = {"entrypoint": "near_task:Near", "path": "./plugins", "evaluate": "never"}
+    node.configure(method={"name": "task_arithmetic", "scale": "evaluate"}, task=task)
+    put(node, "b", 0.5)
+    assert node.run_once().complete
+    assert node.versions() == [1, 2] and len(node.facts("scored")) == 1
+    assert node.problems() == []
+
+
+def test_a_plugin_that_cannot_evaluate_gives_no_scores(tmp_path: Path) -> None:
+    node = node_with(tmp_path, "Blind")
+    node.configure(task={"entrypoint": "near_task:Blind", "path": "./plugins"})
+    put(node, "a", 0.4)
+    assert node.run_once().complete
+    assert node.versions() == [1] and node.facts("scored") == []
+    assert "versions are not scored: near_task:Blind has no evaluate()" in node.log

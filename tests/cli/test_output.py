@@ -78,6 +78,7 @@ EVERY_KIND = [
     facts.heard(),
     facts.ruled(),
     facts.forgotten(),
+    facts.scored(),
     facts.selected(m1=0.5),
     facts.deselected(),
     facts.quarantined(),

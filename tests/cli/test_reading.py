@@ -120,10 +120,18 @@ def test_show_a_contribution(run, config: Path, history) -> None:
     assert told["fold"]["groups"][0]["share_kept"] == 0.64
     text = run("show", "m3", "-c", config).stdout
     whole = next(line for line in text.splitlines() if line.startswith("whole model"))
-    assert whole.split() == ["whole", "model", "3,000", "1.5", "64.0%", "0.25", "12.5", "87.5%", "5.0%"]
+    assert whole.split() == ["whole", "model", "3,000", "1.5", "64.0%", "0.25", "-", "12.5", "87.5%", "5.0%"]
     layer = next(line for line in text.splitlines() if line.startswith("model.layers.0"))
-    assert layer.split() == ["model.layers.0", "2,000", "0.5", "-", "-", "-", "-", "-"]
+    assert layer.split() == ["model.layers.0", "2,000", "0.5", "-", "-", "-", "-", "-", "-"]
     assert "odd\\x1b" in text
+
+
+def test_show_the_contribution_of_a_fold(run, config: Path, history) -> None:
+    by_name = output(run, "show", "m3", "-c", config)
+    assert output(run, "show", "--generation", by_name["fold"]["generation"], "-c", config) == by_name
+    assert run("show", "--generation", "99", "-c", config).exit_code == 2
+    assert run("show", "-c", config).exit_code == 2
+    assert run("show", "m3", "--generation", "1", "-c", config).exit_code == 2
 
 
 def test_show_a_rejected_contribution_with_its_hint(run, config: Path, history) -> None:

@@ -241,6 +241,7 @@ def test_commands_of_a_runbook_run(world: World, held: str, name: str) -> None:
         "FIRST": first,
         "SECOND": second,
         "VERSION": first,
+        "GENERATION": 1,
         "FILE": world.root / "certs" / NORTH / "tls.crt",
     }
     for command in commands(runbook):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenode.maths.norms import CHUNK
-from mergenode.maths.opposing_signs import opposing_mass
+from mergenode.maths.opposing_signs import STRIDE, opposing_mass, sampled
 
 VALUES = st.sampled_from([-2.0, -0.5, -0.0, 0.0, 0.25, 3.0])
 
@@ -37,3 +37,9 @@ def test_more_than_one_chunk_in_any_shape() -> None:
 
 def test_what_is_no_number_shows() -> None:
     assert math.isnan(opposing_mass(torch.tensor([math.nan, 1.0]), torch.tensor([1.0, 1.0]))[1])
+
+
+def test_a_sample_does_not_depend_on_where_slices_end() -> None:
+    whole = torch.arange(1000)
+    cut = [sampled(whole[first:last], first) for first, last in ((0, 7), (7, 61), (61, 500), (500, 1000))]
+    assert torch.cat(cut).tolist() == sampled(whole, 0).tolist() == list(range(0, 1000, STRIDE))

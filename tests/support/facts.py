@@ -23,6 +23,7 @@ from mergenode.ledger.records import (
     Restated,
     Retracted,
     Ruled,
+    Scored,
     Selected,
     United,
     Yielded,
@@ -152,6 +153,11 @@ def yielded(number: int = 1, **changes: Any) -> Yielded:
 
 def deselected(number: int = 1, **changes: Any) -> Deselected:
     return Deselected(**_contribution(number) | {"content": digest(number), "weight": 0.5} | changes)
+
+
+def scored(version: int = 1, **scores: float) -> Scored:
+    """``english=0.9, ...`` of a version."""
+    return Scored(time=TIME, version=version, generation=version, scores=scores or {"english": 0.9}, seconds=1.5)
 
 
 def selected(**weights: float) -> Selected:

@@ -10,9 +10,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from mergenode.adapters.observers.bounded_labels import OTHER, FirstLabels
-from mergenode.ledger.records import Fact, Folded, Mixed, Published, Restated, United
+from mergenode.adapters.observers.shift_instruments import WHOLE_MODEL, smallest
+from mergenode.ledger.records import Fact, Folded, Mixed, Published, Restated, Scored, United
 
-WHOLE_MODEL = "*"
 MAX_TASKS = 32
 """Tasks with a series of their own."""
 
@@ -57,6 +57,10 @@ class DriftInstruments:
             "mergenode_capacity_taken",
             "Share of the spectrum that the merge has taken, averaged over matrices, NaN when not defined.",
         )
+        self.conflict = gauge(
+            "mergenode_sign_conflict",
+            "Share of the last folded task vector, by magnitude, against the signs of the merge, NaN when not defined.",
+        )
         self.group_cosine = gauge(
             "mergenode_group_newcomer_cosine",
             "Cosine of the last folded task vector with the merge before it, NaN when not defined, per layer group.",
@@ -68,7 +72,8 @@ class DriftInstruments:
             ["group"],
         )
         self.score = gauge("mergenode_task_score", "Score of the merge when it was last measured, per task.", ["task"])
-        for each in (self.base, self.drift, self.step, self.cosine, self.rank, self.capacity):
+        self.scored = gauge("mergenode_scored_version", "Newest version that was scored, 0 before the first.")
+        for each in (self.base, self.drift, self.step, self.cosine, self.rank, self.capacity, self.conflict):
             each.set(math.nan)
 
     def fact(self, fact: Fact) -> None:
@@ -80,6 +85,9 @@ class DriftInstruments:
                 self._entered = None
             case Published():
                 self._published(fact, counts=True)
+            case Scored():
+                self._scores(fact.scores)
+                self.scored.set(fact.version)
             case Mixed():
                 self._scores(fact.scores.get("own" if fact.kept_own else "mixed") or {})
 
@@ -101,6 +109,7 @@ class DriftInstruments:
         self.cosine.set(_number(whole, "cosine"))
         self.rank.set(_number(whole, "effective_rank"))
         self.capacity.set(_number(whole, "capacity_taken"))
+        self.conflict.set(_number(whole, "sign_conflict"))
         self._layers([group for group in fact.groups if group.get("group") != WHOLE_MODEL])
         tasks = fact.weighing.get("tasks") or {}
         self._scores({name: numbers.get("after") for name, numbers in tasks.items()})
@@ -113,20 +122,20 @@ class DriftInstruments:
         self.drift.set(shown[0] / (self._base_norm or math.nan))
         self.step.set(step)
         if counts and math.isfinite(step):
-            self.path.inc(step)
+            self.path.inc(step, {"version": str(fact.version), "generation": str(fact.generation)})
         self._shown, self._entered = shown, []
 
     def _layers(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        beyond = []
+        beyond, small = [], smallest(groups)
         for group in groups:
             label = self._groups.label(str(group.get("group", OTHER)))
             if label == OTHER:
                 beyond.append(group)
                 continue
-            self.group_cosine.labels(label).set(_number(group, "cosine"))
+            self.group_cosine.labels(label).set(_cosine(group, small))
             self.group_norm.labels(label).set(_over_base([group]))
         if beyond:
-            known = [value for group in beyond if math.isfinite(value := _number(group, "cosine"))]
+            known = [value for group in beyond if math.isfinite(value := _cosine(group, small))]
             self.group_cosine.labels(OTHER).set(min(known, default=math.nan))
             self.group_norm.labels(OTHER).set(_over_base(beyond))
 
@@ -154,6 +163,11 @@ def distance(before: tuple[float, float], after: tuple[float, float], entered: S
     cosine = (total**2 + total_now**2 - entered[0] ** 2) / (2 * total * total_now)
     cosine = max(-1.0, min(1.0, cosine)) if math.isfinite(cosine) else math.nan
     return math.sqrt(max(0.0, (shown - shown_now) ** 2 + 2 * shown * shown_now * (1 - cosine)))
+
+
+def _cosine(group: Mapping[str, Any], small: float) -> float:
+    """NaN for a group that the contribution left alone: the direction of roundings says nothing."""
+    return math.nan if _number(group, "delta_norm") < small else _number(group, "cosine")
 
 
 def _over_base(groups: Iterable[Mapping[str, Any]]) -> float:

@@ -24,6 +24,7 @@ from mergenode.ledger.records import (
     Restated,
     Retracted,
     Ruled,
+    Scored,
     Selected,
     United,
     Yielded,
@@ -182,6 +183,12 @@ def _(fact: Mixed) -> Line:
         "seconds": sum(fact.seconds.values()), **{f"scores_{name}": value for name, value in fact.scores.items()},
     }  # fmt: skip
     return "warning" if fact.refused or fact.kept_own or fact.training_failed else "info", text, fields
+
+
+@describe.register
+def _(fact: Scored) -> Line:
+    scores = ", ".join(f"{task} {score:.4g}" for task, score in sorted(fact.scores.items()))
+    return "info", f"v{fact.version:06d} scores {scores}", {"generation": fact.generation, "seconds": fact.seconds}
 
 
 @describe.register

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 
 import mergenode
 from mergenode.adapters.observers.bounded_labels import OTHER, ClosedLabels, FirstLabels
+from mergenode.adapters.observers.distance_instruments import DistanceInstruments
 from mergenode.adapters.observers.drift_instruments import DriftInstruments
 from mergenode.adapters.observers.instruments import (
     ContributionInstruments,
@@ -20,6 +21,7 @@ from mergenode.adapters.observers.instruments import (
 from mergenode.adapters.observers.quarantine_instruments import QuarantineInstruments
 from mergenode.adapters.observers.round_instruments import RoundInstruments
 from mergenode.adapters.observers.selection_instruments import SelectionInstruments
+from mergenode.adapters.observers.shift_instruments import ShiftInstruments
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.gates.reasons import GateReason
 from mergenode.ledger.records import (
@@ -42,8 +44,8 @@ from mergenode.ports.observer import Progress
 from mergenode.tracing.context import here
 from mergenode.types import Listing
 
-MAX_GROUPS = 256
-"""Layer groups with series of their own, four each; a scrape of a thousand series costs about ten milliseconds."""
+MAX_GROUPS = 112
+"""Layer groups with series of their own, seven each; the rest is summed up."""
 
 WHOLE_MODEL = "*"
 _OUTCOMES = ("folded", "rejected", "duplicate", "retracted", "quarantined")
@@ -74,19 +76,25 @@ class PrometheusObserver:
         self._selection = SelectionInstruments(registry)
         self._quarantine = QuarantineInstruments(registry)
         self._drift = DriftInstruments(registry, self._groups)
+        self._over_folds = (
+            ShiftInstruments(registry, self._groups),
+            DistanceInstruments(registry, self._groups),
+        )
         ProcessCollector(registry=registry)
         self._begin_series()
 
     def restore(self, facts: Iterable[Fact]) -> None:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
-        The last ``folded``, ``restated``, ``mixed``, ``selected`` and ``published`` fact are enough, and the
-        ``quarantined`` ones of what is in quarantine. Counters and histograms tell of this process only and stay at
-        zero, as Prometheus expects. Idempotent.
+        The last ``restated``, ``mixed``, ``selected`` and ``scored`` fact are enough, the ``quarantined`` ones of what
+        is in quarantine, and of ``folded`` and ``published`` ones as many as a slow shift remembers. Counters and
+        histograms tell of this process only and stay at zero, as Prometheus expects.
         """
         for fact in facts:
             self._quarantine.restore(fact)
             self._drift.restore(fact)
+            for instruments in self._over_folds:
+                instruments.fact(fact)
             if isinstance(fact, Folded):
                 self._set_merge(fact)
             elif isinstance(fact, Restated):
@@ -101,6 +109,8 @@ class PrometheusObserver:
     def fact(self, fact: Fact) -> None:
         self._quarantine.fact(fact)
         self._drift.fact(fact)
+        for instruments in self._over_folds:
+            instruments.fact(fact)
         match fact:
             case Folded():
                 self._settled(fact, "folded")
@@ -130,7 +140,7 @@ class PrometheusObserver:
                 self._selection.selected(fact)
             case Published():
                 self._set_version(fact)
-                exemplar, place = {"version": str(fact.version)}, here()
+                exemplar, place = {"version": str(fact.version), "generation": str(fact.generation)}, here()
                 self._work.publish_seconds.observe(
                     fact.seconds, exemplar if place is None else {**exemplar, "trace_id": place.trace_id}
                 )

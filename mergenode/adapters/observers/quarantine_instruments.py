@@ -26,15 +26,24 @@ class QuarantineInstruments:
             ["gate", "action"],
             registry=registry,
         )
+        self._spoke = Gauge(
+            "mergenode_gate_last_generation",
+            "Generation of the last fold that the gate let pass and had something against, 0 before the first.",
+            ["gate"],
+            registry=registry,
+        )
         for gate in self._gates.values:
+            self._spoke.labels(gate).set(0)
             for action in self._actions.values:
                 self._findings.labels(gate, action)
 
     def restore(self, fact: Fact) -> None:
-        """Something that is in quarantine since before the start of the process."""
+        """A fold, or something that is in quarantine, since before the start of the process."""
         if isinstance(fact, Quarantined):
             self._held.add(fact.content)
             self._quarantined.set(len(self._held))
+        elif isinstance(fact, Folded):
+            self._name(fact)
 
     def fact(self, fact: Fact) -> None:
         """A fact was recorded."""
@@ -42,8 +51,14 @@ class QuarantineInstruments:
             for finding in fact.findings:
                 gate, action = str(finding.get("gate")), str(finding.get("action"))
                 self._findings.labels(self._gates.label(gate), self._actions.label(action)).inc()
+        if isinstance(fact, Folded):
+            self._name(fact)
         if isinstance(fact, Quarantined):
             self._held.add(fact.content)
         elif isinstance(fact, Folded | Admitted | Rejected | Released) and fact.content is not None:
             self._held.discard(fact.content)
         self._quarantined.set(len(self._held))
+
+    def _name(self, fact: Folded) -> None:
+        for finding in fact.findings:
+            self._spoke.labels(self._gates.label(str(finding.get("gate")))).set(fact.generation)

@@ -34,6 +34,7 @@ FACTS: list[Fact] = [
     folded(1, warnings=("adapter has no bias",)),
     facts.quarantined(2),
     facts.released(2),
+    facts.scored(),
     published(1),
     Pruned(time=TIME, versions=(1, 2)),
     mixed(1, refused=()),

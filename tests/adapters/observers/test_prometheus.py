@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from mergenode.adapters.observers.prometheus import MAX_GROUPS, PrometheusObserv
 from mergenode.adapters.observers.reload_metrics import ReloadMetrics
 from mergenode.adapters.observers.span_metrics import SpanMetrics
 from mergenode.adapters.observers.transfers import TransferMetrics
+from mergenode.adapters.peers.access.authorising import RULES
 from mergenode.errors import RejectReason, TransientReason
 from mergenode.ledger.records import Restated, Retracted
 from mergenode.ledger.traces import trace_of
@@ -31,11 +33,12 @@ from mergenode.ports.activity import Activity
 from mergenode.ports.observer import Progress
 from mergenode.tracing.context import at, within
 from mergenode.types import Listing, Unsettled
+from mergenode.wire.sightings import PeerState
 from tests.adapters.observers.test_transfers import tell_everything
 from tests.support import facts
 from tests.support.facts import mixed, selected
 from tests.support.observed import TIME, UNIX, HandClock, content, duplicate, folded, group, published, rejected
-from tests.support.peer_snapshot import snapshot
+from tests.support.peer_snapshot import row, snapshot
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 GOLDEN = Path(__file__).parent / "golden_exposition.txt"
@@ -234,10 +237,22 @@ def test_layer_groups_are_bounded_and_the_rest_is_summed_in_squares(
 def test_five_hundred_layers_and_a_thousand_contributions_stay_within_a_scrape(
     registry: CollectorRegistry, observer: PrometheusObserver
 ) -> None:
+    """With the metrics of the gRPC port, every kind of call on it, and sixteen neighbours."""
     work_a_little(observer)
+    peers = [UUID(int=number) for number in range(16)]
+    PeerMetrics(registry, lambda: snapshot(*(row(peer, PeerState.ALIVE) for peer in peers)))
+    gate = GateMetrics(registry)
+    gate.certificate(lambda: 1.0)
+    for method in RULES:
+        gate.answered(method, "OK", 0.1)
+    transfers = TransferMetrics(registry)
+    for peer in peers:
+        tell_everything(transfers, str(peer))
     layers = tuple(group(f"model.layers.{n}") for n in range(500))
-    for number in range(1000):
+    for number in range(1, 1001):
         observer.fact(folded(number, groups=layers if number % 100 == 0 else ()))
+        observer.fact(published(number, scale={"update_norm": 1.0}))
+    assert registry.get_sample_value("mergenode_group_distance_ratio", {"group": "other", "since": "day"}) is not None
     assert len(generate_latest(registry).decode().splitlines()) <= 1500 + 2 * len(list(registry.collect()))
     assert len([sample for family in registry.collect() for sample in family.samples]) <= 1500
 
@@ -268,6 +283,18 @@ def test_openmetrics_carries_the_exemplar_of_a_fold(registry: CollectorRegistry,
     assert any("publish_seconds_bucket" in line and 'version="3"' in line for line in ours)
     assert f'trace_id="{trace_of(rejected())}"' in text
     assert "_created" not in text
+
+
+def test_openmetrics_carries_the_version_of_a_publication(
+    registry: CollectorRegistry, observer: PrometheusObserver
+) -> None:
+    whole = group("*", merge_norm=1.0, kept_norm=1.0)
+    observer.fact(folded(1, count=1, groups=(whole,)))
+    observer.fact(published(1, seconds=4.0, generation=1, scale={"update_norm": 1.0}))
+    text = generate_openmetrics(registry).decode()
+    for name in ('publish_seconds_bucket{le="5.0"}', "drift_path_total"):
+        line = next(line for line in text.splitlines() if line.startswith(f"mergenode_{name}"))
+        assert 'version="1"' in line.partition("# {")[2] and 'generation="1"' in line.partition("# {")[2]
 
 
 def test_the_document_lists_exactly_what_is_exported(

@@ -30,6 +30,8 @@ from mergenode.adapters.engines.local.shards import (
     statistic_key,
 )
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice, slices
+from mergenode.maths.opposing_signs import opposing_mass, sampled
+from mergenode.methods.accumulator import RUNNING_SUM, running_sum
 from mergenode.methods.contract import Folded, Method
 from mergenode.types import TensorSpec
 
@@ -243,9 +245,29 @@ def fold_slice(
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
         content = source.content_of(entry)
         arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned, content=content)
+    signs = {} if retracting or not observe else _opposing(statistics, base, arrived.delta, bounds[0])
     apply = method.retract if retracting else method.fold
     assert apply is not None  # only what can be subtracted is asked to be
     folded = apply(spec, statistics, base, arrived._replace(observe=observe))
     if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums.get("merge_sq", 0.0))):
         reject_values(spec, source, entry, arrived.delta, bounds)
-    return folded if vetoed is None else folded._replace(sums={**folded.sums, "vetoed_sq": vetoed})
+    vetoes = {} if vetoed is None else {"vetoed_sq": vetoed}
+    return folded._replace(sums={**folded.sums, **vetoes, **signs})
+
+
+def _opposing(statistics: dict[str, Tensor], base: Tensor, delta: Tensor, start: int) -> dict[str, float]:
+    """How much of a sample of the delta goes against the signs of the running sum, where there is one to read.
+
+    One entry of ``STRIDE``: the whole would cost a pass over the delta, and a share of thousands of entries is told to
+    a percent by a sample. Before the method sees the statistics, which it may change in place.
+    """
+    looked_at = {
+        name: sampled(statistics[name].reshape(-1), start)
+        for name in RUNNING_SUM
+        if name in statistics and statistics[name].numel() == delta.numel()
+    }
+    if not looked_at:
+        return {}
+    merge = running_sum(looked_at, sampled(base.reshape(-1), start))
+    against, compared = opposing_mass(sampled(delta.reshape(-1), start), merge)
+    return {"opposing": against, "compared": compared} if isfinite(compared) else {}

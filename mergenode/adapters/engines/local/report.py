@@ -116,5 +116,6 @@ def _report(group: str, names: Iterable[str], base: BaseModel, tensors: Tensors,
         cosine=sums["dot"] / (delta * before) if delta and before else None,
         share_kept=kept / delta if delta else None,
         effective_rank=sum(n * rank for n, rank, _ in ranks) / size if size else None,
+        sign_conflict=sums["opposing"] / sums["compared"] if sums.get("compared") else None,
         capacity_taken=sum(n * rank / full for n, rank, full in ranks) / size if size else None,
     )
