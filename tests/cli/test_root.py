@@ -128,7 +128,6 @@ def test_verbose_version_names_what_computes(run) -> None:
         (["--verison"], "error: unknown option '--verison'; did you mean '--version'?"),
         (["--verbose"], "error: --verbose belongs to --version"),
         (["history", "--limit", "0"], "error: invalid value for '--limit': 0 is not in the range x>=1."),
-        (["show"], "error: name one contribution or version, or one --generation"),
         (["trace"], "error: missing argument 'NAME|ID'"),
     ],
 )
