@@ -103,14 +103,16 @@ class RealNode:
 
 
 class Process:
-    """``python -m mergenode ...`` with its output as lines, ended with the block.
+    """``python -m mergenode ...``, or another ``program``, with its output as lines, ended with the block.
 
     The output is read all the time, so that no node is held up by a full pipe while a test looks at another one.
     """
 
-    def __init__(self, *args: object, cwd: Path = ROOT) -> None:
+    def __init__(
+        self, *args: object, cwd: Path = ROOT, program: Sequence[str] = (sys.executable, "-m", "mergenode")
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mergenode", *map(str, args)],
+            [*program, *map(str, args)],
             cwd=cwd,
             env=environment(),
             stdin=subprocess.DEVNULL,
