@@ -65,14 +65,14 @@ quality-full: $(VENV)/.quality  ## all methods, settings and orders; hours; goes
 deploy-tools: $(READY)  ## real Helm 3 and 4 and kubectl, for the tests of deploy/ that are skipped without
 	$(BIN)/python -m deploy.tools.binaries
 
-deploy-lint: $(READY)  ## charts, manifests and image judged by the tools of others, one to two minutes
+deploy-lint: $(READY)  ## charts, manifests and image judged by the tools of others, installs included under two minutes
 	$(BIN)/python -m deploy.tools.environments
 	$(BIN)/python -m deploy.tools.check
 
 deploy-check: deploy-lint  ## the same, and the tests of deploy/ with real Helm and kubectl
 	$(BIN)/python -m pytest tests/deploy
 
-image-check: $(READY)  ## the image, built and run without a container engine; needs root and some packages, a few minutes
+image-check: $(READY)  ## the image, built and run without a container engine; needs root, buildah and mmdebstrap, some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/image_check.py
 
 clean:
