@@ -30,7 +30,11 @@ from tests.support.checkpoints import base_tensors, finetuned, write_single
 from tests.support.manifests import ROOT, plain
 
 AGAINST = reason_against()
-pytestmark = [pytest.mark.root, pytest.mark.skipif(AGAINST is not None, reason=AGAINST or "")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.timeout(3600),  # a build on a busy machine
+    pytest.mark.skipif(AGAINST is not None, reason=AGAINST or ""),
+]
 
 NAME = "localhost/mergenode:check"
 NODE = "node-a"
@@ -150,7 +154,6 @@ def test_the_argument_for_cuda_takes_its_torch_and_what_that_needs(
     for path in wheels():
         (cpu if path.name.startswith("torch-") else others).append(path)
     folders = {"whl/cpu": cpu, "whl/cu130": [torch], "simple": [*others, *cpu, library]}
-    name = "localhost/mergenode:check-cu130"
     with Indexes(folders) as indexes:
         arguments = {
             "BASE": base_image,
@@ -158,13 +161,12 @@ def test_the_argument_for_cuda_takes_its_torch_and_what_that_needs(
             "TORCH_INDEX": f"{indexes.url}/whl",
             "PIP_INDEX_URL": f"{indexes.url}/simple",
         }
-        builder.build(name, ROOT, arguments)
+        told = builder.build("localhost/mergenode:check-cu130", ROOT, arguments, "--target=build")
     assert {index for index, project in indexes.taken if project == "torch"} == {"whl/cu130"}
     assert ("simple", "cuda-stand-in") in indexes.taken
-    packages = builder.files(name) / "opt/mergenode/lib"
-    assert [path.name for path in packages.glob("python3*/site-packages/torch-*")] == [
-        f"torch-{version}+cu130.dist-info"
-    ]
+    installed = [line for line in told.splitlines() if "Successfully installed" in line]
+    assert [line for line in installed if re.search(rf" torch-{re.escape(version)}\+cu130\b", line)] == installed[:1]
+    assert " cuda-stand-in-13.0" in installed[1] and " torch-" not in installed[1]
 
 
 def test_its_user_owns_nothing_but_the_places_of_volumes(built: Built) -> None:
@@ -199,7 +201,7 @@ def test_the_node_folds_publishes_answers_and_ends(node: Container, given: Path)
 
     published = node.seen("/data/published/versions")
     manifest = json.loads((published / "v000002/mergenode.json").read_bytes())
-    assert {each["name"] for each in manifest["contributions"]} == {"pushed", "copied"}
+    assert {each["name"].partition("@")[0] for each in manifest["contributions"]} == {"pushed", "copied"}
     code, metrics = node.get(f"{HTTP}/metrics")
     assert code == 200 and re.search(rf'^mergenode_build_info{{.*version="{re.escape(__version__)}"', metrics, re.M)
     assert re.search(r"^mergenode_merge_version(?:{.*})? 2\.0$", metrics, re.M)
