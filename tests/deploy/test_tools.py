@@ -9,6 +9,7 @@ import pytest
 
 from deploy.tools import binaries, check, environments
 from deploy.tools.check import Check, Checks
+from tests.deploy.image import build
 from tests.deploy.image.index import Indexes
 
 PYTHON = (sys.executable, "-S", "-c")
@@ -63,3 +64,12 @@ def test_an_index_that_refuses_is_named_and_never_waited_for(
         monkeypatch.setenv("PIP_INDEX_URL", nothing.url)
         assert environments.failures() == [f"requirements/deploy.txt: {reason}"]
     assert not (tmp_path / "tools/.installed").exists(), "tried again the next time"
+
+
+def test_the_check_of_the_image_names_the_packages_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.shutil, "which", lambda name: None if name in ("buildah", "mmdebstrap") else name)
+    reason = build.reason_against()
+    assert reason == "not installed: buildah, mmdebstrap (Debian: apt-get install buildah mmdebstrap)"
+    monkeypatch.setattr(build.shutil, "which", str)
+    monkeypatch.setattr(build.os, "geteuid", lambda: 1000)
+    assert "root" in (build.reason_against() or "")
