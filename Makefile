@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST ?= -m pytest
 JOBS ?= 2
 
-.PHONY: deploy-tools deploy-check demo demo-peers observability-e2e pod test test-fast lint types contracts check coverage quality quality-full clean
+.PHONY: deploy-tools deploy-lint deploy-check demo demo-peers image-check observability-e2e pod test test-fast lint types contracts check coverage quality quality-full clean
 
 $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("mergenode needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -68,16 +68,15 @@ quality-full: $(VENV)/.quality  ## all methods, settings and orders; hours; goes
 deploy-tools: $(READY)  ## real Helm 3 and 4 and kubectl, for the tests of deploy/ that are skipped without
 	$(BIN)/python -m deploy.tools.binaries
 
-$(VENV)/deploy-check/.ready: $(READY) requirements/deploy.txt
-	$(BIN)/python -m venv $(VENV)/deploy-check
-	$(VENV)/deploy-check/bin/python -m pip install --quiet -r requirements/deploy.txt
-	$(BIN)/python -m venv $(VENV)/deploy-check/checkov
-	$(VENV)/deploy-check/checkov/bin/python -m pip install --quiet checkov==3.3.30
-	touch $@
-
-deploy-check: deploy-tools $(VENV)/deploy-check/.ready  ## charts, manifests and image judged by the tools of others
-	$(BIN)/python -m pytest tests/deploy tests/docs
+deploy-lint: $(READY)  ## charts, manifests and image judged by the tools of others, installs included under two minutes
+	$(BIN)/python -m deploy.tools.environments
 	$(BIN)/python -m deploy.tools.check
+
+deploy-check: deploy-lint  ## the same, and the tests of deploy/ with real Helm and kubectl
+	$(BIN)/python -m pytest tests/deploy tests/docs
+
+image-check: $(READY)  ## the image, built and run without a container engine; needs root, buildah and mmdebstrap, some minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/image_check.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* demo-output demo-peers-output quality-output *.egg-info

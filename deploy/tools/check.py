@@ -2,22 +2,28 @@
 
 Helm 3 and 4 lint and render the chart with its defaults and every file in its ci/; every manifest is held against the
 schemas of several Kubernetes versions; checkov and hadolint look for bad habits; the schema of the values is a schema.
+What is rendered is shared: tools start once and get all files, and what both Helms make alike is judged once.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from deploy.tools.binaries import ROOT, binary
+from deploy.tools.environments import program
 from deploy.tools.manifests import BASE, CHART, VALUES
 
-TOOLS = ROOT / ".venv/deploy-check/bin"
-CHECKOV = ROOT / ".venv/deploy-check/checkov/bin/checkov"
 KUBERNETES = ("1.27", "1.32", "1.37")
+PATIENCE_SECONDS = 240.0
 SKIPPED = {
     "CKV_K8S_8": "the pod of `helm test` ends by itself: no liveness probe",
     "CKV_K8S_9": "nor a readiness probe",
@@ -33,76 +39,120 @@ OPERATOR = """
 import sys, yaml
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule, ServiceMonitor
 kinds = {each.__name__: each for each in (PodMonitor, PrometheusRule, ServiceMonitor)}
-for manifest in yaml.safe_load_all(open(sys.argv[1], encoding="utf-8")):
-    if manifest and manifest["kind"] in kinds:
-        kinds[manifest["kind"]].model_validate(manifest)
+judged = 0
+for path in sys.argv[1:]:
+    for manifest in yaml.safe_load_all(open(path, encoding="utf-8")):
+        if manifest and manifest["kind"] in kinds:
+            try:
+                kinds[manifest["kind"]].model_validate(manifest)
+            except ValueError as error:
+                sys.exit(f"{path}: {error}")
+            judged += 1
+sys.exit(None if judged else "nothing of the operator in any manifest")
 """
 
 
+@dataclass(frozen=True)
+class Check:
+    """A command whose exit code decides. ``output``: where what it prints goes when it is fine."""
+
+    what: str
+    command: Sequence[str | Path]
+    output: Path | None = None
+
+
 class Checks:
-    """Runs commands, counts them, and remembers what failed."""
+    """Runs commands, two at a time, counts them, and remembers what failed."""
 
     def __init__(self) -> None:
         self.done = 0
         self.failed: list[str] = []
 
-    def run(self, what: str, command: Sequence[str | Path], output: Path | None = None) -> None:
-        """One command, whose exit code decides; its output is shown when it fails, or goes to a file."""
-        result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)  # noqa: S603
-        self.done += 1
-        if output is not None:
-            output.write_text(result.stdout, encoding="utf-8")
-        if result.returncode:
-            self.failed.append(what)
-            print(f"--- {what}\n{result.stdout}{result.stderr}")
-        else:
-            print(f"ok  {what}")
+    def run(self, checks: Sequence[Check]) -> None:
+        """All of them, to their end; of one that fails the output is shown."""
+        with ThreadPoolExecutor(2) as threads:
+            for check, (code, told) in zip(checks, threads.map(_run, checks), strict=True):
+                self.done += 1
+                if code:
+                    self.failed.append(check.what)
+                print(f"--- {check.what}: exit code {code}\n{told}" if code else f"ok  {check.what}", flush=True)
+
+
+def _run(check: Check) -> tuple[int, str]:
+    """Exit code, -1 where it was ended, and all that was printed."""
+    # Compiled modules are kept here whatever CI wants for its own: each tool is started several times.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    try:
+        result = subprocess.run(  # noqa: S603
+            check.command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment,
+            timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return -1, f"not done after {PATIENCE_SECONDS:.0f} s\n"
+    if check.output is not None:
+        check.output.write_text(result.stdout, encoding="utf-8")
+    return result.returncode, result.stdout + result.stderr
 
 
 def check(scratch: Path) -> Checks:
     checks = Checks()
-    manifests = _render(checks, scratch)
-    for path in manifests:
-        for version in KUBERNETES:
-            command = [TOOLS / "kubernetes-validate", "--strict", "--quiet", "-k", version, path]
-            checks.run(f"kubernetes-validate {version} {path.stem}", command)
-        checks.run(f"prometheus operator {path.stem}", [TOOLS / "python", "-c", OPERATOR, path])
-    skipped = ",".join(SKIPPED)
-    common = ["--compact", "--quiet", "--skip-download", "--skip-check", skipped]
-    chosen = [each for path in manifests if "helm3" not in path.stem for each in ("-f", path)]
-    checks.run("checkov manifests", [CHECKOV, "--framework", "kubernetes", *common, *chosen])
-    checks.run("checkov image", [CHECKOV, "--framework", "dockerfile", *common, "-f", "deploy/Dockerfile"])
-    checks.run("hadolint", [TOOLS / "hadolint", "deploy/Dockerfile"])
-    schema = CHART / "values.schema.json"
-    checks.run("schema of the values", [TOOLS / "check-jsonschema", "--check-metaschema", schema])
-    given = [CHART / "values.yaml", *VALUES]
-    checks.run("values and their schema", [TOOLS / "check-jsonschema", "--schemafile", schema, *given])
+    rendered = _renderings(scratch)
+    checks.run(rendered)
+    if checks.failed:
+        return checks
+    checks.run(_judgements(_distinct([each.output for each in rendered if each.output])))
     return checks
 
 
-def _render(checks: Checks, scratch: Path) -> list[Path]:
+def _renderings(scratch: Path) -> list[Check]:
     """Every form of the manifests, as files."""
+    found = {name: binary(name) for name in ("helm3", "helm4", "kubectl-1.37")}
+    if lacking := [name for name, path in found.items() if path is None]:
+        raise SystemExit(f"no {', '.join(lacking)}: `make deploy-tools` fetches them")
     result = []
     for name in ("helm3", "helm4"):
-        helm = binary(name)
-        if helm is None:
-            raise SystemExit(f"no {name}: `make deploy-tools` fetches it")
+        helm = str(found[name])
         for values in (None, *VALUES):
             stem = f"{name} {values.stem if values else 'defaults'}"
             options = ["-f", values] if values else []
-            checks.run(f"lint {stem}", [helm, "lint", "--strict", CHART, *options])
-            result.append(scratch / f"{stem.replace(' ', '-')}.yaml")
-            checks.run(f"template {stem}", [helm, "template", "m", CHART, "-n", "models", *options], result[-1])
-    kubectl = binary("kubectl-1.37")
-    if kubectl is None:
-        raise SystemExit("no kubectl: `make deploy-tools` fetches it")
-    result.append(scratch / "kustomize.yaml")
-    checks.run("kustomize", [kubectl, "kustomize", BASE], result[-1])
-    return result
+            output = scratch / f"{stem.replace(' ', '-')}.yaml"
+            result.append(Check(f"lint {stem}", [helm, "lint", "--strict", CHART, *options]))
+            result.append(Check(f"template {stem}", [helm, "template", "m", CHART, "-n", "models", *options], output))
+    kubectl = str(found["kubectl-1.37"])
+    return [*result, Check("kustomize", [kubectl, "kustomize", BASE], scratch / "kustomize.yaml")]
+
+
+def _distinct(paths: Sequence[Path]) -> list[Path]:
+    """One of those that hold the same manifests, in whatever order: what Helm 3 and 4 make is judged once."""
+    kept: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        manifests = [each for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if each]
+        kept.setdefault(tuple(sorted(yaml.safe_dump(each) for each in manifests)), path)
+    return list(kept.values())
+
+
+def _judgements(manifests: Sequence[Path]) -> list[Check]:
+    """The slowest first."""
+    common = ["--compact", "--quiet", "--skip-download", "--skip-check", ",".join(SKIPPED)]
+    chosen = [each for path in (*manifests, Path("deploy/Dockerfile")) for each in ("-f", path)]
+    frameworks = ["--framework", "kubernetes", "dockerfile"]
+    schema = CHART / "values.schema.json"
+    validate, json_schema = program("tools", "kubernetes-validate"), program("tools", "check-jsonschema")
+    return [
+        Check("checkov", [program("checkov", "checkov"), *frameworks, *common, *chosen]),
+        Check("prometheus operator", [program("tools", "python"), "-c", OPERATOR, *manifests]),
+        *(
+            Check(f"kubernetes-validate {version}", [validate, "--strict", "--quiet", "-k", version, *manifests])
+            for version in KUBERNETES
+        ),
+        Check("hadolint", [program("tools", "hadolint"), "deploy/Dockerfile"]),
+        Check("schema of the values", [json_schema, "--check-metaschema", schema]),
+        Check("values and their schema", [json_schema, "--schemafile", schema, CHART / "values.yaml", *VALUES]),
+    ]
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         found = check(Path(folder))
-    print(f"{found.done} checks, {len(found.failed)} failed")
+    print(f"{found.done} checks, {len(found.failed)} failed{''.join(f': {each}' for each in found.failed[:1])}")
     sys.exit(1 if found.failed else 0)

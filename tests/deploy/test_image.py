@@ -11,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mergenode import __version__
 from mergenode.settings import load_settings
 from tests.support.manifests import ROOT
 
@@ -42,6 +43,17 @@ def test_the_image_runs_unprivileged_and_leaves_judging_to_probes() -> None:
     assert ":latest" not in DOCKERFILE
     assert [line for line in lines if line.startswith("FROM ")] == ["FROM ${BASE} AS build", "FROM ${BASE}"]
     assert 'ENTRYPOINT ["mergenode"]' in lines, "process 1 is the node: signals reach it"
+
+
+def test_the_accelerator_chooses_the_index_of_torch_and_of_nothing_else() -> None:
+    """What the arguments of the build do to the two lines of pip; ``make image-check`` builds with both."""
+    arguments = dict(re.findall(r"^ARG (\w+)=(.*)$", DOCKERFILE, re.M))
+    assert (arguments["ACCELERATOR"], arguments["VERSION"]) == ("cpu", __version__)
+    torch, rest = re.findall(r"pip install ((?:--no-deps --index-url|-r) .*?)(?: \\)?$", DOCKERFILE, re.M)
+    chosen = torch.replace("${TORCH_INDEX}", arguments["TORCH_INDEX"])
+    assert chosen.replace("${ACCELERATOR}", "cu130").split()[2] == '"https://download.pytorch.org/whl/cu130"'
+    assert DOCKERFILE.count("${ACCELERATOR}") == 1
+    assert "--no-deps" not in rest and rest == "-r requirements/run.txt", "what torch needs: CUDA's libraries"
 
 
 def test_the_build_sends_only_what_it_copies() -> None:

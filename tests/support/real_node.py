@@ -103,15 +103,21 @@ class RealNode:
 
 
 class Process:
-    """``python -m mergenode ...`` with its output as lines, ended with the block.
+    """``python -m mergenode ...``, or another ``program``, with its output as lines, ended with the block.
 
     The output is read all the time, so that no node is held up by a full pipe while a test looks at another one.
     """
 
-    def __init__(self, *args: object, cwd: Path = ROOT, before: Sequence[str] = ()) -> None:
-        """``before``: a command that ends by running what follows it."""
+    def __init__(
+        self,
+        *args: object,
+        cwd: Path = ROOT,
+        before: Sequence[str] = (),
+        program: Sequence[str] = (sys.executable, "-m", "mergenode"),
+    ) -> None:
+        """``before``: a command that ends by running what follows it, the ``program``."""
         self.process = subprocess.Popen(
-            [*before, sys.executable, "-m", "mergenode", *map(str, args)],
+            [*before, *program, *map(str, args)],
             cwd=cwd,
             env=environment(),
             stdin=subprocess.DEVNULL,
