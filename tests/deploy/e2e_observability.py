@@ -22,7 +22,6 @@ import yaml
 
 from tests.support.checkpoints import Tensors, base_tensors, write_single
 from tests.support.observability import ALERTS, RULES, RUNBOOKS, commands, queries
-from tests.support.prometheus_server import Watcher, free_port, until
 from tests.support.real_node import Process, RealNode, mergenode
 
 pytestmark = pytest.mark.skipif(

@@ -108,11 +108,12 @@ class Process:
     The output is read all the time, so that no node is held up by a full pipe while a test looks at another one.
     """
 
-    def __init__(self, *args: object, cwd: Path = ROOT) -> None:
+    def __init__(self, *args: object, cwd: Path = ROOT, extra: Mapping[str, str] | None = None) -> None:
+        """``extra``: of its environment."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mergenode", *map(str, args)],
             cwd=cwd,
-            env=environment(),
+            env=environment() | dict(extra or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

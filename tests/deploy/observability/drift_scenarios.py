@@ -1,0 +1,124 @@
+"""Contributions that harm the merge, each in its own way. Usual ones have a hundredth of the norm of the base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from tests.deploy.observability.scenario import Fault, provokes
+from tests.deploy.observability.stage import PLAIN, Node, Stage, typed
+from tests.support.checkpoints import Tensors, write_single
+
+NEWEST = "`mergenode history --kind folded --limit 1` names the contribution"
+
+
+def staged(stage: Stage, node: Node, seed: int, size: float = 0.01) -> dict[str, object]:
+    """A checkpoint that is not in the registry yet, for ``mergenode commit``; and a pattern of layers."""
+    return {"PATH": write_single(stage.root / "at-the-team", node.tuned(seed, size)), "PATTERN": "*.layers.0.*"}
+
+
+@provokes("MergenodeDriftPerDay", "eleven contributions in a row move the merge by 0.07 norms of the base each")
+def drift_per_day(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    for seed in range(1, 12):
+        node.fold(f"far-{seed}", node.tuned(seed, 0.07))
+        if "MergenodeDriftPerDay" in stage.watcher.firing(node.instance):
+            break
+    yield Fault(node, {"NAME": "far-1", "FIRST": 1, "SECOND": 2}, told=("model.layers.",))
+
+
+@provokes("MergenodeDriftPerFold", "two contributions move the merge by 0.14 norms of the base each")
+def drift_per_fold(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.fold("hot-1", node.tuned(1, 0.14))
+    node.fold("hot-2", node.tuned(2, 0.14))
+    places = staged(stage, node, 3)
+    yield Fault(node, places)
+    node.put("cool", node.tuned(4))
+    node.published()
+
+
+@provokes("MergenodeDriftJump", "a contribution of the usual size is folded with weight 5")
+def drift_jump(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.honest(5)
+    heavy = write_single(stage.root / "heavy", node.tuned(9))
+    typed("commit", heavy, "--weight", "5")
+    heavy.rename(node.real.inbox / "heavy")
+    node.published()
+    yield Fault(
+        node,
+        {"NAME": "heavy", "FIRST": 5, "SECOND": 6, "VERSION": 5},
+        others={"retract": {"NAME": "honest-1"}},
+        told=(NEWEST,),
+    )
+
+
+@provokes("MergenodeContributionHuge", "a contribution is four and a half times as large as usual")
+def contribution_huge(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.honest(5)
+    node.fold("large", node.tuned(9, 0.045))
+    yield Fault(node, {"NAME": "large", **staged(stage, node, 10)}, told=(NEWEST,))
+
+
+@provokes("MergenodeShareKeptCollapsed", "a contribution repeats what is in a merge of orthogonal parts already")
+def share_kept_collapsed(stage: Stage) -> Iterator[Fault]:
+    node = stage.node(method={"name": "opcm", "alpha": 0.5})
+    for seed in range(1, 5):
+        node.fold(f"honest-{seed}", narrow(node, seed))
+    node.learnt()
+    node.fold("repeats", narrow(node, 4, 0.011))
+    yield Fault(node, {"NAME": "repeats"}, told=("model.layers.", NEWEST))
+    node.fold("honest-5", narrow(node, 5))
+
+
+def narrow(node: Node, seed: int, size: float = 0.01) -> Tensors:
+    """A fine-tune of rank two, as adapters are."""
+    tuned = {}
+    for number, (name, tensor) in enumerate(node.base.items()):
+        draw = torch.Generator().manual_seed(1000 * seed + number)
+        rows, columns = torch.randn(32, 2, generator=draw), torch.randn(2, 32, generator=draw)
+        delta = rows @ columns
+        tuned[name] = tensor + size * tensor.norm() * delta / delta.norm()
+    return tuned
+
+
+@provokes("MergenodeNewcomerAgainstMerge", "a contribution undoes what the ones before have in common")
+def newcomer_against_merge(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.honest(3, along=0.8)
+    node.fold("opposed", node.tuned(9, along=-0.9))
+    yield Fault(node, {"NAME": "opposed"}, told=("model.layers.", NEWEST))
+    node.fold("agrees", node.tuned(10, along=0.8))
+
+
+@provokes("MergenodeLayersAgainstMerge", "a contribution agrees with the merge, but for one layer that undoes it")
+def layers_against_merge(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.honest(3, along=0.8)
+    node.fold("mixed", node.tuned(9, along=0.9, layers={0: -1.0}))
+    yield Fault(node, {"NAME": "mixed", **staged(stage, node, 11)}, told=("model.layers.0 (-", NEWEST))
+    node.fold("agrees", node.tuned(10, along=0.8))
+
+
+@provokes("MergenodeLayersApart", "a contribution changes one layer fourteen times as much as the others")
+def layers_apart(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.honest(2)
+    node.fold("one-layer", node.tuned(9, layers={0: 14.0}))
+    yield Fault(node, {"NAME": "one-layer", "FIRST": 2, "SECOND": 3}, told=("model.layers.0",))
+    node.command("retract", "one-layer", "--why", "one layer only")
+    node.published()
+
+
+@provokes("MergenodeScaleOffReference", "the settings publish five times the update")
+def scale_off_reference(stage: Stage) -> Iterator[Fault]:
+    node = stage.node(method={**PLAIN, "scale": 5.0})
+    node.honest(2)
+    yield Fault(node)
+    node.stop()
+    node.configure(method={**PLAIN, "scale": "norm_match"})
+    node.start()
+    node.fold("honest-3", node.tuned(3))
