@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from tests.deploy.observability.scenario import Fault, provokes
-from tests.deploy.observability.stage import PLAIN, Node, Stage, typed
+from tests.deploy.observability.stage import PLAIN, Node, Stage
 from tests.support.checkpoints import Tensors, write_single
 
 NEWEST = "`mergenode history --kind folded --limit 1` names the contribution"
@@ -18,6 +18,12 @@ def staged(stage: Stage, node: Node, seed: int, size: float = 0.01) -> dict[str,
     return {"PATH": write_single(stage.root / "at-the-team", node.tuned(seed, size)), "PATTERN": "*.layers.0.*"}
 
 
+def versions(node: Node) -> tuple[int, int]:
+    """The newest two."""
+    first, second = sorted(int(path.name[1:]) for path in node.real.published.glob("v0*"))[-2:]
+    return first, second
+
+
 @provokes("MergenodeDriftPerDay", "eleven contributions in a row move the merge by 0.07 norms of the base each")
 def drift_per_day(stage: Stage) -> Iterator[Fault]:
     node = stage.node()
@@ -25,7 +31,8 @@ def drift_per_day(stage: Stage) -> Iterator[Fault]:
         node.fold(f"far-{seed}", node.tuned(seed, 0.07))
         if "MergenodeDriftPerDay" in stage.watcher.firing(node.instance):
             break
-    yield Fault(node, {"NAME": "far-1", "FIRST": 1, "SECOND": 2}, told=("model.layers.",))
+    first, second = versions(node)
+    yield Fault(node, {"NAME": "far-1", "FIRST": first, "SECOND": second}, told=("model.layers.",))
 
 
 @provokes("MergenodeDriftPerFold", "two contributions move the merge by 0.14 norms of the base each")
@@ -39,27 +46,30 @@ def drift_per_fold(stage: Stage) -> Iterator[Fault]:
     node.published()
 
 
-@provokes("MergenodeDriftJump", "a contribution of the usual size is folded with weight 5")
+@provokes("MergenodeDriftJump", "eight contributions of the usual size come at once and get into one version")
 def drift_jump(stage: Stage) -> Iterator[Fault]:
-    node = stage.node()
-    node.honest(5)
-    heavy = write_single(stage.root / "heavy", node.tuned(9))
-    typed("commit", heavy, "--weight", "5")
-    heavy.rename(node.real.inbox / "heavy")
+    node = stage.node(publish={"path": "./published", "every": {"contributions": None, "seconds": 3.0}})
+    for seed in range(1, 5):
+        node.fold(f"honest-{seed}", node.tuned(seed, along=0.9))
+    node.learnt(25)
+    for seed in range(11, 19):
+        node.put(f"burst-{seed}", node.tuned(seed, along=0.9))
     node.published()
+    first, second = versions(node)
     yield Fault(
         node,
-        {"NAME": "heavy", "FIRST": 5, "SECOND": 6, "VERSION": 5},
+        {"NAME": "burst-18", "FIRST": first, "SECOND": second, "VERSION": first},
         others={"retract": {"NAME": "honest-1"}},
         told=(NEWEST,),
     )
 
 
-@provokes("MergenodeContributionHuge", "a contribution is four and a half times as large as usual")
+@provokes("MergenodeContributionHuge", "a contribution is twenty times as large as usual, and the gate is off")
 def contribution_huge(stage: Stage) -> Iterator[Fault]:
-    node = stage.node()
+    node = stage.node(gates={"norm": {"action": "off"}})
     node.honest(5)
-    node.fold("large", node.tuned(9, 0.045))
+    node.learnt(12)
+    node.fold("large", node.tuned(9, 0.2))
     yield Fault(node, {"NAME": "large", **staged(stage, node, 10)}, told=(NEWEST,))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from tests.deploy.observability.mounts import read_only, silent_share
+from tests.deploy.observability.plugin import write
 from tests.deploy.observability.scenario import Fault, provokes
 from tests.deploy.observability.stage import Stage
 from tests.support.checkpoints import write_sharded
@@ -19,7 +20,7 @@ def registry_unreachable(stage: Stage) -> Iterator[Fault]:
     node = stage.node()
     node.honest(1)
     away = node.real.inbox.rename(node.real.inbox.with_name("away"))
-    yield Fault(node, told=("inbox",))
+    yield Fault(node, told=("inbox",), codes={"config check": {2}})
     away.rename(node.real.inbox)
 
 
@@ -42,7 +43,9 @@ def folds_stalled(stage: Stage) -> Iterator[Fault]:
 def retrying(stage: Stage) -> Iterator[Fault]:
     node = stage.node()
     node.honest(1)
-    with read_only(node.real.state / "folding"):
+    folding = node.real.state / "folding"
+    folding.mkdir(exist_ok=True)
+    with read_only(folding):
         node.put("waits", node.tuned(2))
         yield Fault(node, told=("write_failed",))
     node.until("folded 'waits'")
@@ -50,7 +53,7 @@ def retrying(stage: Stage) -> Iterator[Fault]:
 
 @provokes("MergenodePublishFailing", "the directory of published versions cannot be written", root=True)
 def publish_failing(stage: Stage) -> Iterator[Fault]:
-    node = stage.node()
+    node = stage.node(task=write(stage.root / "plugin"))
     node.honest(1)
     with read_only(node.real.published):
         node.put("waits", node.tuned(2))

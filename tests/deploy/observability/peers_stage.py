@@ -39,8 +39,8 @@ class Peers:
         self.nodes: dict[str, Node] = {}
 
     def node(
-        self, name: str, *, watched: bool = True, neighbours: Mapping[str, int] | None = None, broken: str = "",
-        **settings: Any,
+        self, name: str, *, watched: bool = True, neighbours: Mapping[str, int] | None = None,
+        advertise: str | None = None, broken: str = "", **settings: Any,
     ) -> Node:  # fmt: skip
         """Not started. ``neighbours``: name to port, where not that of the node; ``broken``: see the folder."""
         others = neighbours if neighbours is not None else {n: p for n, p in self.ports.items() if n != name}
@@ -48,6 +48,7 @@ class Peers:
             "listen": f"127.0.0.1:{self.ports[name]}",
             "neighbours": [f"127.0.0.1:{port}" for port in others.values()],
             "tls": self.tls[name],
+            "advertise": advertise,
         }
         union = {"method": {"name": "average"}, "mixer": {"name": "union"}}
         node = self.stage.node(name, watched=watched, start=False, peers=peers, **{**union, **settings})

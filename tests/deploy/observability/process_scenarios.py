@@ -26,7 +26,11 @@ def absent(stage: Stage) -> Iterator[Fault]:
     stage.watcher.watch(*instances)
 
 
-@provokes("MergenodeRestarting", "a node is killed again and again, and starts again each time")
+@provokes(
+    "MergenodeRestarting",
+    "a node is killed again and again, and starts again each time",
+    beside={"MergenodeDown": "a start may take as long as five minutes are here, and nobody answers meanwhile"},
+)
 def restarting(stage: Stage) -> Iterator[Fault]:
     node = stage.node()
     node.honest(1)
