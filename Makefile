@@ -49,7 +49,7 @@ coverage: $(READY)  ## tests with line coverage of mergenode/; fails below 90 %
 	$(BIN)/python -m coverage report --skip-covered --fail-under=90
 
 observability-e2e: $(READY)  ## dashboards, alerts and runbooks against real nodes and a real Prometheus, some minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/e2e_observability.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -s tests/deploy/observability/e2e_panels.py tests/deploy/observability/e2e_alerts.py
 
 $(VENV)/.quality: $(READY) requirements/quality.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/quality.txt

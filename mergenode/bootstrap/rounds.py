@@ -51,6 +51,11 @@ def open_rounds(
         FatalError: base, plug-in or state cannot be used.
     """
     mixer, task = settings.mixer, settings.task
+
+    def stop() -> bool:
+        observer.heartbeat()  # a training has a time limit of its own
+        return lifecycle.abandon()
+
     with ExitStack() as stack:
         parts = build_parts(settings, ledger, observer, lifecycle, clock or SystemClock())
         initialise(parts.line, origin_for(parts))
@@ -60,10 +65,8 @@ def open_rounds(
         trainer = None
         if task.entrypoint is not None:
             trainer = stack.enter_context(
-                RoundWorker(
-                    task, batches=mixer.batches, seconds=mixer.training_seconds, stop=lifecycle.abandon
-                )
-            )  # fmt: skip
+                RoundWorker(task, batches=mixer.batches, seconds=mixer.training_seconds, stop=stop)
+            )
         circle = Circle(
             line=parts.line,
             exchange=exchange,

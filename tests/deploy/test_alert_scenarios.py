@@ -60,7 +60,7 @@ def test_nothing_but_durations_differs() -> None:
 
 
 def test_all_durations_are_in_the_tables_as_such() -> None:
-    """Windows, offsets and numbers of seconds; of the last, those that are no share of a clock stay: a certificate's."""
+    """Windows, offsets and numbers of seconds. The life of a certificate stays: that is real time."""
     told = list[str]()
     rules(shorten=lambda duration: told.append(duration) or duration)
     assert set(told) == set(SHORTER)

@@ -121,6 +121,7 @@ def layers_apart(stage: Stage) -> Iterator[Fault]:
     yield Fault(node, {"NAME": "one-layer", "FIRST": 2, "SECOND": 3}, told=("model.layers.0",))
     node.command("retract", "one-layer", "--why", "one layer only")
     node.published()
+    node.fold("honest-3", node.tuned(3))  # layer groups are measured by folds
 
 
 @provokes("MergenodeScaleOffReference", "the settings publish five times the update")

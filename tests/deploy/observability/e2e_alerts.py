@@ -21,10 +21,9 @@ from tests.deploy.observability import runbook
 from tests.deploy.observability.all_scenarios import SCENARIOS
 from tests.deploy.observability.scenario import Scenario
 from tests.deploy.observability.stage import Stage, perform
-from tests.deploy.observability.watcher import Watcher, until
+from tests.deploy.observability.watcher import PROGRAMS, Watcher, until
 from tests.support.observability import RUNBOOKS, commands
 
-PROGRAMS = ("prometheus", "prometheus-alertmanager")
 pytestmark = [
     pytest.mark.skipif(
         any(shutil.which(each) is None for each in PROGRAMS),
@@ -74,6 +73,7 @@ class Theatre:
     def _play(self, scenario: Scenario) -> dict[str, Any]:
         ran: list[str] = []
         with ExitStack() as stack:
+            stack.push(lambda kind, error, _: print(f"\n{scenario.alert}: {str(error)[:4000] if error else 'played'}"))
             stage = Stage(self._root / scenario.alert, self.watcher, stack)
             if scenario.alone:
                 stage.nodes.extend(self.control.nodes)

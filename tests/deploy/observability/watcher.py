@@ -17,6 +17,8 @@ import yaml
 
 from tests.deploy.observability.shorter import shortened
 
+PROGRAMS = ("prometheus", "prometheus-alertmanager")
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -26,10 +28,10 @@ def free_port() -> int:
 
 def until(condition: Callable[[], object], what: Callable[[], str] | str, seconds: float = 120.0) -> None:
     """Ask again and again."""
-    for _ in range(int(seconds / 0.25)):
+    for _ in range(int(seconds / 0.5)):
         if condition():
             return
-        threading.Event().wait(0.25)
+        threading.Event().wait(0.5)
     raise AssertionError(f"it never came: {what if isinstance(what, str) else what()}")
 
 
@@ -40,6 +42,7 @@ class Watcher:
         root.mkdir(parents=True)
         self._root, self._stack, self._lock = root, stack, threading.Lock()
         self._targets: set[str] = set()
+        self._client = stack.enter_context(httpx.Client(timeout=30))
         port, mails = free_port(), free_port()
         (root / "rules.yaml").write_text(yaml.safe_dump(shortened()))
         found_in = [{"files": [str(root / "targets.json")], "refresh_interval": "1s"}]
@@ -105,11 +108,12 @@ class Watcher:
         }  # fmt: skip
 
     def _get(self, server: str, path: str, **params: str) -> Any:
-        return httpx.get(server + path, params=params, timeout=30).json()
+        return self._client.get(server + path, params=params).json()
 
     def _ready(self) -> bool:
         try:
-            return all(httpx.get(f"{each}/-/ready").status_code == 200 for each in (self._prometheus, self._manager))
+            servers = (self._prometheus, self._manager)
+            return all(self._client.get(f"{each}/-/ready").status_code == 200 for each in servers)
         except httpx.TransportError:
             return False
 
