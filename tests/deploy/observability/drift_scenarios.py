@@ -75,10 +75,10 @@ def contribution_huge(stage: Stage) -> Iterator[Fault]:
 
 @provokes("MergenodeShareKeptCollapsed", "a contribution repeats what is in a merge of orthogonal parts already")
 def share_kept_collapsed(stage: Stage) -> Iterator[Fault]:
-    node = stage.node(method={"name": "opcm", "alpha": 0.5})
+    node = stage.node(method={"name": "opcm", "alpha": 0.99})
     for seed in range(1, 5):
         node.fold(f"honest-{seed}", narrow(node, seed))
-    node.learnt()
+    node.learnt(25)
     node.fold("repeats", narrow(node, 4, 0.011))
     yield Fault(node, {"NAME": "repeats"}, told=("model.layers.", NEWEST))
     node.fold("honest-5", narrow(node, 5))
@@ -130,6 +130,10 @@ def scale_off_reference(stage: Stage) -> Iterator[Fault]:
     node.honest(2)
     yield Fault(node)
     node.stop()
-    node.configure(method={**PLAIN, "scale": "norm_match"})
+    node.configure(
+        method={**PLAIN, "scale": "norm_match"},
+        node={"name": "lone", "state": "./new-state"},
+        publish={"path": "./new-published"},
+    )
     node.start()
-    node.fold("honest-3", node.tuned(3))
+    node.published()

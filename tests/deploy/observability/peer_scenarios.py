@@ -39,6 +39,8 @@ def node_id(node: Node) -> str:
 def peer_down(stage: Stage) -> Iterator[Fault]:
     peers = circle(stage, "abcd")
     gone = peers.nodes["d"]
+    gone.put("one", gone.tuned(1))
+    peers.nodes["a"].published()
     gone.kill()
     yield Fault(peers.nodes["a"], {"NODE": node_id(gone)[:8]}, told=(node_id(gone)[:8],))
     gone.start()

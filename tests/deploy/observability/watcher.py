@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +29,8 @@ def free_port() -> int:
 
 def until(condition: Callable[[], object], what: Callable[[], str] | str, seconds: float = 120.0) -> None:
     """Ask again and again."""
-    for _ in range(int(seconds / 0.5)):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         if condition():
             return
         threading.Event().wait(0.5)
