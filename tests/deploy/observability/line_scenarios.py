@@ -47,7 +47,7 @@ def retrying(stage: Stage) -> Iterator[Fault]:
     folding.mkdir(exist_ok=True)
     with read_only(folding):
         node.put("waits", node.tuned(2))
-        yield Fault(node, told=("write_failed",))
+        yield Fault(node, {"PATH": node.real.inbox / "waits"}, told=("write_failed",))
     node.until("folded 'waits'")
 
 
