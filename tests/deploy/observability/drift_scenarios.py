@@ -46,19 +46,19 @@ def drift_per_fold(stage: Stage) -> Iterator[Fault]:
     node.published()
 
 
-@provokes("MergenodeDriftJump", "eight contributions of the usual size come at once and get into one version")
+@provokes("MergenodeDriftJump", "ten contributions of no unusual size come at once and get into one version")
 def drift_jump(stage: Stage) -> Iterator[Fault]:
     node = stage.node(publish={"path": "./published", "every": {"contributions": None, "seconds": 3.0}})
-    for seed in range(1, 5):
-        node.fold(f"honest-{seed}", node.tuned(seed, along=0.9))
+    for seed in (1, 2):
+        node.fold(f"honest-{seed}", node.tuned(seed, 0.004))
     node.learnt(25)
-    for seed in range(11, 19):
-        node.put(f"burst-{seed}", node.tuned(seed, along=0.9))
+    for seed in range(11, 21):
+        node.put(f"burst-{seed}", node.tuned(seed, 0.0075))
     node.published()
     first, second = versions(node)
     yield Fault(
         node,
-        {"NAME": "burst-18", "FIRST": first, "SECOND": second, "VERSION": first},
+        {"NAME": "burst-20", "FIRST": first, "SECOND": second, "VERSION": first},
         others={"retract": {"NAME": "honest-1"}},
         told=(NEWEST,),
     )
@@ -129,6 +129,7 @@ def scale_off_reference(stage: Stage) -> Iterator[Fault]:
     node = stage.node(method={**PLAIN, "scale": 5.0})
     node.honest(2)
     yield Fault(node)
+    stage.watcher.forget(node.instance)  # while it is rebuilt
     node.stop()
     node.configure(
         method={**PLAIN, "scale": "norm_match"},
