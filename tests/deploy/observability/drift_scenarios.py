@@ -64,12 +64,12 @@ def drift_jump(stage: Stage) -> Iterator[Fault]:
     )
 
 
-@provokes("MergenodeContributionHuge", "a contribution is twenty times as large as usual, and the gate is off")
+@provokes("MergenodeContributionHuge", "a contribution is seven times as large as usual, and the gate is off")
 def contribution_huge(stage: Stage) -> Iterator[Fault]:
     node = stage.node(gates={"norm": {"action": "off"}})
     node.honest(5)
-    node.learnt(12)
-    node.fold("large", node.tuned(9, 0.2))
+    node.learnt(25)
+    node.fold("large", node.tuned(9, 0.07))
     yield Fault(node, {"NAME": "large", **staged(stage, node, 10)}, told=(NEWEST,))
 
 

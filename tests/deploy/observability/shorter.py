@@ -13,8 +13,8 @@ from durations import seconds, timed  # type: ignore[import-not-found]  # script
 from rules import rules  # type: ignore[import-not-found]
 
 SHORTER = {
-    "0m": "0s", "1m": "2s", "3m": "4s", "5m": "7s", "10m": "9s", "15m": "11s", "30m": "15s", "1h": "30s", "2h": "35s",
-    "3h": "40s", "6h": "45s", "1d": "60s", "7d": "600s",
+    "0m": "0s", "1m": "2s", "3m": "4s", "5m": "7s", "10m": "9s", "15m": "11s", "30m": "15s", "1h": "40s", "2h": "44s",
+    "3h": "47s", "6h": "50s", "1d": "60s", "7d": "600s",
 }  # fmt: skip
 """What is written instead. A week stays long: a score has to be seen falling, not to be forgotten."""
 

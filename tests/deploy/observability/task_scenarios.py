@@ -67,7 +67,7 @@ def selection_gap_rising(stage: Stage) -> Iterator[Fault]:
 @provokes("MergenodeSelectionFailing", "the loss of the plug-in fails when the pool is chosen from")
 def selection_failing(stage: Stage) -> Iterator[Fault]:
     node = selecting(stage)
-    node.learnt(33)
+    node.learnt(43)
     set_mood(stage.root / "plugin", goal={"100": 0.02, "200": 0.02}, fails=["loss"])
     node.put("second", towards(node, d200=0.04))
     yield Fault(node, codes=TASK_CHECK)
