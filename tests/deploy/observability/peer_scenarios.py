@@ -102,13 +102,17 @@ def called(node: Node, tls: dict[str, str]) -> grpc.Channel:
     return grpc.secure_channel(node.settings["peers"]["listen"], grpc.ssl_channel_credentials(ca, key, chain))
 
 
-@provokes("MergenodeBadBlocks", "the memory of a neighbour flips a bit of what it sends")
+@provokes("MergenodeBadBlocks", "the memory of a neighbour flips a bit of what it sends now and then")
 def bad_blocks(stage: Stage) -> Iterator[Fault]:
     peers = Peers(stage, "ab")
     sound, broken = peers.node("a"), peers.node("b", watched=False, broken="memory")
     peers.start()
     peers.know_each_other(sound, 1)
-    broken.fold("one", broken.tuned(1))
+    for seed in range(1, 6):
+        broken.fold(f"flipped-{seed}", broken.tuned(seed))
+        sound.learnt(3)
+        if "MergenodeBadBlocks" in stage.watcher.firing(sound.instance):
+            break
     yield Fault(sound, told=(node_id(broken)[:8],))
     sound.sees(f'mergenode_version{{instance="{sound.instance}"}} > 0')
 
