@@ -52,7 +52,7 @@ pod: $(READY)  ## what machines do to pods, done to a real node in a look-alike 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/pod/test_pod.py tests/deploy/pod/e2e_pod.py
 
 observability-e2e: $(READY)  ## dashboards, alerts and runbooks against real nodes and a real Prometheus, some minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/deploy/e2e_observability.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -s tests/deploy/observability/e2e_panels.py tests/deploy/observability/e2e_alerts.py
 
 $(VENV)/.quality: $(READY) requirements/quality.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/quality.txt

@@ -204,11 +204,12 @@ DRIFT_ALERTS = (
     Alert(
         "MergenodeTaskFailing", "mergenode.selection", "warning", "5m",
         'sum without (reason) (increase(mergenode_retries_total{reason="task_failed"}[1h])) >= 2 '
-        f"unless ({_SELECTION_FAILS})",
+        'and sum without (reason) (increase(mergenode_retries_total{reason="task_failed"}[30m])) > 0 '
+        f"unless ({_SELECTION_FAILS}) unless increase(mergenode_selections_total[30m]) > 0",
         f"the task plug-in of {_NODE} fails again and again",
         "What needs scores, gradients or losses waits. Nothing is decided without them.",
         firing("90m", _selections("0+0.1x200", "0x200", "0x200")),
-        quiet("90m", _selections("1x200", "0x200", "0x200")),
+        quiet("90m", _selections("0+0.1x60 6x140", "4x60 5x140", "8x200")),
     ),
     Alert(
         "MergenodeTrainingFailing", "mergenode.selection", "warning", "0m",

@@ -49,10 +49,10 @@ EXCHANGE_ALERTS = (
     ),
     Alert(
         "MergenodePeerMisbehaves", "mergenode.exchange", "warning", "0m",
-        'increase(mergenode_refusals_total{code=~"signature|malformed|conflicting"}[1h]) > 0',
+        grew('mergenode_refusals_total{code=~"signature|malformed|conflicting"}', "1h"),
         f"{_NODE} refused what other nodes say: {{{{ $labels.code }}}}",
         "Somebody lies or is broken. `mergenode peers --json` counts refusals by node.",
-        firing("30m", {of("mergenode_refusals_total", code="signature"): "0x10 2x60"}, code="signature"),
+        firing("30m", {of("mergenode_refusals_total", code="signature"): "_x10 1x60"}, code="signature"),
         quiet("30m", {of("mergenode_refusals_total", code="replayed"): "0x10 2x60"}),
     ),
     Alert(
@@ -90,7 +90,7 @@ EXCHANGE_ALERTS = (
     ),
     Alert(
         "MergenodeTransfersStalling", "mergenode.exchange", "warning", "0m",
-        "increase(mergenode_transfer_stalled_total[1h]) >= 3",
+        grew("mergenode_transfer_stalled_total", "1h", ">= 3"),
         f"transfers from node {{{{ $labels.peer }}}} to {_NODE} stop half-way",
         "Its line or its disk is too slow. Transfers go on from other nodes where there are any.",
         firing("1h", {of("mergenode_transfer_stalled_total", peer="p1"): "0+0.1x60"}, peer="p1"),
@@ -114,10 +114,10 @@ EXCHANGE_ALERTS = (
     ),
     Alert(
         "MergenodeCallsRefused", "mergenode.access", "warning", "0m",
-        "increase(mergenode_auth_failures_total[1h]) > 20",
+        grew("mergenode_auth_failures_total", "1h", "> 20"),
         f"{_NODE} refused {VALUE} callers within an hour: {{{{ $labels.reason }}}}",
         "Somebody tries, or a certificate or token is wrong.",
-        firing("1h", {of("mergenode_auth_failures_total", reason="role"): "0+1x60"}, reason="role"),
+        firing("1h", {of("mergenode_auth_failures_total", reason="role"): "_x30 25x60"}, reason="role"),
         quiet("1h", {of("mergenode_auth_failures_total", reason="role"): "0x30 5x30"}),
     ),
 )  # fmt: skip

@@ -47,7 +47,7 @@ NODE_ALERTS = (
     ),
     Alert(
         "MergenodeLoopStalled", "mergenode.node", "critical", "1m",
-        "time() - (mergenode_loop_last_timestamp_seconds > 0) > 900",
+        "time() - (mergenode_loop_last_timestamp_seconds > 0) > <15m>",
         f"the loop of {_NODE} has not moved for {{{{ $value | humanizeDuration }}}}",
         "Neither the loop nor a fold under way gave a sign of life. /livez fails as well.",
         firing("26m", {of("mergenode_loop_last_timestamp_seconds"): "1x40"}),
@@ -64,7 +64,7 @@ NODE_ALERTS = (
     Alert(
         "MergenodeDiskFilling", "mergenode.node", "warning", "10m",
         "mergenode_disk_free_bytes < 2 * mergenode_statistics_bytes or (predict_linear(mergenode_disk_free_bytes[6h], "
-        "86400) < 0 and mergenode_disk_free_bytes offset 3h > 0)",
+        "<1d>) < 0 and mergenode_disk_free_bytes offset 3h > 0)",
         f"the disk of {_NODE} fills: {{{{ $value | humanize1024 }}}}B are free, or will be in a day",
         "Free space is below twice the statistics (a fold needs once), or ends in a day at the pace of six hours.",
         firing("30m", {of("mergenode_disk_free_bytes"): "150x60", of("mergenode_statistics_bytes"): "100x60"}),
@@ -72,7 +72,7 @@ NODE_ALERTS = (
     ),
     Alert(
         "MergenodeRegistryUnreachable", "mergenode.line", "critical", "5m",
-        "time() - mergenode_registry_last_success_timestamp_seconds > 600 and "
+        "time() - mergenode_registry_last_success_timestamp_seconds > <10m> and "
         "increase(mergenode_registry_errors_total[30m]) > 0",
         f"{_NODE} cannot list registry {{{{ $labels.registry }}}}",
         "Listings fail and none succeeded for ten minutes. Contributions that lie there are not seen.",

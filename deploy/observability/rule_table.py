@@ -67,9 +67,9 @@ def quiet(at: str, series: Mapping[str, str]) -> Case:
     return Case(at, series)
 
 
-def grew(metric: str, window: str) -> str:
-    """True for a counter that grew; also for one that appeared, which ``increase`` does not see."""
-    return f"increase({metric}[{window}]) > 0 or ({metric} > 0 unless {metric} offset {window})"
+def grew(metric: str, window: str, than: str = "> 0") -> str:
+    """True for a counter that grew by more ``than``; also for one that appeared, which ``increase`` does not see."""
+    return f"increase({metric}[{window}]) {than} or ({metric} {than} unless {metric} offset {window})"
 
 
 def layers(metric: str, which: str) -> str:

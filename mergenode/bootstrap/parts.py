@@ -235,7 +235,12 @@ def build_parts(
     generations = FolderGenerations(settings.node.state, every=settings.snapshots.every, keep=settings.snapshots.keep)
     generations.prepare()
     reading = _Interruptible(observer, lambda: lifecycle.draining)
-    engine = engine_of(settings, generations, reading, lifecycle.abandon)
+
+    def stop() -> bool:
+        observer.heartbeat()  # a call of a plug-in has a time limit of its own, and several in a row are no stall
+        return lifecycle.abandon()
+
+    engine = engine_of(settings, generations, reading, stop)
     engine.tracer = tracer
     dtype = engine.publish_dtype
     weigher = weigher_of(settings, engine)
@@ -255,9 +260,9 @@ def build_parts(
         publish_dtype=dtype.value if dtype else None,
         keep=settings.publish.keep,
         weigher=weigher,
-        gatekeeper=gatekeeper_of(settings, engine, ledger, publisher, reading, lifecycle.abandon),
+        gatekeeper=gatekeeper_of(settings, engine, ledger, publisher, reading, stop),
         tracer=tracer,
-        scorer=scorer_of(settings, observer, lifecycle.abandon),
+        scorer=scorer_of(settings, observer, stop),
     )
     return Parts(
         settings=settings, base=engine.base, method=engine.method, engine=engine, line=line, generations=generations

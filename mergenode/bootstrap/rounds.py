@@ -54,6 +54,11 @@ def open_rounds(
         FatalError: base, plug-in or state cannot be used.
     """
     mixer, task = settings.mixer, settings.task
+
+    def stop() -> bool:
+        observer.heartbeat()  # a training has a time limit of its own
+        return lifecycle.abandon()
+
     with ExitStack() as stack:
         parts = build_parts(settings, ledger, observer, lifecycle, clock or SystemClock())
         initialise(parts.line, origin_for(parts))
@@ -64,7 +69,7 @@ def open_rounds(
         if task.entrypoint is not None:
             trainer = stack.enter_context(
                 RoundWorker(
-                    task, batches=mixer.batches, seconds=mixer.training_seconds, stop=lifecycle.abandon,
+                    task, batches=mixer.batches, seconds=mixer.training_seconds, stop=stop,
                     observer=observer,
                 )
             )  # fmt: skip

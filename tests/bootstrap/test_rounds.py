@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.observers.fan_out import FanOut
+from mergenode.adapters.tasks.round_worker import RoundWorker
 from mergenode.bootstrap.parts import open_state
 from mergenode.bootstrap.rounds import open_rounds
 from mergenode.bootstrap.verification import verify
@@ -74,7 +76,7 @@ def world(tmp_path: Path) -> Path:
 
 def opened(
     stack: ExitStack, folder: Path, wires: Wires, number: int, *, incarnation: int = 1, plugin: bool = True,
-    **mixer: object,
+    observer: FanOut | None = None, **mixer: object,
 ) -> Rounds:  # fmt: skip
     settings = settings_of(folder, number, plugin=plugin, **mixer)
     clock = SystemClock()
@@ -82,7 +84,7 @@ def opened(
     stack.callback(lifecycle.close)
     ledger = stack.enter_context(open_state(settings))
     exchange = WireExchange(wires, node_id(number), incarnation)
-    return stack.enter_context(open_rounds(settings, exchange, ledger, FanOut([]), lifecycle))
+    return stack.enter_context(open_rounds(settings, exchange, ledger, observer or FanOut([]), lifecycle))
 
 
 def ring_of(folder: Path, peers: int = PEERS) -> Wires:
@@ -308,6 +310,35 @@ def test_a_node_runs_until_its_rounds_are_done_or_it_is_asked_to_stop(world: Pat
         node.once = False
         node.lifecycle.request_stop()
         assert node.run().complete
+
+
+class Beats(FanOut):
+    """How often the node showed that it lives."""
+
+    count = 0
+
+    def heartbeat(self) -> None:
+        self.count += 1
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_training_under_way_is_a_sign_of_life(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for the plug-in a worker asks again and again whether to stop."""
+    workers: list[RoundWorker] = []
+
+    class Kept(InProcess):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            workers.append(self)
+
+    monkeypatch.setattr("mergenode.bootstrap.rounds.RoundWorker", Kept)
+    beats = Beats([])
+    with ExitStack() as stack:
+        node = opened(stack, world, Wires({node_id(0): frozenset()}), 0, observer=beats)
+        before = beats.count
+        assert not workers[0]._stop() and beats.count == before + 1
+        node.lifecycle.request_stop()
+        assert workers[0]._stop()
 
 
 class Killed(BaseException):

@@ -114,12 +114,13 @@ class Process:
         cwd: Path = ROOT,
         before: Sequence[str] = (),
         program: Sequence[str] = (sys.executable, "-m", "mergenode"),
+        extra: Mapping[str, str] | None = None,
     ) -> None:
-        """``before``: a command that ends by running what follows it, the ``program``."""
+        """``before``: a command that ends by running ``program``, which follows it. ``extra``: of its environment."""
         self.process = subprocess.Popen(
             [*before, *program, *map(str, args)],
             cwd=cwd,
-            env=environment(),
+            env=environment() | dict(extra or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

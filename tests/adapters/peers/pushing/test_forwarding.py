@@ -224,7 +224,7 @@ def test_through_real_sockets_the_neighbour_holds_the_same_content(tmp_path: Pat
     path = world.fold("one", 1)
     world.up = {NEAR: intake.address}
     heard = Heard()
-    sending = Sending(lambda address: open_channel(address, None), SystemClock(), heard)
+    sending = Sending(lambda address: open_channel(address, None), SystemClock(), observer=heard)
     world.life(sending.send).work()
     with describe_model(path) as model:
         there = push_trace("one", model.manifest.root.hex())
