@@ -93,7 +93,7 @@ def measure_round(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         pool.index(candidate)
     found: dict[str, Any] = {"candidates": count, "bytes": sum(path.stat().st_size for path in files)}
     for cache in ("cold", "warm"):
-        before = (lambda: evict([*files, *shared])) if cache == "cold" else lambda: None
+        before = (lambda: make_cold([*files, *shared], work)) if cache == "cold" else lambda: None
         actions = {"reading": lambda: read_all(files), "scores": lambda: pool.scores(gradient, candidates)}
         found[cache] = in_turn(actions, before, arguments.repeats)
         for number, clock in enumerate(("wall", "CPU")):
@@ -134,6 +134,31 @@ def evict(paths: Sequence[Path]) -> None:
         os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(fd)
+
+
+def make_cold(paths: Sequence[Path], work: Path) -> None:
+    """Evict, and let pages of another file take the memory: as on a machine that has been up for a while.
+
+    Memory that was free for seconds is slow to get in a virtual machine (its host has taken it back), several times
+    slower than a disk, and whoever computes meanwhile feels it twice.
+    """
+    evict(paths)
+    total = _memory("MemTotal")
+    hole = work / "hole"
+    with open(hole, "wb") as file:
+        file.truncate(2 * total)  # no block on disk
+    buffer = bytearray(_CHUNK)
+    with open(hole, "rb", buffering=0) as file:
+        for _ in range(2 * total // _CHUNK):
+            if _memory("MemFree") < total // 9:
+                break
+            file.readinto(buffer)
+
+
+def _memory(field: str) -> int:
+    """A field of /proc/meminfo, in bytes."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
 
 
 # ---- a pool of a thousand

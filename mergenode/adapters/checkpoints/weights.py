@@ -69,7 +69,6 @@ class WeightFiles:
         self._opened = opened
         self._closed = False
         self._places: dict[str, tuple[_OpenFile, int]] = {}
-        self._ahead: dict[str, int] = {}
         specs: dict[str, TensorSpec] = {}
         for item in opened:
             for placed in item.header.tensors:
@@ -115,20 +114,15 @@ class WeightFiles:
             raise ValueError(f"{name!r}: {byte_offset} + {buffer.nbytes} of {nbytes} bytes, {self._closed=}")
         pread_into(item.fd, start + byte_offset, buffer, f"{self._shown(item.name)}: tensor {name!r}")
 
-    def read_ahead(self, name: str, byte_offset: int, nbytes: int) -> None:
-        """Tell the system that the next ``nbytes`` of the file will be read, from a place in tensor ``name`` on.
+    def expect_passes(self) -> None:
+        """Tell the system that every file is read front to back, and that it may read far ahead.
 
-        For passes that go through many files in turn: left alone, each gets small reads. A hint that may be repeated
-        before every read; it costs page cache, no memory of the process, and cannot fail.
+        For passes that go through many files in turn: left alone, each gets small reads, and asking for what comes next
+        bit by bit costs the system more than reading it. A hint: it cannot fail.
         """
-        item, start = self._places[name]
-        position = start + byte_offset
-        end = self._ahead.get(item.name, 0)
-        if not position <= end - nbytes // 2 <= position + nbytes:
-            begin = end if position <= end <= position + nbytes else position
+        for item in self._opened:
             with suppress(OSError):  # a file system without read-ahead
-                os.posix_fadvise(item.fd, begin, position + nbytes - begin, os.POSIX_FADV_WILLNEED)
-            self._ahead[item.name] = position + nbytes
+                os.posix_fadvise(item.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def assert_unchanged(self) -> None:
         """Check that every file is still the one that was opened, by descriptor and by path.

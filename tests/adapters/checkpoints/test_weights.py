@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -80,26 +79,19 @@ def test_many_threads_read_at_once(tmp_path: Path) -> None:
             assert raw == _expected(tensors[name])
 
 
-def test_reading_ahead_asks_for_every_byte_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_single(tmp_path / "model", {f"t{n}": torch.zeros(size) for n, size in enumerate((900, 1, 300, 2000))})
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda fd, offset, size, advice: asked.append((offset, offset + size)))
+def test_a_pass_is_expected_of_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_single(tmp_path / "model", {"t0": torch.zeros(900)})
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, offset, size, advice: asked.append((offset, size, advice)))
     with open_weights(path) as files:
-        for _ in range(2):  # a second pass over the file asks again
-            asked.clear()
-            for name, spec in files.specs.items():
-                for offset in range(0, spec.nbytes, 256):
-                    files.read_ahead(name, offset, 4096)
-            assert asked[0][1] - asked[0][0] == 4096
-            assert all(before[1] == after[0] for before, after in pairwise(asked))
-            assert asked[-1][1] >= sum(spec.nbytes for spec in files.specs.values())
-        assert len(asked) < 8
+        files.expect_passes()
+        assert asked == [(0, 0, os.POSIX_FADV_SEQUENTIAL)]
 
         def refuse(*arguments: object) -> None:
             raise OSError("no read-ahead here")
 
         monkeypatch.setattr(os, "posix_fadvise", refuse)
-        files.read_ahead("t0", 0, 4096)
+        files.expect_passes()
 
 
 def test_ranges_outside_of_a_tensor_are_an_error_of_the_caller(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ class LocalPool:
         path = Path(candidate.location)
         root = trusted_root(path) if candidate.forced else None
         contribution = open_contribution(path, self.base, root=root, limits=self.limits)
+        contribution.weights.expect_passes()
         try:
             return _Opened(candidate, contribution, self._stamp(contribution))
         except TransientError:
@@ -256,6 +257,7 @@ class LocalPool:
     @contextmanager
     def _base(self) -> Iterator[WeightFiles]:
         with self.open_base() as files:
+            files.expect_passes()
             yield files
             with reading_own("base"):
                 files.assert_unchanged()

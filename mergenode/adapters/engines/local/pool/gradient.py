@@ -14,7 +14,7 @@ from torch import Tensor
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.limits import Limits
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
-from mergenode.adapters.engines.local.pool.parts import READ_AHEAD_BYTES, Part, merged
+from mergenode.adapters.engines.local.pool.parts import Part, merged
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, TransientError, TransientReason
 from mergenode.types import TensorSpec
@@ -46,7 +46,6 @@ class Gradient:
 
     def _values(self, name: str, part: Part) -> Tensor:
         spec = self.files.specs[name]
-        self.files.read_ahead(name, part.start * spec.dtype.size, READ_AHEAD_BYTES)
         return read_slice(self.files, spec, part.start, part.stop)[0].double()
 
 
@@ -66,6 +65,7 @@ def opened_gradient(path: Path, base: BaseModel, limits: Limits) -> Iterator[Gra
     except RejectedError as error:
         refuse(f"the gradient is not a safetensors file as it should be: {error.message}")
     with files:
+        files.expect_passes()
         yield Gradient(files, _names(files, base))
         files.assert_unchanged()
 

@@ -11,11 +11,8 @@ from mergenode.types import TensorSpec
 PART_ELEMENTS = 1 << 17
 """Elements of a part. Fixed: sums depend on where parts end. Three fp64 buffers of it stay in the cache of a core."""
 
-STRETCH_ELEMENTS = 1 << 19
-"""Elements that are read of one candidate before the next one has its turn: one step of a pass, of a few MiB."""
-
-READ_AHEAD_BYTES = 8 << 20
-"""What the system is asked to have at hand of every open file."""
+STRETCH_ELEMENTS = 1 << 20
+"""Elements that are read of one candidate before the next one has its turn: one step of a pass, 2 MiB of bf16."""
 
 
 class Part(NamedTuple):

@@ -15,7 +15,7 @@ from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.engines.local.content import weights_content
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.own_files import reading_own
-from mergenode.adapters.engines.local.pool.parts import READ_AHEAD_BYTES, Part, merged, stretches
+from mergenode.adapters.engines.local.pool.parts import Part, merged, stretches
 from mergenode.adapters.engines.local.pool.sketching import SketchScheme
 from mergenode.adapters.engines.local.pool.sums import GroupSums
 from mergenode.adapters.engines.local.pool.task_vector import TaskVector
@@ -37,7 +37,6 @@ class Read:
 def base_part(files: WeightFiles, part: Part) -> Tensor:
     """Elements of the base in float64: (n,), new. Errors are those of the node."""
     with reading_own("base"):
-        files.read_ahead(part.spec.name, part.start * part.spec.dtype.size, READ_AHEAD_BYTES)
         return read_slice(files, part.spec, part.start, part.stop)[0].double()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import groupby
 from math import fsum, isfinite, sqrt
 
 import torch
@@ -12,9 +12,8 @@ from torch import Tensor
 
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.weights import WeightFiles
-from mergenode.adapters.engines.local.pipeline import Step, run_ordered
 from mergenode.adapters.engines.local.pool.gradient import Gradient
-from mergenode.adapters.engines.local.pool.parts import STRETCH_ELEMENTS, Part, merged, stretches
+from mergenode.adapters.engines.local.pool.parts import Part, merged, stretches
 from mergenode.adapters.engines.local.pool.reading import base_part
 from mergenode.adapters.engines.local.pool.sums import GroupSums
 from mergenode.adapters.engines.local.pool.task_vector import TaskVector
@@ -23,9 +22,6 @@ from mergenode.maths.threads import one_thread
 
 _LEAST_RATIO = 1 / 200
 """Norm of a task vector over that of the base from which on whole weights are summed up: see ``ScoringPass``."""
-
-_IN_FLIGHT = 8 * STRETCH_ELEMENTS * 4
-"""Bytes of what is read ahead: four stretches in float64."""
 
 
 @dataclass(slots=True)
@@ -51,6 +47,13 @@ class _Stretch:
     products: list[float] = field(default_factory=list)
     """``<g, base>`` of every part."""
 
+    @property
+    def pieces(self) -> Iterator[tuple[Part, list[Part]]]:
+        """Tensor by tensor: all of it that belongs to the stretch, and the parts of that."""
+        for spec, found in groupby(self.parts, key=lambda part: part.spec):
+            parts = list(found)
+            yield Part(spec, parts[0].start, parts[-1].stop), parts
+
 
 @dataclass(slots=True, kw_only=True)
 class ScoringPass:
@@ -60,9 +63,10 @@ class ScoringPass:
     Where it has 1/200 of the base's norm or more, ``<g, theta_i> - <g, base>`` part by part is as good at half the
     cost: a sum of 2^17 products in 32 lanes is off by 2^12 * 2^-53 of ``||g|| ||theta_i||`` at most, so the error stays
     below 1e-10 of ``||g|| ||theta_i - base||`` (usually 1e-13); parts that were not tuned come out as 0 either way.
-    One thread reads, one computes: sums are always the same.
+    One thread does it all, so sums are always the same; the system reads ahead. (A second one that reads costs more in
+    handing over than it saves.)
 
-    Memory: a stretch of base and gradient, and a few stretches of candidates that were read ahead.
+    Memory: a stretch of base, gradient and one candidate.
     """
 
     base: BaseModel
@@ -83,20 +87,16 @@ class ScoringPass:
 
         Raises TransientError, FatalError of gradient and base, and what ``between`` raises.
         """
-        with one_thread():
-            run_ordered(self._steps(batch), threads=1, budget_bytes=_IN_FLIGHT)
-
-    def _steps(self, batch: Sequence[Running]) -> Iterator[Step]:
         wanted = [
             spec for spec in self.gradient.specs(self.base) if any(item.vector.touches(spec.name) for item in batch)
         ]
-        for found in stretches(wanted):
-            self.between()
-            stretch = _Stretch(found)
-            size = sum(part.numel for part in found)
-            yield Step(16 * size, partial(self._read_shared, stretch, batch), lambda box: None, _ignore)
-            for item in batch:
-                yield Step(8 * size, partial(_read, item, stretch), partial(_compute, item, stretch), _ignore)
+        with one_thread():
+            for found in stretches(wanted):
+                self.between()
+                stretch = _Stretch(found)
+                self._read_shared(stretch, batch)
+                for item in batch:
+                    _add(item, stretch)
 
     def _read_shared(self, stretch: _Stretch, batch: Sequence[Running]) -> None:
         for part in stretch.parts:
@@ -107,35 +107,31 @@ class ScoringPass:
             stretch.products.append(0.0 if base is None else torch.dot(base, stretch.gradient[-1]).item())
 
 
-def _ignore(result: None) -> None:
-    """Nothing is written."""
-
-
-def _read(item: Running, stretch: _Stretch) -> list[Tensor | None] | None:
+def _add(item: Running, stretch: _Stretch) -> None:
+    """Score one stretch of a candidate. The first thing that goes wrong with it ends its part in the pass."""
     if item.failure is not None:
-        return None
+        return
     try:
-        return [item.vector.read(part) if item.vector.touches(part.spec.name) else None for part in stretch.parts]
+        values = _read(item, stretch)
+        for number, (part, found) in enumerate(zip(stretch.parts, values, strict=True)):
+            if not item.vector.touches(part.spec.name):
+                continue
+            score = _score(item, stretch, number, found)
+            if not isfinite(score):
+                raise item.vector.not_finite(part)
+            item.sums.add(part.spec.name, score)
     except MergenodeError as error:
         item.failure = error
-        return None
 
 
-def _compute(item: Running, stretch: _Stretch, values: list[Tensor | None] | None) -> None:
-    if values is None or item.failure is not None:
-        return
-    for number, (part, found) in enumerate(zip(stretch.parts, values, strict=True)):
-        if not item.vector.touches(part.spec.name):
-            continue
-        try:
-            score = _score(item, stretch, number, found)
-        except MergenodeError as error:
-            item.failure = error
-            return
-        if not isfinite(score):
-            item.failure = item.vector.not_finite(part)
-            return
-        item.sums.add(part.spec.name, score)
+def _read(item: Running, stretch: _Stretch) -> list[Tensor | None]:
+    """The stored elements of every part. Parts that lie together are read together."""
+    found: list[Tensor | None] = []
+    for piece, parts in stretch.pieces:
+        values = item.vector.read(piece) if item.vector.touches(piece.spec.name) else None
+        for part in parts:
+            found.append(None if values is None else values[part.start - piece.start : part.stop - piece.start])
+    return found
 
 
 def _score(item: Running, stretch: _Stretch, number: int, values: Tensor | None) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.contribution import Contribution, Dense, LowRank
-from mergenode.adapters.engines.local.pool.parts import READ_AHEAD_BYTES, Part
+from mergenode.adapters.engines.local.pool.parts import Part
 from mergenode.adapters.engines.local.tensors import read_slice
 from mergenode.errors import RejectedError, RejectReason
 
@@ -47,7 +47,6 @@ class TaskVector:
             return None
         files = self.contribution.weights
         spec = files.specs[entry.source]
-        files.read_ahead(spec.name, part.start * spec.dtype.size, READ_AHEAD_BYTES)
         values, buffer = read_slice(files, spec, part.start, part.stop)
         if seen is not None:
             seen(entry.source, part.stop, buffer)
