@@ -54,6 +54,14 @@ NODE_ALERTS = (
         quiet("26m", {of("mergenode_loop_last_timestamp_seconds"): "1+60x40"}),
     ),
     Alert(
+        "MergenodeSettingsWrong", "mergenode.node", "warning", "10m",
+        "mergenode_config_reload_failed == 1",
+        f"the settings file of {_NODE} is wrong",
+        "The node goes on with the settings that it had. Its next start would fail.",
+        firing("12m", {of("mergenode_config_reload_failed"): "1x20"}),
+        quiet("12m", {of("mergenode_config_reload_failed"): "1x5 0x15"}),
+    ),
+    Alert(
         "MergenodeDiskFull", "mergenode.node", "critical", "0m",
         'sum without (reason) (increase(mergenode_retries_total{reason="disk_full"}[15m])) > 0',
         f"{_NODE} has no space left to write",

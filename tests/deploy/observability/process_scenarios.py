@@ -75,3 +75,13 @@ def disk_filling(stage: Stage) -> Iterator[Fault]:
     filler = fill(node.real.state, 40_000)
     yield Fault(node)
     filler.unlink()
+
+
+@provokes("MergenodeSettingsWrong", "a key of the settings file of a running node is misspelt")
+def settings_wrong(stage: Stage) -> Iterator[Fault]:
+    node = stage.node()
+    node.honest(1)
+    right = node.real.config.read_text()
+    node.configure(publsh={"keep": 3})
+    yield Fault(node, codes={"config check": {2}})
+    node.real.config.write_text(right)
