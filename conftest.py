@@ -7,5 +7,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+collect_ignore_glob = ["tests/deploy/observability/broken/*", "tests/support/pretend_kubectl.py"]
+"""Programs of other processes: what the former import is broken on purpose, the latter needs its environment."""
+
 settings.register_profile("same", derandomize=True)
 """``--hypothesis-profile same``: the same examples every time. Without it every run looks at new ones."""

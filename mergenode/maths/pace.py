@@ -17,6 +17,8 @@ MEMORY_STEPS = 8.0
 """The memory holds at least so many steps, where single steps take long."""
 KNOWN_SECONDS = 2.0
 """Working time before which no rate is told."""
+TICK_SECONDS = 1e-6
+"""What is told within less is told at once: clocks are no finer."""
 GRACE_SECONDS = 10.0
 SLOWER = 4.0
 """A step may take ``GRACE_SECONDS`` and this many times what it should; what is beyond is a pause."""
@@ -79,7 +81,7 @@ def advanced(pace: Pace, now: float, done: int, free: int = 0) -> Pace:
     work = max(0, (done - free) - (pace.done - pace.free)) + pace.pending
     silence = max(0.0, now - pace.moved)
     seconds = min(silence, _longest(pace, work)) if work else 0.0
-    if not seconds:  # taken over, or told within one tick of the clock: no sign of how fast the rest goes
+    if seconds < TICK_SECONDS:  # taken over, or told within one tick of the clock: no sign of how fast the rest goes
         moved = pace.moved if work else max(now, pace.moved)
         return replace(pace, done=done, free=free, pending=work, moved=moved)
     keep = exp(-seconds / max(MEMORY_SECONDS, MEMORY_STEPS * pace.step))

@@ -20,7 +20,7 @@ from mergenode.maths.pace import (
     begun,
 )
 
-INTERVALS = st.lists(st.tuples(st.floats(0.0, 500.0), st.integers(0, 10**9)), min_size=1, max_size=60)
+INTERVALS = st.lists(st.tuples(st.just(0.0) | st.floats(1e-3, 500.0), st.integers(0, 10**9)), min_size=1, max_size=60)
 """(seconds, work) one after the other."""
 
 
@@ -150,3 +150,9 @@ def test_a_large_step_is_no_pause() -> None:
     assert pace.worked == 30 + 150.0
     pace, now = run(pace, now, [(10_000.0, 100)])
     assert pace.worked <= 180.0 + GRACE_SECONDS + SLOWER * 100 / 60
+
+
+def test_what_is_told_at_once_has_no_rate_of_its_own() -> None:
+    pace = advanced(begun(0.0), 1e-308, 2)
+    assert pace.rate() is None
+    assert advanced(pace, 2.0, 3).rate() == 1.5
