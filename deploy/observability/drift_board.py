@@ -48,7 +48,8 @@ DRIFT = Board(
             Panel("Last spoken against", "Generation of the newest fold, and of the last one that a gate let pass and "
                   "had something against: `mergenode show --generation`.", "short",
                   {of("mergenode_newest_fold_generation"): f"{_NODE} newest",
-                   of("mergenode_gate_last_generation") + " > 0": "{{instance}} {{gate}}"}),
+                   of("mergenode_gate_last_generation") + " > 0": "{{instance}} {{gate}}"},
+                  empty="where no gate let anything pass that it had something against"),
             Panel("Scores", "Of the merge when it was last measured, per task; more is better.", "short",
                   {of("mergenode_task_score"): "{{instance}} {{task}}"}, empty=_SCORED),
             Panel("Newest version that was scored", "Far behind the newest version: the task plug-in fails.", "short",

@@ -74,7 +74,10 @@ def rejected(stage: Stage) -> Iterator[Fault]:
 @provokes(
     "MergenodeQuarantined",
     "two contributions are three times as large as usual, and the gate holds them back",
-    beside={"MergenodeRejected": "what the operator drops counts as rejected"},
+    beside={
+        "MergenodeRejected": "what the operator drops counts as rejected",
+        "MergenodeGateSpoke": "what is released is folded although a gate spoke against it",
+    },
 )
 def quarantined(stage: Stage) -> Iterator[Fault]:
     node = stage.node(gates=GATES)
