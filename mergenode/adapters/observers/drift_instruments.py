@@ -162,7 +162,8 @@ def distance(before: tuple[float, float], after: tuple[float, float], entered: S
         return factor_now * math.fsum(entered) + abs(factor_now - factor) * total
     cosine = (total**2 + total_now**2 - entered[0] ** 2) / (2 * total * total_now)
     cosine = max(-1.0, min(1.0, cosine)) if math.isfinite(cosine) else math.nan
-    return math.sqrt(max(0.0, (shown - shown_now) ** 2 + 2 * shown * shown_now * (1 - cosine)))
+    square = (shown - shown_now) ** 2 + 2 * shown * shown_now * (1 - cosine)
+    return math.sqrt(max(0.0, square)) if math.isfinite(square) else math.nan
 
 
 def _cosine(group: Mapping[str, Any], small: float) -> float:
