@@ -35,7 +35,8 @@ class Container:
         self.pod = pod
         self.cgroup = cgroup
         namespaces = ["--mount", "--propagation", "slave", "--pid", "--ipc", "--uts", "--net"]
-        made = [sys.executable, "-I", inside.__file__, json.dumps(plan)]
+        # Without site: coverage would start there, and catch a SIGTERM that is meant for the node.
+        made = [sys.executable, "-IS", inside.__file__, json.dumps(plan)]
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig=KILL", *pod.machine.command("unshare", *namespaces, *_SHIM, *made)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
