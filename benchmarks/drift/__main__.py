@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _say("\n" + table(summary))
     for row in summary["bad"]:
         for alert in row["alerts"]:
-            _say(f"{row['kind']}, seed {row['seed']}, fold {alert['fold']}: {alert['summary']}. {alert['description']}")
+            when = f"fold {alert['fold']}{', held' if alert['held'] else ''}"
+            _say(f"{row['kind']}, seed {row['seed']}, {when}: {alert['summary']}. {alert['description']}")
     honest = summary["honest"]
     _say(f"{sum(row['folds'] for row in honest)} honest folds in {len(honest)} streams: largest shift "
          f"{max(row['shift'] for row in honest):.2f}")  # fmt: skip

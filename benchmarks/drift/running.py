@@ -1,4 +1,4 @@
-"""Plays one story on a real node process: push, wait for the version, scrape ``/metrics``, score the version."""
+"""Plays one story on a real node process: push, scrape the fold while its version is held, then version and scores."""
 
 from __future__ import annotations
 
@@ -23,16 +23,23 @@ from mergenode.errors import FatalError
 from mergenode.ledger.records import Folded
 
 GATES = ("norm", "alignment", "sign_conflict", "top_share")
+HOLD_SECONDS = 1.0
+"""Stands for minutes, as a fold stands for hours: time for one scrape and one look at the rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """After one push. ``series``: every sample that a scrape saw, as Prometheus writes it; ``scores``: per field."""
+    """After one push. ``scores``: of the version, per field.
+
+    ``held``: every sample that a scrape saw when the fold was committed and no version held it, as Prometheus writes
+    it; ``series``: the same with the version.
+    """
 
     name: str
     kind: str
     version: int
     scores: dict[str, float]
+    held: dict[str, float]
     series: dict[str, float]
     facts: dict[str, Any]
     moved: float | None = None
@@ -56,13 +63,15 @@ def play(pushes: Sequence[Push], suite: Suite, folder: Path) -> list[Step]:
             fact = node.wait_outcome(push.name)
             if not isinstance(fact, Folded):
                 raise FatalError(f"{push.name} was not folded but {fact.kind}: {fact}")
+            held = _held(url, fact.generation, steps[-1].version if steps else 0)
             published = node.wait_version(fact.generation)
             versions = [*versions, read_weights(Path(published.path))][-FOLDS_BACK - 1 :]
             scores = examination.score(versions[-1])
-            series = node.wait("show the version", lambda version=published.version: _scrape(url, version))
+            series = node.wait("show the version", lambda version=published.version: _shown(url, version))
             steps.append(
-                Step(push.name, push.kind, published.version, scores, series, _told(fact), _apart(suite, versions))
-            )
+                Step(push.name, push.kind, published.version, scores, held, series, _told(fact),
+                     _apart(suite, versions))
+            )  # fmt: skip
     finally:
         node.close()
     shutil.rmtree(folder)
@@ -81,15 +90,28 @@ def _told(fact: Folded) -> dict[str, Any]:
     return {"generation": fact.generation, "groups": list(fact.groups), "findings": list(fact.findings)}
 
 
-def _scrape(url: str, version: int) -> dict[str, float] | None:
-    """All samples, once the metrics are those of this version."""
-    text = httpx.get(f"{url}metrics").text
+def _held(url: str, generation: int, version: int) -> dict[str, float]:
+    """What is shown of a fold before a version holds it. Raises FatalError: this machine was too slow to look."""
+    found = _scrape(url)
+    if found["mergenode_newest_fold_generation"] != generation or found["mergenode_version"] != version:
+        raise FatalError(f"generation {generation} was published before it was scraped: raise HOLD_SECONDS")
+    return found
+
+
+def _shown(url: str, version: int) -> dict[str, float] | None:
+    """All samples, once they are those of this version."""
+    found = _scrape(url)
+    return found if found["mergenode_version"] == version else None
+
+
+def _scrape(url: str) -> dict[str, float]:
+    """All samples, now."""
     found = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(httpx.get(f"{url}metrics").text):
         for sample in family.samples:
             labels = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return found if found["mergenode_version"] == version else None
+    return found
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -98,7 +120,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         "base": "./base",
         "registries": [registry],
         "method": {"name": "opcm", "alpha": 0.5},
-        "publish": {"path": "./published", "keep": 3},
+        "publish": {"path": "./published", "keep": 3, "hold_seconds": HOLD_SECONDS},
         "http": {"listen": "127.0.0.1:0"},
         "engine": {"threads": 1},
         "gates": {name: {"action": "observe"} for name in GATES},

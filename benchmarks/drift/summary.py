@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.drift.judging import Alarm, alarms, firing
+from benchmarks.drift.judging import Alarm, alarms, firing, held, published
 from benchmarks.drift.plan import HONEST, SLOW, SLOW_TWIN, Story
 from benchmarks.drift.running import Step
 
@@ -49,24 +49,29 @@ def _bad(story: Story, played: Played) -> dict[str, Any]:
     first_bad = next(number for number, step in enumerate(steps) if step.kind != HONEST)
     fell = falls(story, played)
     first_fall = next((number for number, fall in enumerate(fell) if number >= first_bad and fall >= FALL), None)
-    spoken, anyway = firing(steps), [set[str]() for _ in steps]
+    spoken = firing(steps)
+    anyway = [set[str]() for _ in spoken]
     if story.kind == SLOW:  # the same folds without what is wrong with them
         anyway = [set(names) for names in firing(played[Story(SLOW_TWIN, story.seed)])]
-    before = {alert for names in spoken[:first_bad] for alert in names}
+    before = {alert for names in spoken[: held(first_bad)] for alert in names}
     wanted = [
-        (number, alert)
-        for number, names in enumerate(spoken)
+        (moment, alert)
+        for moment, names in enumerate(spoken)
         for alert in names
-        if number >= first_bad and alert not in anyway[number]
+        if moment >= held(first_bad) and alert not in anyway[moment]
     ]
     told = [alarm for alarm in _first_of_each(steps, wanted) if alarm.alert not in before]
     right = [alarm for alarm in told if _named(steps, alarm) == story.kind]
-    first = min((alarm.step for alarm in right), default=None)
+    first = min((alarm.moment for alarm in right), default=None)
     return {
-        "kind": story.kind, "seed": story.seed, "first_bad": first_bad, "first_alert": first,
+        "kind": story.kind, "seed": story.seed, "first_bad": first_bad,
+        "first_alert": None if first is None else first // 2,
+        "before_its_version": first is not None and first % 2 == 0,
+        "in_time": first is not None and (first_fall is None or first < published(first_fall)),
         "first_fall": first_fall, "deepest": max(fell),
         "alerts": [
-            {"fold": alarm.step, "alert": alarm.alert, "summary": alarm.summary, "description": alarm.description,
+            {"fold": alarm.step, "held": alarm.moment == held(alarm.step), "alert": alarm.alert,
+             "summary": alarm.summary, "description": alarm.description,
              "labels": dict(alarm.labels), "names": _named(steps, alarm)}
             for alarm in told
         ],
@@ -76,9 +81,9 @@ def _bad(story: Story, played: Played) -> dict[str, Any]:
 
 def _first_of_each(steps: Sequence[Step], wanted: Sequence[tuple[int, str]]) -> list[Alarm]:
     first: dict[str, int] = {}
-    for number, alert in wanted:
-        first.setdefault(alert, number)
-    return alarms(steps, [(number, alert) for alert, number in first.items()])
+    for moment, alert in wanted:
+        first.setdefault(alert, moment)
+    return alarms(steps, [(moment, alert) for alert, moment in first.items()])
 
 
 def _named(steps: Sequence[Step], alarm: Alarm) -> str:
@@ -128,10 +133,14 @@ def table(summary: Mapping[str, Any]) -> str:
             alert["alert"].removeprefix("Mergenode")
             for row in rows for alert in row["alerts"] if alert["fold"] == row["first_alert"]
         })  # fmt: skip
-        when = "; ".join(f"{_after(row, 'first_alert')}, {_after(row, 'first_fall')}" for row in rows)
+        when = "; ".join(f"{_alert(row)}, {_after(row, 'first_fall')}" for row in rows)
         deepest = ", ".join(f"{100 * row['deepest']:.1f}" for row in rows)
         lines.append(f"| {kind} | {', '.join(names)} | {when} | {deepest} |")
     return "\n".join(lines)
+
+
+def _alert(row: Mapping[str, Any]) -> str:
+    return _after(row, "first_alert") + (" (held)" if row["before_its_version"] else "")
 
 
 def _after(row: Mapping[str, Any], what: str) -> str:
@@ -139,11 +148,10 @@ def _after(row: Mapping[str, Any], what: str) -> str:
 
 
 def broken(summary: Mapping[str, Any]) -> list[str]:
-    """What the README promises and is not so."""
+    """What the README promises and is not so: an alert comes before the version with which a score falls."""
     wrong = []
     for row in summary["bad"]:
-        late = row["first_alert"] is None or (row["first_fall"] is not None and row["first_alert"] > row["first_fall"])
-        if late:
+        if not row["in_time"]:
             wrong.append(f"{row['kind']}, seed {row['seed']}: alert {row['first_alert']}, fall {row['first_fall']}")
     for row in summary["honest"]:
         rules = [alert for alert in row["false_alarms"] if alert != GATES_SPEAK]

@@ -14,6 +14,7 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(
         publish_every_contributions=every.contributions or 1 << 62,
         publish_every_seconds=every.seconds,
+        publish_hold_seconds=settings.publish.hold_seconds,
         keep=settings.publish.keep,
         poll_seconds=min(polls, default=10.0),
         once_patience_seconds=settle + 30.0,

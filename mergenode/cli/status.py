@@ -154,12 +154,18 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("method", f"{method['name']} {options}".rstrip() if method else "-"),
         ("base", f"{base['path']} {(base['digest'] or '')[:19]}".rstrip()),
         ("in the merge", f"{status['contributions']} contributions, generation {status['generation']}"),
-        ("published", f"v{status['version']:06d}" if status["version"] else "nothing yet"),
+        ("published", _published(status)),
         ("waiting", f"{len(status['pending'])} contributions"),
         *([("quarantine", f"{status['in_quarantine']} contributions")] if status["in_quarantine"] else []),
         ("disk", ", ".join(sizes)),
         *(("now" if status["running"] else "begun", sentence(activity)) for activity in status["activities"]),
     ]
+
+
+def _published(status: Mapping[str, Any]) -> str:
+    newest = f"v{status['version']:06d}" if status["version"] else "nothing yet"
+    behind = status["union"] is None and status["published_generation"] < status["generation"]
+    return f"{newest}, without generation {status['generation']}" if behind else newest
 
 
 def _print_folds(status: Mapping[str, Any], out: Console) -> None:

@@ -21,7 +21,7 @@ from mergenode.daemon.places import place_of
 from mergenode.daemon.quarantine import decide
 from mergenode.daemon.scoring import score
 from mergenode.daemon.selecting import Selecting
-from mergenode.daemon.since_publish import SincePublish
+from mergenode.daemon.since import Since
 from mergenode.daemon.tuning import Tuning, settled
 from mergenode.errors import MergenodeError, RejectedError, TransientError, TransientReason
 from mergenode.ledger.actions import (
@@ -42,7 +42,7 @@ from mergenode.ledger.actions import (
 )
 from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import next_action, pending, settled_requests
-from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Rejected
+from mergenode.ledger.records import ContributionFact, Discovered, Duplicate, Folded, Published, Rejected
 from mergenode.ledger.selection import Standing
 from mergenode.ledger.view import Key, Policy, View
 from mergenode.ports.changes import ChangeRequests
@@ -83,7 +83,8 @@ class Loop:
     _looked_at: float | None = None
     _look_seconds: float = 0.0
     _waited: float = 0.0
-    _since_publish: SincePublish = field(init=False)
+    _since_publish: Since = field(init=False)
+    _since_fold: Since = field(init=False)
 
     def __post_init__(self) -> None:
         self.seen = Observation(
@@ -91,7 +92,8 @@ class Loop:
             pooled=self.selecting is not None,
         )  # fmt: skip
         self.patience = Patience(clock=self.line.clock, jitter=self.jitter)
-        self._since_publish = SincePublish(self.line.ledger, self.line.clock)
+        self._since_publish = Since(self.line.ledger, self.line.clock, Published.kind)
+        self._since_fold = Since(self.line.ledger, self.line.clock, Folded.kind)
         self._mixing = self.mixing if self.mixing is not None else Alone(self.line)
 
     def run(self) -> Stop:
@@ -139,6 +141,7 @@ class Loop:
             publish_wait_seconds=self.patience.left(PUBLISH),
             node_wait_seconds=self.patience.left(NODE),
             seconds_since_publish=self._since_publish.seconds(asked=self.policy.publish_every_seconds is not None),
+            hold_seconds=self._since_fold.left(self.policy.publish_hold_seconds),
             idle_seconds=self._waited,
             changes=self._asked,
             mixing=self._mixing.wanted(once=self.once),
@@ -247,7 +250,13 @@ class Loop:
         self.seen.settle(candidate)
 
     def _contribute(self, candidate: Candidate) -> None:
-        self.seen.recorded(contribute(self.line, candidate))
+        fact = contribute(self.line, candidate)
+        self.seen.recorded(fact)
+        if isinstance(fact, Folded):
+            self._since_fold.happened()
+            if (hold := self.policy.publish_hold_seconds) > 0 and self.policy.publishes:
+                told = f"generation {fact.generation} is shown for {hold:g} s before a version holds it"
+                self.line.observer.message("info", told, setting="publish.hold_seconds")
         self.seen.settle(candidate)
 
     def _restate(self, change: Change) -> None:
@@ -342,7 +351,7 @@ class Loop:
 
     def _publish(self, generation: int, version: int) -> None:
         published = publish(self.line, generation, version)
-        self._since_publish.published()
+        self._since_publish.happened()
         score(self.line, published)
 
     def _wait(self, seconds: float) -> None:

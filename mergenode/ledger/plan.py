@@ -13,7 +13,9 @@ progress: when the action it names has succeeded, the next view leads on. The or
 6. publish what is committed and due, *before* folding more; after a change at once. While publishing backs off,
    folding waits: which generation becomes which version then depends on the contributions alone, never on when a
    disk was full, so two nodes (or one that was disturbed) publish the same versions. Where a selector chooses, a merge
-   on its way from one selection to the next is never published.
+   on its way from one selection to the next is never published. A new fold is held until it was shown for as long as
+   the policy wants, and folding waits for the same reason; a change that the operator asks for meanwhile comes first
+   (4), so what is retracted in time is in no version. ``once`` holds nothing: nobody watches.
 7. fold the next candidate: forced ones first, then by order of discovery. One that backs off blocks no other. Where a
    selector chooses instead: take out what is weighed otherwise now, look into what is new in the pool, fold what was
    selected, select again when the pool became another one. Only then, where the pool is above its limit, it is seen who
@@ -182,6 +184,8 @@ def _publish(view: View) -> Action:
     if view.publish_wait_seconds > 0:
         why = f"generation {view.head.generation} waits to be published"
         return _pause(view, view.publish_wait_seconds, why)
+    if view.hold_seconds > 0 and not view.once:
+        return _pause(view, view.hold_seconds, f"generation {view.head.generation} is shown before it is published")
     return Publish(generation=view.head.generation, version=view.head.version + 1)
 
 

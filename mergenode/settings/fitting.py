@@ -26,6 +26,7 @@ def check_together(settings: Settings) -> None:
     _rounds_fit(settings)
     _contributions_fit(settings)
     _gates_fit(settings)
+    _hold_fits(settings)
     _weighing_fits(settings)
     _selection_fits(settings)
 
@@ -104,6 +105,17 @@ def _gates_fit(settings: Settings) -> None:
             )
 
 
+def _hold_fits(settings: Settings) -> None:
+    """Only what a node folds itself can be shown before it is published."""
+    mixer = settings.mixer.name
+    if settings.publish.hold_seconds > 0 and mixer in _NOT_HELD:
+        raise conflict(
+            f"publish.hold_seconds does not go with mixer.name: {mixer}: {_NOT_HELD[mixer]}",
+            ("publish", "hold_seconds"),
+            ("mixer", "name"),
+        )
+
+
 def _weighing_fits(settings: Settings) -> None:
     """What weighing and protecting cannot do without, or go together with."""
     if settings.weigh.name == "fit" and settings.task.entrypoint is None:
@@ -123,6 +135,12 @@ def _weighing_fits(settings: Settings) -> None:
         if name in names[:position]:
             raise conflict(f"the name {name!r} occurs twice; set another for one of them", ("protect", position))
 
+
+_NOT_HELD = {
+    "dimat": "a round publishes what was mixed and trained; nothing is folded",
+    "union": "a version holds what other nodes folded as well, and drift is measured at the node that folds",
+}
+"""Why a fold cannot be shown first with a mixer."""
 
 _NOT_SELECTED = {
     "dimat": "rounds train and mix one model; there is no pool to choose from",

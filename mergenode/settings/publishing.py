@@ -92,6 +92,15 @@ class PublishSettings(Section):
         why="a reader that started on an older one can finish, at five times the size of the base",
         ge=1,
     )
+    hold_seconds: float = setting(
+        0.0,
+        "A new fold shows in metrics, history and alerts for so long before the version that holds it appears; folding "
+        "waits meanwhile. Not with --once.",
+        unit="seconds",
+        why="set it to what your alerts need (scrape and rule intervals) and people can retract before readers see it",
+        ge=0,
+        strict=True,
+    )
     every: EverySettings = subsection(EverySettings, "When a new version is published.")
     search: ScaleSearchSettings = subsection(ScaleSearchSettings, "The search of method.scale: evaluate.")
     _path = field_validator("path", mode="plain")(resolve_path)

@@ -19,6 +19,7 @@ RELOADED: Mapping[str, str] = {
     "gates": "for the next contribution; what is in the merge or in quarantine is not judged again",
     "publish.keep": "after the next version",
     "publish.every": "from now on",
+    "publish.hold_seconds": "from now on",
     "validation.max_relative_norm": "for the next contribution",
     "log": "from the next line on",
 }

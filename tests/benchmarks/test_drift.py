@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.drift.judging import Alarm, alarms, firing
+from benchmarks.drift.judging import Alarm, alarms, firing, held
 from benchmarks.drift.plan import HONEST, Story
 from benchmarks.drift.running import Step
 from benchmarks.drift.summary import broken, falls, table
@@ -24,7 +24,9 @@ PLAIN = {
 
 def step(number: int, kind: str = HONEST, score: float = 0.9, **series: float) -> Step:
     shown = {**PLAIN, "mergenode_newest_fold_generation": number + 1.0, **series}
-    return Step(f"{number}", kind, number + 1, {"clean": score, "tilted": 0.8}, shown, {"generation": number + 1})
+    held = {**shown, "mergenode_version": float(number)}
+    scores = {"clean": score, "tilted": 0.8}
+    return Step(f"{number}", kind, number + 1, scores, held, shown, {"generation": number + 1})
 
 
 def test_a_fall_is_measured_against_the_same_honest_contributions() -> None:
@@ -38,8 +40,9 @@ def test_a_fall_is_measured_against_the_same_honest_contributions() -> None:
 def test_the_real_rules_name_the_contribution() -> None:
     steps = [*(step(number) for number in range(14)), step(14, "conflicting", mergenode_newcomer_cosine=-0.4)]
     found = firing(steps)
-    assert found == [*([] for _ in range(14)), ["MergenodeNewcomerAgainstMerge"]], "beyond a day as well"
-    (alarm,) = alarms(steps, [(14, "MergenodeNewcomerAgainstMerge")])
+    told = ["MergenodeNewcomerAgainstMerge"]
+    assert found == [*([] for _ in range(held(14))), told, told], "beyond a day as well, and before its version"
+    (alarm,) = alarms(steps, [(held(14), "MergenodeNewcomerAgainstMerge")])
     assert isinstance(alarm, Alarm) and alarm.step == 14 and alarm.labels["severity"] == "warning"
     assert "`mergenode show --generation 15` names the contribution" in alarm.description
     assert "layers.0 (0.1)" in alarm.description
@@ -51,13 +54,15 @@ def test_what_is_late_and_what_is_false_is_said() -> None:
         "seed": 0,
         "first_bad": 12,
         "first_alert": 12,
+        "before_its_version": True,
+        "in_time": True,
         "first_fall": 12,
         "deepest": 0.07,
         "alerts": [],
     }
     calm = {"kind": HONEST, "seed": 0, "false_alarms": []}
     assert broken({"bad": [row], "honest": [calm]}) == []
-    assert "| huge |  | 0, 0 | 7.0 |" in table({"bad": [row]})
-    late = [{**row, "first_alert": 13}, {**row, "first_alert": None}]
+    assert "| huge |  | 0 (held), 0 | 7.0 |" in table({"bad": [row]})
+    late = [{**row, "in_time": False}, {**row, "first_alert": None, "before_its_version": False, "in_time": False}]
     assert len(broken({"bad": late, "honest": [{**calm, "false_alarms": ["MergenodeDriftJump"]}]})) == 3
     assert replace(step(0), kind="huge").kind == "huge"

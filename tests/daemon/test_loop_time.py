@@ -119,3 +119,87 @@ def test_after_a_restart_the_wall_clock_says_how_old_the_version_is() -> None:
     began = node.clock.monotonic()
     node.drain(node.start())
     assert node.clock.monotonic() - began < 62, "a version from the future is as good as new"
+
+
+def held(seconds: float) -> FakeNode:
+    return FakeNode(policy=Policy(publish_hold_seconds=seconds, poll_seconds=10.0))
+
+
+def until_published(node: FakeNode, version: int) -> float:
+    """Seconds on the clock until it is; the loop goes on by itself."""
+    loop, began = node.start(), node.clock.monotonic()
+    while len(node.published) < version:
+        loop.act(loop.decide())
+        assert node.clock.monotonic() - began < 1000
+    return node.clock.monotonic() - began
+
+
+def test_a_fold_is_shown_before_its_version_and_nothing_is_folded_meanwhile() -> None:
+    node = held(60.0)
+    node.put("a")
+    node.put("b")
+    loop = node.start()
+    seen = []
+    node.lifecycle.during_wait = lambda: seen.append((list(node.folded), list(node.published)))
+    node.drain(loop)
+    assert node.published == [(1, 1), (2, 2)]
+    assert {(tuple(folded), tuple(published)) for folded, published in seen} == {
+        ((), ()), (("a",), ()), (("a", "b"), ((1, 1),)),
+    }  # fmt: skip
+    assert sum(1 for folded, _ in seen if folded == ["a"]) == 6, "sixty seconds in looks of ten"
+    assert ("info", "generation 1 is shown for 60 s before a version holds it") in node.witness.messages
+
+
+def test_what_is_retracted_while_it_is_held_was_never_published() -> None:
+    node = held(60.0)
+    node.put("a")
+    node.drain(node.start())
+    node.put("bad")
+    loop, began = node.start(), node.clock.monotonic()
+    node.lifecycle.during_wait = lambda: (
+        node.retract("bad") if node.members == ["a", "bad"] and not node.changes.asked else None
+    )
+    node.drain(loop)
+    assert node.published == [(1, 1), (2, 3)] and node.members == ["a"]
+    assert node.clock.monotonic() - began == pytest.approx(60.0, abs=0.2), "a change does not begin another hold"
+
+
+@pytest.mark.parametrize(("away", "left"), [(0.0, 60.0), (45.0, 15.0), (600.0, 0.0)])
+def test_a_restart_goes_on_with_what_is_left_of_the_hold(away: float, left: float) -> None:
+    node = held(60.0)
+    node.put("a")
+    loop = node.start()
+    while not node.folded:
+        loop.act(loop.decide())
+    node.clock.advance(away)
+    assert until_published(node, 1) == pytest.approx(left, abs=0.2)
+
+
+@pytest.mark.parametrize("jump", [-1e7, 1e7])
+def test_a_jump_of_the_wall_clock_does_not_shorten_or_lengthen_a_hold(jump: float) -> None:
+    node = held(60.0)
+    node.put("a")
+    loop = node.start()
+    while not node.folded:
+        loop.act(loop.decide())
+    began = node.clock.monotonic()
+    node.clock.jump(jump)
+    node.drain(loop)
+    assert node.clock.monotonic() - began == pytest.approx(60.0, abs=0.2)
+
+
+def test_a_stop_does_not_wait_for_the_hold() -> None:
+    node = held(60.0)
+    node.put("a")
+    loop = node.start()
+    while not node.folded:
+        loop.act(loop.decide())
+    node.lifecycle.request_stop()
+    assert loop.decide() == Stop("asked to stop", complete=False)
+    assert until_published(node, 1) == pytest.approx(60.0, abs=0.2)
+
+
+def test_once_publishes_without_a_hold() -> None:
+    node = held(6000.0)
+    node.put("a")
+    assert once(node).complete and node.published == [(1, 1)]

@@ -23,6 +23,7 @@ TAKEN_OVER = {
     "gates": "config.gates.norm.action=observe",
     "publish.keep": "config.publish.keep=3",
     "publish.every": "config.publish.every.contributions=3",
+    "publish.hold_seconds": "config.publish.hold_seconds=120",
     "validation.max_relative_norm": "config.validation.max_relative_norm=2",
     "log": "config.log.level=debug",
 }

@@ -15,10 +15,12 @@ from mergenode.ledger.actions import (
     Mix,
     Publish,
     Refuse,
+    Restate,
     Select,
     Stop,
     Wait,
 )
+from mergenode.ledger.changes import Change
 from mergenode.ledger.plan import SHORTEST_WAIT_SECONDS, next_action, pending, settled_requests
 from mergenode.ledger.records import ContributionFact
 from mergenode.ledger.selection import Standing
@@ -204,6 +206,27 @@ def test_a_publication_is_due_after_that_much_time() -> None:
 def test_with_a_period_the_first_version_does_not_wait_for_it() -> None:
     policy = Policy(publish_every_contributions=100, publish_every_seconds=60)
     assert next_action(view(head=FOLDED_ONCE, policy=policy)) == Publish(1, 1)
+
+
+def test_a_fold_is_shown_before_it_is_published_and_nothing_is_folded_meanwhile() -> None:
+    held = view(*BOTH, **READY, head=FOLDED_ONCE, hold_seconds=4.0)
+    assert next_action(held) == Wait(4.0, "generation 1 is shown before it is published")
+    assert next_action(replace(held, hold_seconds=0.0)) == Publish(1, 1)
+    assert next_action(replace(held, head=PUBLISHED_ONCE)) == Fold(candidate(1))
+
+
+def test_what_is_not_due_is_not_held() -> None:
+    policy = Policy(publish_every_contributions=2)
+    assert next_action(view(*BOTH, **READY, head=FOLDED_ONCE, hold_seconds=4.0, policy=policy)) == Fold(candidate(1))
+
+
+def test_a_change_comes_before_the_version_that_is_held() -> None:
+    change = Change("1", contents=(digest(1),))
+    assert next_action(view(head=FOLDED_ONCE, hold_seconds=4.0, changes=(change,))) == Restate(change)
+
+
+def test_once_holds_nothing() -> None:
+    assert next_action(view(head=FOLDED_ONCE, hold_seconds=400.0, once=True)) == Publish(1, 1)
 
 
 # ---- waiting

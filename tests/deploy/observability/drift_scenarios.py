@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import torch
@@ -67,11 +68,24 @@ def drift_jump(stage: Stage) -> Iterator[Fault]:
 
 @provokes("MergenodeContributionHuge", "a contribution is seven times as large as usual, and the gate is off")
 def contribution_huge(stage: Stage) -> Iterator[Fault]:
+    """Versions are held: the alert comes, and the runbook takes it out, before there is a version with it."""
     node = stage.node(gates={"norm": {"action": "off"}})
     node.honest(5)
+    node.configure(publish={"path": "./published", "hold_seconds": 60.0})
+    node.until("settings in force now: publish.hold_seconds")
     node.learnt(25)
-    node.fold("large", node.tuned(9, 0.07))
-    yield Fault(node, {"NAME": "large", **staged(stage, node, 10)}, told=(NEWEST,))
+    node.put("large", node.tuned(9, 0.07))
+    node.until("folded 'large'")
+
+    def is_held() -> None:
+        assert node.value("mergenode_version") == 5 and node.value("mergenode_newest_fold_generation") == 6
+        assert not (node.real.published / "v000006").exists()
+
+    yield Fault(node, {"NAME": "large", **staged(stage, node, 10)}, told=(NEWEST,), meanwhile=is_held)
+    node.published()
+    assert sorted(path.name for path in node.real.published.glob("v0*"))[-1] == "v000006"
+    told = json.loads((node.real.published / "v000006/mergenode.json").read_text())
+    assert [each["name"] for each in told["contributions"]] == [f"honest-{seed}" for seed in range(1, 6)]
 
 
 @provokes("MergenodeShareKeptCollapsed", "a contribution repeats what is in a merge of orthogonal parts already")

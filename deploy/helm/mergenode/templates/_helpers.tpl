@@ -145,7 +145,7 @@ persistentVolumeClaim:
 {{/* node.yaml without what a running node takes over by itself: see mergenode/settings/reloading.py. */}}
 {{- define "mergenode.restartConfig" -}}
 {{- $config := omit (include "mergenode.config" . | fromYaml) "log" "gates" -}}
-{{- $_ := set $config "publish" (omit $config.publish "keep" "every") -}}
+{{- $_ := set $config "publish" (omit $config.publish "keep" "every" "hold_seconds") -}}
 {{- $validation := omit (get $config "validation" | default dict) "max_relative_norm" -}}
 {{- $_ := set $config "validation" $validation -}}
 {{- $registries := list -}}
