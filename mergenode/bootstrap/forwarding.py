@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from uuid import UUID
 
+import grpc
+
 from mergenode.adapters.peers.port.channels import open_channel
 from mergenode.adapters.peers.pushing.forwarding import Forwarding, ForwardingSide
 from mergenode.adapters.peers.pushing.sending import Sending
@@ -41,9 +43,10 @@ def forwarding_to_neighbours(peers: Peers) -> Iterator[Forwarding]:
         places = membership.addresses()
         return {node: places[node] for node, up in membership.neighbours().items() if up and node in places}
 
-    sending = Sending(
-        lambda address: open_channel(address, peers.credentials()), peers.clock, peers.tracer, peers.observer
-    )
+    def opened(address: str) -> grpc.Channel:
+        return open_channel(address, peers.credentials(), membership.name_of(address))
+
+    sending = Sending(opened, peers.clock, peers.tracer, peers.observer)
     with closing(open_reader(settings.node.state / LEDGER)) as ledger:
         side = ForwardingSide(
             ledger=ledger,

@@ -15,6 +15,7 @@ from uuid import UUID
 import grpc
 import grpc.aio
 
+from mergenode.adapters.peers.access.connection_faults import is_certificate_fault
 from mergenode.adapters.peers.membership.keyed_heads import keyed_from
 from mergenode.adapters.peers.membership.membership import Membership
 from mergenode.errors import MergenodeError, TransientError
@@ -39,12 +40,19 @@ from mergenode.wire.views import (
 ChannelOf = Callable[[str], grpc.aio.Channel]
 """Makes a new channel to host:port, with the certificates of this moment; who asked closes it."""
 
+Explain = Callable[[grpc.RpcError, str], str | None]
+"""Says in one sentence what is wrong with the certificates of a call to host:port, or None: nothing known."""
+
 SESSION_SECONDS = 600.0
 """A channel is replaced after about this long, so that certificates and addresses are taken anew."""
 PULL_SECONDS = 15.0
 MOST_PAGES = 1024
 WATCHED_BURST = 512
 WATCHED_PER_SECOND = 20.0
+
+
+def unexplained(error: grpc.RpcError, address: str) -> None:
+    """For nodes without certificates."""
 
 
 class LinkError(Exception):
@@ -66,6 +74,7 @@ class LinkParts:
     membership: Membership
     channel_of: ChannelOf
     disk: Executor
+    explain: Explain = unexplained
     draw: Callable[[], float] = random.random
 
 
@@ -82,6 +91,7 @@ class Link:
         self.waits_since: float | None = None
         """When it began to wait for its next attempt; None while it speaks. As ``Membership.clock``."""
         self._failures = 0
+        self._told = ""
         self._wake = asyncio.Event()
 
     def is_of(self, node_id: UUID, address: str) -> bool:
@@ -108,9 +118,19 @@ class Link:
                 self._failures += 1
                 if self.node_id is not None:
                     self._own.missed(self.node_id)
-                self._own.attempted(self.address, _words(error))
+                self._own.attempted(self.address, self._words(error))
                 pause = rhythm.pause(self._failures, self._parts.draw()) - (loop.time() - started)
             await self._wait(pause)
+
+    def _words(self, error: Exception) -> str:
+        """Why an attempt failed. Certificates are the operator's business: what is wrong with them is logged, once."""
+        if not isinstance(error, grpc.RpcError):
+            return str(error)[:300] or type(error).__name__
+        words = self._parts.explain(error, self.address) or _status(error)
+        if is_certificate_fault(error) and words != self._told:
+            self._own.say("warning", words)
+            self._told = words
+        return words
 
     async def _wait(self, seconds: float) -> None:
         self._wake.clear()
@@ -186,7 +206,7 @@ class Link:
         while loop.time() < ends:
             started = loop.time()
             await self._exchange(stub)
-            self._failures = 0
+            self._failures, self._told = 0, ""
             self._own.attempted(self.address, "")
             pause = rhythm.pause(0, self._parts.draw())
             await asyncio.sleep(max(0.0, pause - (loop.time() - started)))
@@ -286,7 +306,7 @@ def _fitting(positions: tuple[Position, ...]) -> tuple[Position, ...]:
     return positions[: NEWEST_BYTES // 200]
 
 
-def _words(error: Exception) -> str:
+def _status(error: grpc.RpcError) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name.lower()}: {(error.details() or '')[:300]}"
     return str(error)[:300] or type(error).__name__
