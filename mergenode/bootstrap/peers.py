@@ -104,12 +104,11 @@ class Peers:
         """For a channel that is opened now; None without TLS."""
         return None if self.tls is None else self.tls.channel_credentials()[0]
 
-    def explain(self, error: grpc.RpcError, address: str) -> str | None:
+    def explain(self, error: grpc.RpcError, address: str, name: str) -> str | None:
         """What is wrong with the certificates of a call that failed, as far as is known; None without TLS."""
         if self.tls is None:
             return None
-        known = self.tls.files, self.tls.current()[0]
-        return connection_fault(error, address, known, time(), self.membership.name_of(address))
+        return connection_fault(error, address, (self.tls.files, self.tls.current()[0]), time(), name)
 
 
 def join_peers(
@@ -194,10 +193,9 @@ def _start(peers: Peers, server: PeerServer, stack: ExitStack) -> str:
     stack.callback(server.stop, min(_STOP_SECONDS, settings.shutdown.drain_seconds))
     address = settings.peers.advertise or joined(socket.gethostname() if is_wildcard(host) else host, port)
     peers.membership.advertise(address)
-    name_of = peers.membership.name_of
     calls = Heartbeats(
         peers.membership,
-        lambda called: open_aio_channel(called, peers.credentials(), name_of(called)),
+        lambda called, name: open_aio_channel(called, peers.credentials(), name),
         explain=peers.explain,
     )
     server.call_soon(calls.run())

@@ -93,8 +93,9 @@ class _Member:
         return self.advertised or next(iter(self.dialled), "") or (self.hint.address if self.hint else "")
 
     def direct(self, now: float, rhythm: Rhythm) -> bool:
-        """Whether it speaks to us; not one that is down because it was taken away."""
-        return self.heard is not None and not (self.gone and self.state(now, rhythm) is PeerState.DOWN)
+        """Whether it speaks to us; not one that is silent because it was taken away."""
+        silent = (PeerState.SUSPECT, PeerState.DOWN)
+        return self.heard is not None and not (self.gone and self.state(now, rhythm) in silent)
 
     def seen(self) -> float | None:
         return self.heard if self.heard is not None else self.hint.seen if self.hint else None

@@ -17,6 +17,9 @@ from mergenode.wire.views import is_address
 
 TICK_SECONDS = 1.0
 
+_Target = tuple[Neighbour, str]
+"""Whom to call, and the name that the address was found under, or nothing."""
+
 
 class Heartbeats:
     """Keeps the links to the neighbours of the settings, to those behind names, and to who calls this node.
@@ -36,11 +39,10 @@ class Heartbeats:
         tick_seconds: float = TICK_SECONDS,
         resolve_seconds: float = 30.0,
     ) -> None:
-        """``channel_of`` asks ``membership.name_of`` what the certificate at an address has to be for."""
         self._membership, self._channel_of, self._explain = membership, channel_of, explain
         self._resolve, self._draw = resolve, draw
         self._tick, self._resolve_seconds = tick_seconds, resolve_seconds
-        self._links: dict[Neighbour, tuple[Link, asyncio.Task[None]]] = {}
+        self._links: dict[_Target, tuple[Link, asyncio.Task[None]]] = {}
         self._names: dict[str, tuple[ResolvedName, asyncio.Task[None]]] = {}
         self._found: dict[str, str] = {}
         self._changed = asyncio.Event()
@@ -85,15 +87,16 @@ class Heartbeats:
         gone = self._find()
         chosen = self._chosen(entries)
         back = [each for each in self._callers(chosen) if each not in chosen]
-        targets = [each for each in (*chosen, *back) if is_address(each.address)][:MOST_NEIGHBOURS]
-        for neighbour in [each for each in self._links if each not in targets]:
-            self._links.pop(neighbour)[1].cancel()
-            self._membership.hung_up(neighbour.address, gone=neighbour.address in gone)
-        for neighbour in targets:
-            running = self._links.get(neighbour)
+        called = [each for each in (*chosen, *back) if is_address(each.address)][:MOST_NEIGHBOURS]
+        targets = [(each, self._membership.name_of(each.address)) for each in called]
+        for target in [each for each in self._links if each not in targets]:
+            self._links.pop(target)[1].cancel()
+            self._membership.hung_up(target[0].address, gone=target[0].address in gone)
+        for neighbour, name in targets:
+            running = self._links.get((neighbour, name))
             if running is None or self._ended(running[1]):
-                link = Link(neighbour, parts, back=neighbour in back)
-                self._links[neighbour] = link, asyncio.create_task(link.run())
+                link = Link(neighbour, parts, name=name, back=neighbour in back)
+                self._links[neighbour, name] = link, asyncio.create_task(link.run())
         self._wake()
 
     def _follow_names(self, entries: list[str]) -> None:
@@ -128,7 +131,7 @@ class Heartbeats:
         """Who calls and is not reached by itself, unless the topology was set by hand."""
         if self._membership.topology.generation:
             return []
-        links = [link for neighbour, (link, _) in self._links.items() if neighbour in chosen]
+        links = [link for (neighbour, _), (link, _) in self._links.items() if neighbour in chosen]
         addresses = {each.address for each in chosen}
         # Also one that was called back first: the call back ends, and the one that was chosen takes its place.
         reached = {link.node_id for link in links if link.parked is None or link.parked.rival not in {"", *addresses}}

@@ -37,11 +37,12 @@ from mergenode.wire.views import (
     write_positions,
 )
 
-ChannelOf = Callable[[str], grpc.aio.Channel]
-"""Makes a new channel to host:port, with the certificates of this moment; who asked closes it."""
+ChannelOf = Callable[[str, str], grpc.aio.Channel]
+"""Makes a new channel to host:port, with the certificates of this moment; who asked closes it. The second argument: the
+name that the other's certificate has to be for, empty for the host."""
 
-Explain = Callable[[grpc.RpcError, str], str | None]
-"""Says in one sentence what is wrong with the certificates of a call to host:port, or None: nothing known."""
+Explain = Callable[[grpc.RpcError, str, str], str | None]
+"""What is wrong with the certificates of a call to such an address, in one sentence, or None: nothing known."""
 
 SESSION_SECONDS = 600.0
 """A channel is replaced after about this long, so that certificates and addresses are taken anew."""
@@ -51,7 +52,7 @@ WATCHED_BURST = 512
 WATCHED_PER_SECOND = 20.0
 
 
-def unexplained(error: grpc.RpcError, address: str) -> None:
+def unexplained(error: grpc.RpcError, address: str, name: str) -> None:
     """For nodes without certificates."""
 
 
@@ -81,9 +82,10 @@ class LinkParts:
 class Link:
     """One address. ``run`` never ends by itself; ``wake`` has it try now."""
 
-    def __init__(self, neighbour: Neighbour, parts: LinkParts, *, back: bool = False) -> None:
-        """``back``: it is called because it calls us. It is told so, or two nodes would call each other for ever."""
-        self._back = back
+    def __init__(self, neighbour: Neighbour, parts: LinkParts, *, name: str = "", back: bool = False) -> None:
+        """``name``: under which the address was found, what its certificate has to be for. ``back``: it is called
+        because it calls us. It is told so, or two nodes would call each other for ever."""
+        self._name, self._back = name, back
         self.address, self._expected = neighbour.address, neighbour.node_id
         self._parts, self._own = parts, parts.membership
         self.node_id: UUID | None = None
@@ -123,11 +125,11 @@ class Link:
             await self._wait(pause)
 
     def _words(self, error: Exception) -> str:
-        """Why an attempt failed. Certificates are the operator's business: what is wrong with them is logged, once."""
+        """Why an attempt failed. What is wrong with a certificate is logged once, where this node chose the address."""
         if not isinstance(error, grpc.RpcError):
             return str(error)[:300] or type(error).__name__
-        words = self._parts.explain(error, self.address) or _status(error)
-        if is_certificate_fault(error) and words != self._told:
+        words = self._parts.explain(error, self.address, self._name) or _status(error)
+        if is_certificate_fault(error) and words != self._told and not self._back:
             self._own.say("warning", words)
             self._told = words
         return words
@@ -142,7 +144,7 @@ class Link:
 
     async def _session(self) -> None:
         """As long as the other end answers, and not longer than certificates should be used."""
-        channel = self._parts.channel_of(self.address)
+        channel = self._parts.channel_of(self.address, self._name)
         try:
             stub = PeerStub(channel)  # type: ignore[no-untyped-call]  # protoc writes no types for stubs
             await self._hello(stub)
