@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import grpc
 from blake3 import blake3
 
 from mergenode.adapters.checkpoints.base import BaseModel
@@ -49,11 +50,15 @@ def open_exchange(peers: Peers, base: BaseModel, method: Method | None = None) -
     described = _base_on(shelf, settings, base.digest)
     peers.membership.heads.expect(_kind(settings, described, method or method_of(settings)), described.root)
     limits = WireLimits(model_bytes=_MOST_PER_BYTE * described.total_bytes + _ROOM)
+
+    def channel_of(address: str) -> grpc.Channel:
+        return open_bulk_channel(address, peers.credentials(), peers.membership.name_of(address))
+
     exchange = GrpcExchange(
         MemberHeads(peers.membership),
         shelf,
         lambda accuse: Fetcher(
-            shelf, lambda address: open_bulk_channel(address, peers.credentials()), peers.transfers, accuse,
+            shelf, channel_of, peers.transfers, accuse,
             FetchSettings(limits=limits, tracer=peers.tracer),
         ),
         base_root=described.root,

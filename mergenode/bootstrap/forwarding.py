@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from uuid import UUID
 
+import grpc
+
 from mergenode.adapters.peers.port.channels import open_channel
 from mergenode.adapters.peers.pushing.forwarding import Forwarding, ForwardingSide
 from mergenode.adapters.peers.pushing.sending import Sending
@@ -31,6 +33,11 @@ def refuse_forwarding(method: Method) -> None:
         )
 
 
+def neighbour_channel(peers: Peers, address: str) -> grpc.Channel:
+    """A channel to a neighbour, with the certificates of this moment; the caller closes it."""
+    return open_channel(address, peers.credentials(), peers.membership.name_of(address))
+
+
 @contextmanager
 def forwarding_to_neighbours(peers: Peers) -> Iterator[Forwarding]:
     """Forward until the end of the block. The port is open, so that neighbours can answer in kind."""
@@ -41,9 +48,7 @@ def forwarding_to_neighbours(peers: Peers) -> Iterator[Forwarding]:
         places = membership.addresses()
         return {node: places[node] for node, up in membership.neighbours().items() if up and node in places}
 
-    sending = Sending(
-        lambda address: open_channel(address, peers.credentials()), peers.clock, peers.tracer, peers.observer
-    )
+    sending = Sending(lambda address: neighbour_channel(peers, address), peers.clock, peers.tracer, peers.observer)
     with closing(open_reader(settings.node.state / LEDGER)) as ledger:
         side = ForwardingSide(
             ledger=ledger,

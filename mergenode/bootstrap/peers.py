@@ -17,6 +17,7 @@ from mergenode.adapters.observers.gate_metrics import GateMetrics
 from mergenode.adapters.observers.peer_metrics import PeerMetrics
 from mergenode.adapters.observers.transfers import TransferMetrics
 from mergenode.adapters.peers.access.callers import caller_of
+from mergenode.adapters.peers.access.connection_faults import connection_fault
 from mergenode.adapters.peers.access.credentials import Tls
 from mergenode.adapters.peers.access.identity import NodeIdentity, load_identity
 from mergenode.adapters.peers.membership.document import peers_document
@@ -103,6 +104,12 @@ class Peers:
         """For a channel that is opened now; None without TLS."""
         return None if self.tls is None else self.tls.channel_credentials()[0]
 
+    def explain(self, error: grpc.RpcError, address: str, name: str) -> str | None:
+        """What is wrong with the certificates of a call that failed, as far as is known; None without TLS."""
+        if self.tls is None:
+            return None
+        return connection_fault(error, address, (self.tls.files, self.tls.current()[0]), time(), name)
+
 
 def join_peers(
     settings: Settings, observer: Observer, metrics: CollectorRegistry, clock: Clock, tracer: Tracer = SILENT
@@ -186,7 +193,11 @@ def _start(peers: Peers, server: PeerServer, stack: ExitStack) -> str:
     stack.callback(server.stop, min(_STOP_SECONDS, settings.shutdown.drain_seconds))
     address = settings.peers.advertise or joined(socket.gethostname() if is_wildcard(host) else host, port)
     peers.membership.advertise(address)
-    calls = Heartbeats(peers.membership, lambda called: open_aio_channel(called, peers.credentials()))
+    calls = Heartbeats(
+        peers.membership,
+        lambda called, name: open_aio_channel(called, peers.credentials(), name),
+        explain=peers.explain,
+    )
     server.call_soon(calls.run())
     stack.callback(lambda: server.call_soon(calls.stop()).result(_HANG_UP_SECONDS))
     return address

@@ -68,7 +68,8 @@ def init(folder: Path, days: int, force: bool) -> None:
 @_DIR
 @_NAME
 @click.option("--host", "hosts", multiple=True, metavar="HOST",
-              help="DNS name or IP address that others call; repeatable. Default: this machine alone.")  # fmt: skip
+              help="DNS name or IP address that others call, or find it by (dns:); repeatable. Default: this "
+              "machine alone.")  # fmt: skip
 @_days(90)
 @_FORCE
 def node(folder: Path, name: str, hosts: tuple[str, ...], days: int, force: bool) -> None:

@@ -7,7 +7,7 @@ our own, which never goes back, is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -57,6 +57,7 @@ class _Member:
     hint: Hint | None = None
     witnesses: dict[UUID, float] = field(default_factory=dict)
     pinned: bool = False
+    gone: bool = False
 
     def begin(self, incarnation: int) -> None:
         """Another start of the node: nothing that the one before said of itself holds."""
@@ -68,7 +69,7 @@ class _Member:
     def leave(self) -> None:
         """It does not speak to us any more."""
         self.begin(0)
-        self.heard, self.missed, self.capabilities = None, 0, frozenset()
+        self.heard, self.missed, self.capabilities, self.gone = None, 0, frozenset(), False
 
     def silence(self, now: float, rhythm: Rhythm) -> float:
         assert self.heard is not None
@@ -90,6 +91,11 @@ class _Member:
     @property
     def address(self) -> str:
         return self.advertised or next(iter(self.dialled), "") or (self.hint.address if self.hint else "")
+
+    def direct(self, now: float, rhythm: Rhythm) -> bool:
+        """Whether it speaks to us; not one that is silent because it was taken away."""
+        silent = (PeerState.SUSPECT, PeerState.DOWN)
+        return self.heard is not None and not (self.gone and self.state(now, rhythm) in silent)
 
     def seen(self) -> float | None:
         return self.heard if self.heard is not None else self.hint.seen if self.hint else None
@@ -170,7 +176,7 @@ class Members:
                 times[address] = now
                 while len(times) > MOST_ADDRESSES:
                     del times[min(times, key=times.__getitem__)]
-        member.heard, member.absent, member.missed = now, 0.0, 0
+        member.heard, member.absent, member.missed, member.gone = now, 0.0, 0, False
         member.called = member.called if contact.dialled else now
         member.advertised = contact.advertised or member.advertised
         member.capabilities = contact.capabilities or member.capabilities
@@ -190,11 +196,17 @@ class Members:
         if member is not None and member.heard is not None and now - member.heard <= self.rhythm.transfer:
             member.moved, member.missed, member.absent = now, 0, 0.0
 
-    def hung_up(self, address: str) -> None:
-        """We do not call this address any more."""
+    def hung_up(self, address: str, *, gone: bool = False) -> None:
+        """We do not call this address any more. ``gone``: its name does not stand for it any more.
+
+        A node that was there alone and falls silent was taken away: it is nobody's loss, and still no earlier start of
+        it is believed.
+        """
         for member in self._known.values():
-            if member.dialled.pop(address, None) is not None and not member.dialled and member.called is None:
-                self._leave(member)
+            if member.dialled.pop(address, None) is not None and not member.dialled:
+                member.gone = gone
+                if member.called is None:
+                    self._leave(member)
 
     def merge(self, witness: UUID, sightings: Iterable[Sighting], now: float) -> None:
         """What a neighbour sees. Its words on itself count; those on others are hints.
@@ -273,6 +285,16 @@ class Members:
         """The nodes that we call, and whether each is up."""
         return {each.node_id: each.state(now, self.rhythm).up for each in self._known.values() if each.dialled}
 
+    def answering(self, addresses: Container[str]) -> Mapping[UUID, str]:
+        """The nodes that we call at one of these addresses, and which."""
+        found = ((each.node_id, address) for each in self._known.values() for address in each.dialled)
+        return {node_id: address for node_id, address in found if address in addresses}
+
+    def asks_for(self, node_id: UUID, address: str) -> bool:
+        """Whether this node called and asked to be called there."""
+        member = self._known.get(node_id)
+        return member is not None and address in member.calls
+
     def callers(self, now: float) -> Iterator[Caller]:
         """Nodes that called us lately and asked to be called."""
         for each in self._known.values():
@@ -285,13 +307,13 @@ class Members:
         return tuple(sorted(rows, key=lambda row: (not row.direct, row.seen is None, row.seen, row.node_id)))
 
     def _row(self, member: _Member, now: float) -> KnownPeer:
-        seen, direct = member.seen(), member.heard is not None
+        seen, met = member.seen(), member.heard is not None
         return KnownPeer(
             node_id=member.node_id,
-            incarnation=member.incarnation if direct or not member.hint else member.hint.incarnation,
+            incarnation=member.incarnation if met or not member.hint else member.hint.incarnation,
             state=member.state(now, self.rhythm),
             address=member.address,
-            direct=direct,
+            direct=member.direct(now, self.rhythm),
             dialled=bool(member.dialled),
             seen=None if seen is None else max(0.0, now - seen),
             round_trip=member.round_trip,

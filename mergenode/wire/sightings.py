@@ -111,7 +111,7 @@ class KnownPeer:
     state: PeerState
     address: str
     direct: bool
-    """It spoke to us itself."""
+    """It spoke to us itself, and was not taken away since."""
     dialled: bool
     """We call it."""
     seen: float | None

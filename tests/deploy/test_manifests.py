@@ -272,15 +272,22 @@ def test_names_of_neighbours_and_certificates_are_those_of_the_pods(release: Rel
     assert settings.peers.advertise is not None
     pod, _, domain = split_address(settings.peers.advertise)[0].partition(".")
     assert (pod, domain) == (settings.node.name, f"{spec['serviceName']}.models.svc")
-    hosts = [split_address(each)[0] for each in settings.peers.neighbours]
-    own = [f"{release.stateful_set['metadata']['name']}-{number}.{domain}" for number in range(spec["replicas"])]
-    assert hosts[: len(own)] == own
+    assert settings.peers.neighbours[0] == f"dns:{domain}:{settings.peers.address[1]}"
+    own = [domain, *(f"{release.stateful_set['metadata']['name']}-{number}.{domain}" for number in range(3))]
     for certificate in release.every("Certificate"):
         names = certificate["spec"]["dnsNames"]
         assert all(any(fnmatch(host, name) for name in names) for host in own)
+        assert own[0] in names, "a wildcard is not for the name below which it stands"
         assert any(fnmatch(uri, settings.peers.roles.peer[0]) for uri in certificate["spec"]["uris"])
         (secret,) = [each["secret"] for each in release.pod["volumes"] if each["name"] == "tls"]
         assert secret["secretName"] == certificate["spec"]["secretName"]
+
+
+@each_release
+def test_no_setting_depends_on_the_number_of_pods(release: Release) -> None:
+    """Or a pod more would make all others start again."""
+    name, replicas = release.stateful_set["metadata"]["name"], release.stateful_set["spec"]["replicas"]
+    assert not [number for number in range(replicas + 1) if f"{name}-{number}" in release.node_yaml]
 
 
 def test_null_in_the_values_is_null_in_the_settings(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import time
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +16,15 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mergenode.adapters.clock import SystemClock
+from mergenode.adapters.peers.access.connection_faults import connection_fault
+from mergenode.adapters.peers.access.credentials import Tls
 from mergenode.adapters.peers.membership.heartbeats import Heartbeats
 from mergenode.adapters.peers.membership.keyed_heads import KeyedHead
-from mergenode.adapters.peers.membership.link import ChannelOf
+from mergenode.adapters.peers.membership.link import ChannelOf, Explain, unexplained
 from mergenode.adapters.peers.membership.membership import Membership, Place
 from mergenode.adapters.peers.membership.peer_service import PeerService, PeerServiceLimits
 from mergenode.adapters.peers.membership.resolving import Resolve, resolve
+from mergenode.adapters.peers.port.channels import open_aio_channel
 from mergenode.wire.admission import sign_head
 from mergenode.wire.blocks import Root
 from mergenode.wire.heads import Head
@@ -59,7 +63,7 @@ def keyed(who: TestIdentity, incarnation: int = 1, seq: int = 1, **more: Any) ->
     return KeyedHead(sign_head(head, who.key), who.key.public_key().public_bytes_raw())
 
 
-def channel(address: str) -> grpc.aio.Channel:
+def channel(address: str, name: str = "") -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
 
 
@@ -102,14 +106,19 @@ async def start_node(
     who: TestIdentity,
     neighbours: Sequence[str] = (),
     *,
+    host: str = "127.0.0.1",
     port: int = 0,
+    tls: Tls | None = None,
     rhythm: Rhythm = QUICK,
     resolve: Resolve = resolve,
     calls: bool = True,
     channel_of: ChannelOf = channel,
     limits: PeerServiceLimits = OPEN,
 ) -> PeerNode:
-    """A node that expects heads of ``BASE``; ``calls`` False: it only answers."""
+    """A node that expects heads of ``BASE``; ``calls`` False: it only answers.
+
+    ``tls``: it wants certificates, and opens channels as ``bootstrap.peers`` does.
+    """
     loop, said, changed = asyncio.get_running_loop(), list[tuple[str, str]](), asyncio.Event()
 
     def report(level: str, text: str) -> None:
@@ -129,16 +138,32 @@ async def start_node(
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     service = PeerService(membership, limits)
     service.register(server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    place = f"{host}:{port}"
+    bound = server.add_secure_port(place, tls.server_credentials()) if tls else server.add_insecure_port(place)
     await server.start()
-    address = f"127.0.0.1:{bound}"
+    address = f"{host}:{bound}"
     membership.advertise(address)
     node = PeerNode(membership, address, said, server, service, changed)
     membership.listen(lambda: loop.call_soon_threadsafe(changed.set))
+    explain: Explain = unexplained
+    if tls is not None:
+        channel_of, explain = _encrypted(tls)
     if calls:
-        beats = Heartbeats(membership, channel_of, resolve=resolve, tick_seconds=0.05, resolve_seconds=0.05)
+        beats = Heartbeats(
+            membership, channel_of, explain=explain, resolve=resolve, tick_seconds=0.05, resolve_seconds=0.05
+        )
         node.task = asyncio.create_task(beats.run())
     return node
+
+
+def _encrypted(tls: Tls) -> tuple[ChannelOf, Explain]:
+    def channel_of(address: str, name: str) -> grpc.aio.Channel:
+        return open_aio_channel(address, tls.channel_credentials()[0], name)
+
+    def explain(error: grpc.RpcError, address: str, name: str) -> str | None:
+        return connection_fault(error, address, (tls.files, tls.current()[0]), time(), name)
+
+    return channel_of, explain
 
 
 @asynccontextmanager

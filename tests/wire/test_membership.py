@@ -166,6 +166,31 @@ def test_hanging_up_ends_a_neighbour_that_never_called() -> None:
     assert [row.node_id for row in members.table(0.0) if row.direct] == [TWO]
 
 
+def test_who_was_taken_away_is_nobodys_loss_and_an_earlier_start_of_it_is_still_refused() -> None:
+    members = Members(OWN)
+    for who, address in ((ONE, "a:1"), (TWO, "b:1")):
+        met(members, who, incarnation=2, dialled=address)
+        met(members, who, incarnation=2, advertised=f"{address}1")
+    members.hung_up("a:1", gone=True)
+    members.hung_up("b:1")
+    assert [row.direct for row in members.table(17.0)] == [True, True], "it still spoke"
+    for now in (18.0, 30.0, FORGET_SECONDS - 1):
+        members.tick(now)
+        assert {row.node_id: row.direct for row in members.table(now)} == {ONE: False, TWO: True}
+    assert met(members, ONE, incarnation=1, now=FORGET_SECONDS - 1) is Standing.OUTDATED
+    assert met(members, ONE, incarnation=2, now=FORGET_SECONDS - 1) is Standing.SAME
+    assert [row.direct for row in members.table(FORGET_SECONDS + 100)] == [True, True], "it came back and fell silent"
+
+
+def test_where_nodes_answer_and_where_they_ask_to_be_called() -> None:
+    members = Members(OWN)
+    met(members, ONE, dialled="a:1")
+    met(members, ONE, dialled="c:1", now=40.0)
+    met(members, TWO, advertised="b:1")
+    assert members.answering({"c:1", "b:1"}) == {ONE: "c:1"} and members.answering({}) == {}
+    assert members.asks_for(TWO, "b:1") and not members.asks_for(ONE, "a:1") and not members.asks_for(FAR, "b:1")
+
+
 def test_our_own_absence_is_nobodys_silence() -> None:
     members = Members(OWN)
     met(members, ONE, dialled="a:1")

@@ -156,18 +156,12 @@ persistentVolumeClaim:
 {{- toYaml $config -}}
 {{- end -}}
 
-{{/* Pods are neighbours by their stable names: certificates are for names, not for addresses. */}}
+{{/* Neighbours are all pods behind the headless Service, however many: certificates there are for its name. */}}
 {{- define "mergenode.peers" -}}
-{{- $root := . -}}
 {{- $peers := deepCopy (get (.Values.config | default dict) "peers" | default dict) -}}
 {{- $domain := printf "%s.${POD_NAMESPACE}.svc" (include "mergenode.headless" .) -}}
 {{- $port := int .Values.peers.port -}}
-{{- $neighbours := list -}}
-{{- if gt (int .Values.replicas) 1 -}}
-  {{- range until (int .Values.replicas) -}}
-    {{- $neighbours = append $neighbours (printf "%s-%d.%s:%d" (include "mergenode.fullname" $root) . $domain $port) -}}
-  {{- end -}}
-{{- end -}}
+{{- $neighbours := list (printf "dns:%s:%d" $domain $port) -}}
 {{- $_ := set $peers "listen" (include "mergenode.listen" (dict "host" .Values.listenHost "port" .Values.peers.port)) -}}
 {{- $_ := set $peers "advertise" (printf "${POD_NAME}.%s:%d" $domain $port) -}}
 {{- $_ := set $peers "neighbours" (concat $neighbours .Values.peers.neighbours) -}}

@@ -15,6 +15,7 @@ from uuid import UUID
 import grpc
 import grpc.aio
 
+from mergenode.adapters.peers.access.connection_faults import is_certificate_fault
 from mergenode.adapters.peers.membership.keyed_heads import keyed_from
 from mergenode.adapters.peers.membership.membership import Membership
 from mergenode.errors import MergenodeError, TransientError
@@ -36,8 +37,12 @@ from mergenode.wire.views import (
     write_positions,
 )
 
-ChannelOf = Callable[[str], grpc.aio.Channel]
-"""Makes a new channel to host:port, with the certificates of this moment; who asked closes it."""
+ChannelOf = Callable[[str, str], grpc.aio.Channel]
+"""Makes a new channel to host:port, with the certificates of this moment; who asked closes it. The second argument: the
+name that the other's certificate has to be for, empty for the host."""
+
+Explain = Callable[[grpc.RpcError, str, str], str | None]
+"""What is wrong with the certificates of a call to such an address, in one sentence, or None: nothing known."""
 
 SESSION_SECONDS = 600.0
 """A channel is replaced after about this long, so that certificates and addresses are taken anew."""
@@ -45,6 +50,10 @@ PULL_SECONDS = 15.0
 MOST_PAGES = 1024
 WATCHED_BURST = 512
 WATCHED_PER_SECOND = 20.0
+
+
+def unexplained(error: grpc.RpcError, address: str, name: str) -> None:
+    """For nodes without certificates."""
 
 
 class LinkError(Exception):
@@ -66,15 +75,17 @@ class LinkParts:
     membership: Membership
     channel_of: ChannelOf
     disk: Executor
+    explain: Explain = unexplained
     draw: Callable[[], float] = random.random
 
 
 class Link:
     """One address. ``run`` never ends by itself; ``wake`` has it try now."""
 
-    def __init__(self, neighbour: Neighbour, parts: LinkParts, *, back: bool = False) -> None:
-        """``back``: it is called because it calls us. It is told so, or two nodes would call each other for ever."""
-        self._back = back
+    def __init__(self, neighbour: Neighbour, parts: LinkParts, *, name: str = "", back: bool = False) -> None:
+        """``name``: under which the address was found, what its certificate has to be for. ``back``: it is called
+        because it calls us. It is told so, or two nodes would call each other for ever."""
+        self._name, self._back = name, back
         self.address, self._expected = neighbour.address, neighbour.node_id
         self._parts, self._own = parts, parts.membership
         self.node_id: UUID | None = None
@@ -82,6 +93,7 @@ class Link:
         self.waits_since: float | None = None
         """When it began to wait for its next attempt; None while it speaks. As ``Membership.clock``."""
         self._failures = 0
+        self._told = ""
         self._wake = asyncio.Event()
 
     def is_of(self, node_id: UUID, address: str) -> bool:
@@ -108,9 +120,19 @@ class Link:
                 self._failures += 1
                 if self.node_id is not None:
                     self._own.missed(self.node_id)
-                self._own.attempted(self.address, _words(error))
+                self._own.attempted(self.address, self._words(error))
                 pause = rhythm.pause(self._failures, self._parts.draw()) - (loop.time() - started)
             await self._wait(pause)
+
+    def _words(self, error: Exception) -> str:
+        """Why an attempt failed. What is wrong with a certificate is logged once, where this node chose the address."""
+        if not isinstance(error, grpc.RpcError):
+            return str(error)[:300] or type(error).__name__
+        words = self._parts.explain(error, self.address, self._name) or _status(error)
+        if is_certificate_fault(error) and words != self._told and not self._back:
+            self._own.say("warning", words)
+            self._told = words
+        return words
 
     async def _wait(self, seconds: float) -> None:
         self._wake.clear()
@@ -122,7 +144,7 @@ class Link:
 
     async def _session(self) -> None:
         """As long as the other end answers, and not longer than certificates should be used."""
-        channel = self._parts.channel_of(self.address)
+        channel = self._parts.channel_of(self.address, self._name)
         try:
             stub = PeerStub(channel)  # type: ignore[no-untyped-call]  # protoc writes no types for stubs
             await self._hello(stub)
@@ -186,7 +208,7 @@ class Link:
         while loop.time() < ends:
             started = loop.time()
             await self._exchange(stub)
-            self._failures = 0
+            self._failures, self._told = 0, ""
             self._own.attempted(self.address, "")
             pause = rhythm.pause(0, self._parts.draw())
             await asyncio.sleep(max(0.0, pause - (loop.time() - started)))
@@ -286,7 +308,7 @@ def _fitting(positions: tuple[Position, ...]) -> tuple[Position, ...]:
     return positions[: NEWEST_BYTES // 200]
 
 
-def _words(error: Exception) -> str:
+def _status(error: grpc.RpcError) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name.lower()}: {(error.details() or '')[:300]}"
     return str(error)[:300] or type(error).__name__

@@ -82,6 +82,7 @@ class Membership:
         self._told: dict[UUID, Position] = {}
         self._reports: dict[UUID, dict[str, float]] = {}
         self._links: dict[str, str] = {}
+        self._found: Mapping[str, str] = {}
         self._states: Mapping[UUID, PeerState] = {}
         for node_id in self.heads.held:
             if node_id != identity.node_id:
@@ -153,11 +154,24 @@ class Membership:
             self._members.moved(node_id, self._clock.monotonic())
 
     def addresses(self) -> Mapping[UUID, str]:
-        """Where nodes can be called that are up as far as anybody knows, neighbours first, without the banned."""
+        """Where nodes can be called that are up as far as anybody knows, neighbours first, without the banned.
+
+        One that answers at an address found under a name is called there, whatever else it says: see ``name_of``.
+        """
         banned = self.bans.banned()
         with self._lock:
             table = self._members.table(self._clock.monotonic())
-        return {row.node_id: row.address for row in table if row.address and row.state.up and row.node_id not in banned}
+            found = self._members.answering(self._found)
+        places = ((row, found.get(row.node_id, row.address)) for row in table)
+        return {row.node_id: place for row, place in places if place and row.state.up and row.node_id not in banned}
+
+    def found(self, names: Mapping[str, str]) -> None:
+        """The addresses that names of the settings stand for now, each with its name."""
+        self._found = dict(names)
+
+    def name_of(self, address: str) -> str:
+        """The name that the certificate at this address has to be for; empty: for the host in the address."""
+        return self._found.get(address, "")
 
     # What the service and the calls to neighbours tell and ask
 
@@ -178,9 +192,10 @@ class Membership:
         """A node spoke. Reported where one start of a node has two addresses; poked where it is news."""
         with self._lock:
             heard = self._members.heard(contact, self._clock.monotonic())
+            known = heard.rival and self._is_known_twice(contact, heard.rival)
         if heard.standing is Standing.OUTDATED:
             self.tally.refusal("outdated", contact.node_id)
-        if heard.rival:
+        if heard.rival and not known:
             here = contact.dialled or contact.advertised
             self._report(
                 "warning",
@@ -190,6 +205,11 @@ class Membership:
         if heard.standing in (Standing.NEW, Standing.RESTARTED):
             self._poke()
         return heard
+
+    def _is_known_twice(self, contact: Contact, rival: str) -> bool:
+        """Found under a name, and called where it asked to be before that: nothing to worry about."""
+        pair = ((contact.dialled, rival), (rival, contact.dialled))
+        return any(one in self._found and self._members.asks_for(contact.node_id, other) for one, other in pair)
 
     def received(self, view: View) -> None:
         """What a neighbour sees; it was met before."""
@@ -216,11 +236,11 @@ class Membership:
         if news:
             self._poke()
 
-    def hung_up(self, address: str) -> None:
-        """This address is not called any more."""
+    def hung_up(self, address: str, *, gone: bool = False) -> None:
+        """This address is not called any more; ``gone``: because its name does not stand for it any more."""
         with self._lock:
             self._links.pop(address, None)
-            self._members.hung_up(address)
+            self._members.hung_up(address, gone=gone)
         self._poke()
 
     def callers(self) -> list[Caller]:

@@ -1,7 +1,8 @@
 """Channels to other nodes, with the settings of docs/peers.md.
 
 Each has a connection of its own, so that heartbeats never wait behind weights. The server's certificate has to be for
-the host that was called; there is no way to expect another name. Names resolve anew when a connection breaks.
+the host that was called, or for the name that the address was found under: then for that name alone. Names resolve
+anew when a connection breaks.
 """
 
 from __future__ import annotations
@@ -67,25 +68,34 @@ BULK: tuple[tuple[str, Any], ...] = (
 """For the channels that weights come through."""
 
 
-def open_bulk_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+def open_bulk_channel(address: str, credentials: grpc.ChannelCredentials | None, name: str = "") -> grpc.Channel:
     """A channel for the weights of other nodes; otherwise as ``open_channel``."""
-    return _open(address, credentials, BULK)
+    return _open(address, credentials, (*BULK, *_expecting(name)))
 
 
-def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None, name: str = "") -> grpc.Channel:
     """A channel for threads; ``credentials`` None: no TLS. Connects when first used.
+
+    ``name``: what the server's certificate has to be for, where the address was found under a name; empty: for the
+    host in ``address``. It must come from this node's own settings, never from another node.
 
     Raises:
         ValueError: ``address`` is not host:port.
     """
-    return _open(address, credentials, (*OPTIONS, ("SingleThreadedUnaryStream", 1)))  # 5 to 10 % less CPU
+    lean = ("SingleThreadedUnaryStream", 1)  # 5 to 10 % less CPU
+    return _open(address, credentials, (*OPTIONS, lean, *_expecting(name)))
 
 
-def open_aio_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+def open_aio_channel(address: str, credentials: grpc.ChannelCredentials | None, name: str = "") -> grpc.aio.Channel:
     """A channel for coroutines of the running loop; otherwise as ``open_channel``."""
     if credentials is None:
         return grpc.aio.insecure_channel(checked_address(address), OPTIONS)
-    return grpc.aio.secure_channel(checked_address(address), credentials, OPTIONS)
+    return grpc.aio.secure_channel(checked_address(address), credentials, (*OPTIONS, *_expecting(name)))
+
+
+def _expecting(name: str) -> tuple[tuple[str, Any], ...]:
+    """Check the certificate against ``name`` in place of the host: in the handshake, and in what the server is told."""
+    return (("grpc.ssl_target_name_override", name),) if name else ()
 
 
 def _open(

@@ -330,7 +330,7 @@ def test_channels_are_made_anew_so_that_certificates_can_change(
             nodes.append(a := await start_node(tmp_path / "a", A, calls=False))
             enough = asyncio.Event()
 
-            def channel_of(address: str) -> grpc.aio.Channel:
+            def channel_of(address: str, name: str) -> grpc.aio.Channel:
                 made.append(channel(address))
                 if len(made) == 4:
                     enough.set()
