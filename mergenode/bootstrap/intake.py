@@ -60,7 +60,7 @@ def open_intake(
         state=settings.node.state,
         base=base,
         clock=clock,
-        outcomes=LedgerOutcomes(reader),
+        outcomes=LedgerOutcomes(reader, selects=settings.selector.name != "all"),
         held=held,
         limits=UploadLimits(
             max_upload=min(rules.max_upload, limits.checkpoint_bytes),

@@ -21,6 +21,7 @@ from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.observers.log import LogObserver
 from mergenode.adapters.observers.prometheus import PrometheusObserver
 from mergenode.adapters.observers.reload_metrics import ReloadMetrics
+from mergenode.adapters.observers.remembered import facts_to_restore
 from mergenode.adapters.observers.span_metrics import SpanMetrics
 from mergenode.adapters.observers.spans import SpanObserver
 from mergenode.adapters.peers.access.callers import caller_of
@@ -56,7 +57,6 @@ from mergenode.daemon.tuning import settled
 from mergenode.daemon.union import UnionMixing
 from mergenode.errors import UsageError
 from mergenode.ledger.actions import Stop
-from mergenode.maths.slow_shift import REMEMBERED
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Stopped
 from mergenode.ports.ledger_store import LedgerReader, LedgerStore
@@ -223,13 +223,7 @@ def run_node(settings: Settings, *, once: bool = False, config: Path | None = No
     ):
         observer = FanOut([log, metrics, live, SpanObserver(tracer)])
         warn_of_kills(settings, observer)
-        kinds = ("folded", "restated", "mixed", "selected", "published", "scored")
-        newest = [
-            found
-            for kind in kinds
-            for found in ledger.facts(kinds=[kind], newest=REMEMBERED if kind in ("folded", "published") else 1)
-        ]
-        metrics.restore(fact for _, fact in sorted([*newest, *ledger.quarantine()], key=lambda found: found[0]))
+        metrics.restore(facts_to_restore(ledger))
         peers = join_peers(settings, observer, metrics_registry, clock, tracer)
         with _serving(settings, metrics_registry, live, observer, peers):
             try:

@@ -21,6 +21,7 @@ from mergenode.cli.output import (
     visible,
 )
 from mergenode.errors import FatalError, RejectReason
+from mergenode.ledger.considered import WHY
 from mergenode.ledger.records import Discovered, Fact, Folded, Rejected, Selected
 from mergenode.ledger.selection import in_pool
 
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
 
 RANK_SCHEMA = "mergenode.pool-rank/1"
 LIST_SCHEMA = "mergenode.pool/1"
-
-WHY = {
-    "chosen": "has weight",
-    "outdone": "would lower the loss, others lower it more",
-    "useless": "would not lower the loss",
-    "crumb": "its share is below selector.floor",
-    "not_read": "cannot be the best, by its sketch",
-    "refused": "its score is no number",
-}
-"""What the reason codes of a selection mean."""
 
 
 @click.group(cls=SuggestingGroup)

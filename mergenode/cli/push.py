@@ -49,7 +49,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--tls-ca", type=_PATH, help="Certificates that the node's own has to be signed by, PEM.")
 @click.option("--token-file", type=_PATH, help="A token instead of a certificate.")
 @click.option("--insecure", is_flag=True, help="No TLS although the node is not on this machine.")
-@click.option("--wait", is_flag=True, help="Wait until it is folded; exit 1 when it is rejected.")
+@click.option("--wait", is_flag=True, help="Wait until it is folded; exit 1 when it is not going to be.")
 @click.option("--progress/--no-progress", default=None, help="Draw a progress bar (default: on a terminal).")
 @json_option
 def push(
@@ -66,8 +66,8 @@ def push(
       mergenode push ./my-finetune --to 127.0.0.1:50051 --wait
       mergenode push ./adapter --to merge.example.org:50051 --tls-ca ca.pem --token-file token
 
-    JSON: schema, name, outcome (accepted, duplicate, rejected, quarantined), folded, share_kept, reason,
-    message, hint, trace_id, upload, root, bytes_total, bytes_sent, blocks, blocks_sent, notes.
+    JSON: schema, name, outcome (accepted, duplicate, rejected, quarantined, not_selected), folded, share_kept,
+    score, reason, message, hint, trace_id, upload, root, bytes_total, bytes_sent, blocks, blocks_sent, notes.
     """
     _check(model, base, weight)
     from mergenode.adapters.peers.pushing.push_channel import PushCredentials, push_address
@@ -142,19 +142,21 @@ def _pushed(
 
 
 def _tell_outcome(name: str, report: PushReport, notes: tuple[str, ...], as_json: bool) -> None:
-    refused = report.outcome in ("rejected", "quarantined")
+    from mergenode.adapters.peers.pushing.pushing import LEFT_OUT
+
+    left_out = report.outcome in LEFT_OUT
     if as_json:
         print_json({"schema": SCHEMA, "name": name, **asdict(report), "notes": list(notes)})
-    elif refused:
-        tell(f"{name} was {report.outcome}: {report.reason}: {report.message}", report.hint)
+    elif left_out:
+        tell(f"{name} was {report.outcome.replace('_', ' ')}: {report.reason}: {report.message}", report.hint)
     else:
         click.echo(visible(sentence(name, report)))
-    if refused:
+    if left_out:
         raise SystemExit(FAILED)
 
 
 def sentence(name: str, report: PushReport) -> str:
-    """What became of a push that was not refused."""
+    """What became of a push that was not left out."""
     sent = f"{bytes_text(report.bytes_sent)} sent of {bytes_text(report.bytes_total)}"
     kept = "" if report.share_kept is None else f"; {percent_text(report.share_kept)} of it survived the merge"
     if report.outcome == "duplicate":

@@ -389,6 +389,6 @@ class Loop:
         self._looked_at = None
 
     def _back_off(self, slot: Slot, subject: str, reason: str, message: str, hint: str = "") -> float:
-        delay = self.patience.failed(slot)
+        delay = self.patience.failed(slot, reason)
         self.line.observer.retrying(subject, reason, message, delay, hint)
         return delay

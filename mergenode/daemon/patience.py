@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from mergenode.ledger.backoff import backoff_seconds
+from mergenode.ledger.backoff import CAP_SECONDS, CAPS, backoff_seconds, failures_until
 from mergenode.ledger.view import Key
 from mergenode.ports.clock import Clock
 
@@ -35,11 +35,17 @@ class Patience:
     jitter: Callable[[], float]
     _slots: dict[Slot, _Failures] = field(default_factory=dict)
 
-    def failed(self, slot: Slot) -> float:
-        """One more failure; returns the seconds to wait."""
+    def failed(self, slot: Slot, reason: str) -> float:
+        """One more failure; returns the seconds to wait, not more than ``CAPS`` allows for the reason.
+
+        However long a row with a short cap was, a failure for another reason goes on from that cap.
+        """
         failures = self._slots.setdefault(slot, _Failures())
+        cap = CAPS.get(reason, CAP_SECONDS)
         failures.count += 1
-        delay = backoff_seconds(failures.count, self.jitter())
+        delay = backoff_seconds(failures.count, self.jitter(), cap_seconds=cap)
+        if cap < CAP_SECONDS:
+            failures.count = min(failures.count, failures_until(cap))
         failures.until = self.clock.monotonic() + delay
         return delay
 

@@ -75,7 +75,7 @@ class Rounds:
         try:
             outcome = advance(self.circle, self.state, self.watch)
         except TransientError as error:
-            delay = self.patience.failed(NODE)
+            delay = self.patience.failed(NODE, error.reason.value)
             self.circle.line.observer.retrying(
                 f"round {self.state.number}", error.reason.value, error.message, delay, error.hint
             )

@@ -10,6 +10,7 @@ from math import fsum
 from typing import Any, Literal
 
 from mergenode.daemon.choosing import Chosen
+from mergenode.ledger.considered import CHOSEN, marks
 from mergenode.ledger.records import Selected
 from mergenode.ledger.selection import pool_digest
 from mergenode.types import Candidate, Digest
@@ -42,10 +43,11 @@ def selected_fact(
     chosen: Chosen, pool: Mapping[Digest, Candidate], norms: Mapping[Digest, float], naming: Naming, *,
     objective: str, time: str, seconds: float,
 ) -> Selected:  # fmt: skip
-    """The fact about a selection. Its size is bounded by what was chosen, not by the pool."""
+    """The fact about a selection. Its size is bounded by what was chosen, but for ten characters per other content."""
     weights = _without_crumbs(chosen.state.weights, naming)
     shares = {content: _share(weights, content, naming) for content in pool}
     why = {content: _why(content, weights, chosen) for content in pool}
+    listed = _listed(shares, chosen.proposal.score)
     return Selected(
         time=time,
         objective=objective,
@@ -70,11 +72,12 @@ def selected_fact(
                 "factor": naming.factors.get(content, 1.0),
                 "why": why[content],
             }
-            for content in _listed(shares, chosen.proposal.score)
+            for content in listed
         ),
         counts=dict(Counter(why.values())),
         position=chosen.state.round,
         seconds=seconds,
+        others=marks(pool.keys() - set(listed)),
     )
 
 
@@ -148,7 +151,7 @@ def _listed(shares: Mapping[Digest, float], scores: Mapping[str, float]) -> list
 def _why(content: Digest, weights: Shares, chosen: Chosen) -> str:
     said = chosen.proposal.why.get(content)
     if any(content in shares for shares in weights.values()):
-        return "chosen"
+        return CHOSEN
     if said is None:
         return NOT_READ
     return {"chosen": "outdone", "away": "useless", "held": "crumb"}.get(said.value, said.value)

@@ -222,7 +222,8 @@ class Selected(Fact):
     the schedule of steps. ``weights``: layer group (``*``: the whole model) -> content -> share of the model; the base
     has the rest. ``target``: what is to be in the merge, in this order: content, registry, name, revision, weight,
     profile. ``contents``: the chosen ones and the best of the others: content, registry, name, score, share, norm, why.
-    ``counts``: of the whole pool, by why.
+    ``counts``: of the whole pool, by why. ``others``: the ends of the digests that are not in ``contents``, so that who
+    was in the pool can be told of everybody; see ``considered``.
     """
 
     kind: ClassVar[str] = "selected"
@@ -241,6 +242,7 @@ class Selected(Fact):
     counts: Mapping[str, int] = field(default_factory=dict)
     position: int = 0
     seconds: float = 0.0
+    others: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

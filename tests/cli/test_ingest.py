@@ -147,11 +147,12 @@ class Story:
         return [(n, fact) for n, fact in told if fact.kind in kinds and fact.name == name][-newest:]
 
 
-def look(reader: Story, *, handled: Callable[[], bool] = lambda: False, alive: Callable[[], bool] = lambda: True):
+def look(reader: Story, *, handled: Callable[[], bool] = lambda: False, alive: Callable[[], bool] = lambda: True,
+         pooled: Callable[[], object] | None = None):  # fmt: skip
     def pause() -> None:
         assert reader.looks < 10, "waits for ever"
 
-    return outcome_of(reader, "m1", before=5, handled=handled, alive=alive, pause=pause)
+    return outcome_of(reader, "m1", before=5, handled=handled, alive=alive, pause=pause, pooled=pooled)
 
 
 def test_an_outcome_from_before_the_request_does_not_count() -> None:
@@ -172,6 +173,34 @@ def test_a_request_that_was_settled_without_a_new_fact_tells_the_old_one() -> No
 def test_a_request_that_was_dropped_is_an_error() -> None:
     with pytest.raises(FatalError, match="dropped the request for 'm1'"):
         look(Story([]), handled=lambda: True)
+
+
+class Answers:
+    """Of a pool: nothing twice, then the answer."""
+
+    def __init__(self, answer: object) -> None:
+        self.left = [None, None, answer]
+
+    def __call__(self):
+        return self.left.pop(0)
+
+
+def test_where_a_selector_chooses_a_handled_request_waits_for_the_selection() -> None:
+    stale, folded = (3, facts.rejected(1)), (9, facts.folded(1))
+    handled = iter([False, True, True, True, True])
+    reader, answers = Story([stale]), Answers(folded)
+    assert look(reader, handled=lambda: next(handled), pooled=answers) == folded
+    assert reader.looks == 4, (
+        "an outcome from before the request says nothing, and before it is handled nothing is read"
+    )
+    refused = (8, facts.rejected(1))
+    assert look(Story([stale], [stale, refused]), handled=lambda: True, pooled=Answers(folded)) == refused
+
+
+def test_a_node_that_stops_before_its_selection_is_an_error() -> None:
+    with pytest.raises(FatalError, match="stopped before 'm1' had an outcome") as caught:
+        look(Story([]), handled=lambda: True, alive=lambda: False, pooled=Answers(None))
+    assert caught.value.hint.startswith("it is in the pool")
 
 
 def test_a_node_that_stops_is_an_error_but_not_before_its_last_fact_was_read() -> None:

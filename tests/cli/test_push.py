@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mergenode.adapters.checkpoints.digest import content_digest
 from mergenode.adapters.peers.intake.outcomes import Fate, Outcome
 from mergenode.adapters.registries.marker import read_marker
 from mergenode.adapters.registries.pushes import pushes_directory
@@ -65,6 +66,21 @@ def test_a_rejection_is_an_error_with_its_hint(run, intake: Intake, tuned: Path)
     assert result.stderr == "error: my-finetune was rejected: other_base: its matrices differ\nhint: Check the base.\n"
 
 
+def test_left_out_by_a_selection_is_an_error_with_its_score(run, intake: Intake, tuned: Path) -> None:
+    found = intake.uploads.side.outcomes
+    assert isinstance(found, Everything)
+    found.pool[content_digest(tuned)] = Outcome(
+        Fate.NOT_SELECTED, "outdone", "it was in the pool of 3", "Look at it.", score=-0.25
+    )
+    result = run("push", tuned, "--to", intake.address, "--wait")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: my-finetune was not selected: outdone: it was in the pool of 3\nhint: Look at it.\n"
+    )
+    document = json.loads(run("push", tuned, "--to", intake.address, "--json").stdout)
+    assert (document["outcome"], document["folded"], document["score"]) == ("not_selected", False, -0.25)
+
+
 def test_a_duplicate(run, intake: Intake, tuned: Path) -> None:
     ends(intake, Outcome(Fate.DUPLICATE, message="in the merge as other"))
     result = run("push", tuned, "--to", intake.address)
@@ -80,8 +96,8 @@ def test_json(run, intake: Intake, tuned: Path, tmp_path: Path) -> None:
     )
     document = json.loads(result.stdout)
     assert list(document) == [
-        "schema", "name", "outcome", "folded", "share_kept", "reason", "message", "hint", "trace_id",
-        "upload", "root", "bytes_total", "bytes_sent", "blocks", "blocks_sent", "notes",
+        "schema", "name", "outcome", "folded", "share_kept", "score", "reason", "message", "hint",
+        "trace_id", "upload", "root", "bytes_total", "bytes_sent", "blocks", "blocks_sent", "notes",
     ]  # fmt: skip
     assert (document["schema"], document["outcome"], document["share_kept"]) == ("mergenode.push/1", "accepted", 0.5)
     assert document["notes"] == ["model.gram.safetensors is a side-car and is not pushed"]

@@ -107,6 +107,34 @@ def test_a_full_disk_makes_the_whole_node_wait_so_that_order_stays(node: FakeNod
     assert max(node.lifecycle.waits) <= node.policy.poll_seconds
 
 
+@pytest.mark.parametrize("failing", ["fold", "stage", "append", "install", "list inbox"])
+@pytest.mark.parametrize("hours", [0.1, 3, 48])
+def test_once_there_is_space_a_node_goes_on_soon_however_long_the_disk_was_full(
+    node: FakeNode, failing: str, hours: float
+) -> None:
+    loop = node.start()
+    node.put("a")
+    node.trouble.any = lambda name: disk_full() if name == failing else None
+    while node.clock.monotonic() < hours * 3600:
+        loop.act(loop.decide())
+    assert node.folded == [] or node.published == []
+    node.trouble.any = lambda name: None
+    freed = node.clock.monotonic()
+    while not node.published:
+        loop.act(loop.decide())
+        assert node.clock.monotonic() - freed <= 30 + node.policy.poll_seconds
+    assert node.folded == ["a"]
+
+
+def test_a_full_disk_is_written_to_no_more_than_twice_a_minute(node: FakeNode) -> None:
+    loop = node.start()
+    node.put("a")
+    node.trouble.any = lambda name: disk_full() if name == "fold" else None
+    while node.clock.monotonic() < 3600:
+        loop.act(loop.decide())
+    assert len(node.witness.retries) <= 3600 / 15 + 5, "between half of the longest pause and all of it"
+
+
 def test_a_full_disk_while_publishing_keeps_folds_behind_it(node: FakeNode) -> None:
     loop = node.start()
     node.put("a")
@@ -235,7 +263,7 @@ def test_a_request_that_cannot_be_removed_does_not_make_the_ledger_grow(node: Fa
     node.trouble.any = lambda name: disk_full() if name == "settled" else None
     for _ in range(60):
         loop.act(loop.decide())
-    assert len(node.facts(failing)) <= 12, "tried again after a growing delay, never in a spin"
+    assert len(node.facts(failing)) <= 6 + node.clock.monotonic() / 15, "after a growing delay, never in a spin"
     node.trouble.any = lambda name: None
     node.drain(loop)
     assert node.asks.requests == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mergenode.daemon.choosing import Chosen
 from mergenode.daemon.selected import LISTED, Naming, profile_for, selected_fact
 from mergenode.ledger.codec import decode, encode
+from mergenode.ledger.considered import CHOSEN, UNLISTED, Considered, considered
 from mergenode.ledger.groups import layer_group
 from mergenode.ledger.records import Selected
 from mergenode.methods.scaling import profile_factor
@@ -89,3 +90,6 @@ def test_a_fact_about_a_large_pool_stays_small() -> None:
     assert found.contents[0]["name"] == "m2000" and found.contents[1]["name"] == "m1"
     assert sum(found.counts.values()) == 1001
     assert len(encode(found)) < 60_000
+    left_out = [considered(found, digest(number)) for number in range(1, 1001)]
+    assert {each.why for each in left_out if each is not None} == {"useless", UNLISTED} and None not in left_out
+    assert considered(found, digest(2000)) == Considered(CHOSEN, -0.5) and considered(found, digest(1001)) is None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,3 +150,52 @@ def test_a_pool_above_its_limit_is_brought_below_it_also_through_a_kill(undistur
     assert all("its limit is 3" in entry["message"] for entry in document["evicted"])
     assert chosen(node) == weighed(undisturbed.fact) and node.manifest()["lineage"] == undisturbed.lineage
     assert node.problems() == [] and len(node.facts("selected")) == 1 and len(node.facts("rejected")) == len(gone)
+
+
+def vectors_to(path: Path, vector: dict[str, Tensor], factor: float = 1.0) -> Path:
+    return write_single(path, {name: base + factor * vector[name] for name, base in weights(0).items()})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_whoever_waits_for_a_contribution_is_told_when_it_is_left_out(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    node = node_at(tmp_path / "node", limit=2)
+    settings = json.loads(node.config.read_text())
+    node.config.write_text(json.dumps(settings | {"peers": {"listen": address, "intake": {"enabled": True}}}))
+    serves = vectors_to(tmp_path / "serves", weights(1, 0.2))
+    flipped = vectors_to(tmp_path / "flipped", weights(1, 0.2), -1.0)
+
+    def told(code: int, *words: object) -> dict[str, Any]:
+        done = CliRunner().invoke(cli, [*map(str, words), "--wait", "--json"])
+        assert done.exit_code == code, (words, done.output)
+        return dict(json.loads(done.stdout))
+
+    with Process("run", "-c", node.config) as process:
+        process.until("peers on")
+        assert told(0, "ingest", serves, "-c", node.config)["outcome"]["kind"] == "folded"
+        pushed = told(1, "push", flipped, "--to", address)
+        assert (pushed["outcome"], pushed["folded"]) == ("not_selected", False)
+        assert "in the pool of 2" in pushed["message"]
+        ranked = json.loads(command(node, "pool", "rank", "--json"))["contributions"]
+        why, score = next((entry["why"], entry["score"]) for entry in ranked if entry["registry"] == "push")
+        assert (pushed["reason"], pushed["score"]) == (why, score) and why != "chosen"
+        assert "`mergenode pool rank`" in pushed["hint"]
+        copy = told(0, "push", vectors_to(tmp_path / "copy", weights(1, 0.2)), "--to", address)
+        assert (copy["outcome"], copy["folded"]) == ("duplicate", True)
+        again = vectors_to(tmp_path / "again", weights(1, 0.2), -1.0)
+        asked = told(1, "ingest", again, "-c", node.config)["outcome"]
+        assert (asked["kind"], asked["reason"], asked["score"]) == ("not_selected", why, score)
+        worse = vectors_to(tmp_path / "worse", weights(1, 0.2), -2.0)
+        assert told(1, "push", worse, "--to", address)["outcome"] in ("not_selected", "rejected")
+        process.until("evicted")
+        answers = [told(1, "push", model, "--to", address) for model in (flipped, worse)]
+        assert sorted(answer["outcome"] for answer in answers) == ["not_selected", "rejected"], "one of the two left"
+        assert {answer["reason"] for answer in answers} > {"evicted"}
+        assert process.end() == 0
+    assert set(chosen(node)) == {"serves"} and node.problems() == []

@@ -51,6 +51,7 @@ class FakeOutcomes:
 
     pushes: dict[str, Outcome] = field(default_factory=dict)
     contents: dict[Digest, Outcome] = field(default_factory=dict)
+    pool: dict[Digest, Outcome] = field(default_factory=dict)
 
     def position(self) -> int:
         return 0
@@ -60,6 +61,9 @@ class FakeOutcomes:
 
     def of_content(self, content: Digest) -> Outcome | None:
         return self.contents.get(content)
+
+    def of_pool(self, content: Digest) -> Outcome | None:
+        return self.pool.get(content)
 
 
 def open_uploads(

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from mergenode.ledger.actions import Stop
 from mergenode.ledger.records import ContributionFact, Fact, Published, Rejected
 from mergenode.settings import load_settings
 from tests.support.checkpoints import Tensors, base_tensors, finetuned, write_single
+from tests.support.output_lines import OutputLines
 
 ROOT = Path(__file__).parents[2]
 OUTCOMES = ("folded", "rejected", "duplicate")
@@ -126,21 +126,16 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.lines: list[str] = []
-        self._seen = 0
-        self._ended = False
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._output = OutputLines(self.process.stdout)
+
+    @property
+    def lines(self) -> list[str]:
+        """Of its output, so far."""
+        return self._output.lines
 
     def until(self, text: str, patience: float = 240.0) -> str:
         """Go on in the output to the next line that holds ``text``."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._found(text) or self._ended, patience), self._told(text)
-            if not self._found(text):
-                raise AssertionError(self._told(text))
-            self._seen += 1
-            return self.lines[self._seen - 1]
+        return self._output.until(text, patience)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, read the rest, return the exit code."""
@@ -150,26 +145,8 @@ class Process:
     def join(self) -> int:
         """Its exit code, once it ended and its output was read."""
         code = self.process.wait(240)
-        self._reader.join(60)
+        self._output.join()
         return code
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._changed:
-                self.lines.append(line)
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def _found(self, text: str) -> bool:
-        while self._seen < len(self.lines) and text not in self.lines[self._seen]:
-            self._seen += 1
-        return self._seen < len(self.lines)
-
-    def _told(self, text: str) -> str:
-        return f"no {text!r} in:\n{''.join(self.lines)}"
 
     def __enter__(self) -> Process:
         return self
@@ -178,9 +155,7 @@ class Process:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
-        self._reader.join(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._output.close()
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, Gauge
 
 from mergenode.adapters.observers.bounded_labels import OTHER, FirstLabels
+from mergenode.adapters.observers.drift_instruments import restated_norm
 from mergenode.adapters.observers.shift_instruments import WHOLE_MODEL
 from mergenode.ledger.records import Fact, Folded, Published, Restated, United
 from mergenode.maths.chained_distance import Chain, Mark, between
@@ -61,8 +62,10 @@ class DistanceInstruments:
         match fact:
             case Folded():
                 self._folded(fact)
-            case United() | Restated():
+            case United():
                 self._generation = None  # how far it went is not in the fact
+            case Restated():
+                self._restated(fact)
             case Published() if fact.round is None:
                 self._published(fact)
 
@@ -79,6 +82,13 @@ class DistanceInstruments:
                 chain.lost()
             self._base[label] = _norm(groups, "base_norm")
             chain.step(_norm(groups, "kept_norm"), _norm(groups, "merge_norm"))
+
+    def _restated(self, fact: Restated) -> None:
+        """How far it went is not in the fact, so that the next version is not measured as the merge before."""
+        self._generation = None
+        for label, chain in self._chains.items():
+            chain.lost()
+            chain.total = restated_norm(fact) if label == WHOLE_MODEL or fact.count == 0 else math.nan
 
     def _published(self, fact: Published) -> None:
         whole = self._chains.get(WHOLE_MODEL)

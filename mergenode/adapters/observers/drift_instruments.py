@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from mergenode.adapters.observers.bounded_labels import OTHER, FirstLabels
 from mergenode.adapters.observers.shift_instruments import WHOLE_MODEL, smallest
-from mergenode.ledger.records import Fact, Folded, Mixed, Published, Restated, Scored, United
+from mergenode.ledger.records import Fact, Folded, Left, Mixed, Published, Restated, Scored, United
+from mergenode.types import Digest
 
 MAX_TASKS = 32
 """Tasks with a series of their own."""
@@ -29,7 +30,10 @@ class DriftInstruments:
         gauge = partial(Gauge, registry=registry)
         self._groups, self._tasks = groups, FirstLabels(MAX_TASKS)
         self._base_norm = self._merge_norm = math.nan
+        self._measured: tuple[int, ...] = ()  # generations: of the last fold, of the newest version
         self._entered: list[float] | None = []  # norms since the newest version; None: they do not tell
+        self._newest: Digest | None = None  # content of the last fold, while it is in the merge
+        self._told: set[str] = set()  # layer groups that have series
         self._shown = (0.0, 0.0)  # norms of the newest version's update and of its running sum
         self.base = gauge("mergenode_base_norm", "Norm of the merged weights of the base, NaN before the first fold.")
         self.drift = gauge(
@@ -81,8 +85,12 @@ class DriftInstruments:
         match fact:
             case Folded():
                 self._folded(fact)
-            case United() | Restated():  # how far it went is not in the fact
+            case Left() if fact.content == self._newest:
+                self._newest_left()
+            case United():  # how far it went is not in the fact
                 self._entered = None
+            case Restated():
+                self._restated(fact)
             case Published():
                 self._published(fact, counts=True)
             case Scored():
@@ -94,6 +102,8 @@ class DriftInstruments:
     def restore(self, fact: Fact) -> None:
         """As ``fact``, for one of an earlier process, perhaps the last of several. Counters stay at zero."""
         if isinstance(fact, Published):
+            if fact.generation not in self._measured:  # a restatement that is not among what is restored
+                self._entered = None
             self._published(fact, counts=False)
             return
         self.fact(fact)
@@ -102,6 +112,7 @@ class DriftInstruments:
 
     def _folded(self, fact: Folded) -> None:
         whole = next((group for group in fact.groups if group.get("group") == WHOLE_MODEL), {})
+        self._newest, self._measured = fact.content, (fact.generation,)
         self._base_norm, self._merge_norm = _number(whole, "base_norm"), _number(whole, "merge_norm")
         if self._entered is not None:
             self._entered.append(_number(whole, "kept_norm"))
@@ -114,6 +125,20 @@ class DriftInstruments:
         tasks = fact.weighing.get("tasks") or {}
         self._scores({name: numbers.get("after") for name, numbers in tasks.items()})
 
+    def _newest_left(self) -> None:
+        """Nothing is known of a newcomer: the last one is out of the merge."""
+        self._newest = None
+        for gauge in (self.cosine, self.rank, self.conflict, *map(self.group_cosine.labels, self._told)):
+            gauge.set(math.nan)
+
+    def _restated(self, fact: Restated) -> None:
+        """Of a merge that something left its norm is known, of its layer groups nothing, unless nothing is left."""
+        self._entered = None
+        self._merge_norm = restated_norm(fact)
+        self.capacity.set(math.nan)
+        for label in self._told:
+            self.group_norm.labels(label).set(0.0 if fact.count == 0 else math.nan)
+
     def _published(self, fact: Published, *, counts: bool) -> None:
         if fact.round is not None:
             return  # the model of a round is no multiple of the running sum
@@ -124,6 +149,7 @@ class DriftInstruments:
         if counts and math.isfinite(step):
             self.path.inc(step, {"version": str(fact.version), "generation": str(fact.generation)})
         self._shown, self._entered = shown, []
+        self._measured = (*self._measured[:1], fact.generation)
 
     def _layers(self, groups: Sequence[Mapping[str, Any]]) -> None:
         beyond, small = [], smallest(groups)
@@ -132,9 +158,11 @@ class DriftInstruments:
             if label == OTHER:
                 beyond.append(group)
                 continue
+            self._told.add(label)
             self.group_cosine.labels(label).set(_cosine(group, small))
             self.group_norm.labels(label).set(_over_base([group]))
         if beyond:
+            self._told.add(OTHER)
             known = [value for group in beyond if math.isfinite(value := _cosine(group, small))]
             self.group_cosine.labels(OTHER).set(min(known, default=math.nan))
             self.group_norm.labels(OTHER).set(_over_base(beyond))
@@ -164,6 +192,13 @@ def distance(before: tuple[float, float], after: tuple[float, float], entered: S
     cosine = max(-1.0, min(1.0, cosine)) if math.isfinite(cosine) else math.nan
     square = (shown - shown_now) ** 2 + 2 * shown * shown_now * (1 - cosine)
     return math.sqrt(max(0.0, square)) if math.isfinite(square) else math.nan
+
+
+def restated_norm(fact: Restated) -> float:
+    """Frobenius norm of the merge after this fact, NaN where it does not tell."""
+    if fact.count == 0:
+        return 0.0
+    return math.sqrt(fact.totals["merge_sq"]) if "merge_sq" in fact.totals else math.nan
 
 
 def _cosine(group: Mapping[str, Any], small: float) -> float:

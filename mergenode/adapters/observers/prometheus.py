@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 import mergenode
 from mergenode.adapters.observers.bounded_labels import OTHER, ClosedLabels, FirstLabels
 from mergenode.adapters.observers.distance_instruments import DistanceInstruments
-from mergenode.adapters.observers.drift_instruments import DriftInstruments
+from mergenode.adapters.observers.drift_instruments import DriftInstruments, restated_norm
 from mergenode.adapters.observers.instruments import (
     ContributionInstruments,
     MergeInstruments,
@@ -29,6 +29,7 @@ from mergenode.ledger.records import (
     Duplicate,
     Fact,
     Folded,
+    Left,
     Mixed,
     Published,
     Quarantined,
@@ -42,7 +43,7 @@ from mergenode.ledger.traces import trace_of
 from mergenode.ports.clock import Clock
 from mergenode.ports.observer import Progress
 from mergenode.tracing.context import here
-from mergenode.types import Listing
+from mergenode.types import Digest, Listing
 
 MAX_GROUPS = 112
 """Layer groups with series of their own, seven each; the rest is summed up."""
@@ -81,14 +82,17 @@ class PrometheusObserver:
             DistanceInstruments(registry, self._groups),
         )
         ProcessCollector(registry=registry)
+        self._base_norm = math.nan
+        self._newest: Digest | None = None
+        self._told: set[str] = set()
         self._begin_series()
 
     def restore(self, facts: Iterable[Fact]) -> None:
         """Set the gauges as these facts of an earlier process left them, oldest first.
 
         The last ``restated``, ``mixed``, ``selected`` and ``scored`` fact are enough, the ``quarantined`` ones of what
-        is in quarantine, and of ``folded`` and ``published`` ones as many as a slow shift remembers. Counters and
-        histograms tell of this process only and stay at zero, as Prometheus expects.
+        is in quarantine, and of ``folded`` and ``published`` ones, and those by which contributions left, as many as a
+        slow shift remembers. Counters and histograms tell of this process only and stay at zero, as Prometheus expects.
         """
         for fact in facts:
             self._quarantine.restore(fact)
@@ -97,7 +101,9 @@ class PrometheusObserver:
                 instruments.fact(fact)
             if isinstance(fact, Folded):
                 self._set_merge(fact)
-            elif isinstance(fact, Restated):
+            elif isinstance(fact, Left):
+                self._set_left(fact)
+            elif isinstance(fact, Restated) and not isinstance(fact, United):
                 self._set_restated(fact)
             elif isinstance(fact, Published):
                 self._set_version(fact)
@@ -111,6 +117,8 @@ class PrometheusObserver:
         self._drift.fact(fact)
         for instruments in self._over_folds:
             instruments.fact(fact)
+        if isinstance(fact, Left):
+            self._set_left(fact)
         match fact:
             case Folded():
                 self._settled(fact, "folded")
@@ -212,17 +220,32 @@ class PrometheusObserver:
         self._merge.contribution_relative_norm.set(fact.relative_norm)
         self._merge.contribution_weight.set(fact.weight)
         self._merge.vetoed_share.set(float(fact.protection.get("share", 0.0)))
+        self._newest = fact.content
         whole = next((group for group in fact.groups if group.get("group") == WHOLE_MODEL), {})
         merge_norm, base_norm = _number(whole, "merge_norm"), _number(whole, "base_norm")
+        self._base_norm = base_norm
         self._merge.merge_norm.set(merge_norm)
         self._merge.merge_relative_norm.set(merge_norm / base_norm if base_norm else math.nan)
         self._merge.share_kept.set(_number(whole, "share_kept"))
         self._set_groups([group for group in fact.groups if group.get("group") != WHOLE_MODEL])
 
+    def _set_left(self, fact: Left) -> None:
+        """What is told of the last fold is told of a contribution that is in the merge."""
+        if fact.content != self._newest:
+            return
+        self._newest = None
+        kept = map(self._merge.group_share_kept.labels, self._told)
+        for gauge in (self._merge.contribution_relative_norm, self._merge.share_kept, *kept):
+            gauge.set(math.nan)
+
     def _set_restated(self, fact: Restated) -> None:
         """What is known of a merge that something left; per layer group nothing is, until the next fold."""
+        norm = restated_norm(fact)
         self._merge.count.set(fact.count)
-        self._merge.merge_norm.set(math.sqrt(fact.totals["merge_sq"]) if "merge_sq" in fact.totals else math.nan)
+        self._merge.merge_norm.set(norm)
+        self._merge.merge_relative_norm.set(norm / self._base_norm if self._base_norm else math.nan)
+        for label in self._told:
+            self._merge.group_merge_norm.labels(label).set(0.0 if fact.count == 0 else math.nan)
 
     def _set_groups(self, groups: Iterable[Mapping[str, Any]]) -> None:
         beyond: list[Mapping[str, Any]] = []
@@ -231,9 +254,11 @@ class PrometheusObserver:
             if label == OTHER:
                 beyond.append(group)
                 continue
+            self._told.add(label)
             self._merge.group_share_kept.labels(label).set(_number(group, "share_kept"))
             self._merge.group_merge_norm.labels(label).set(_number(group, "merge_norm"))
         if beyond:
+            self._told.add(OTHER)
             kept, delta = _root_sum_square(beyond, "kept_norm"), _root_sum_square(beyond, "delta_norm")
             self._merge.group_share_kept.labels(OTHER).set(kept / delta if delta else math.nan)
             self._merge.group_merge_norm.labels(OTHER).set(_root_sum_square(beyond, "merge_norm"))

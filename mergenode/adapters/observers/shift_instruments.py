@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 from mergenode.adapters.observers.bounded_labels import OTHER, FirstLabels
-from mergenode.ledger.records import Fact, Folded
-from mergenode.maths.slow_shift import SlowShift
+from mergenode.ledger.records import Fact, Folded, Left, Restated
+from mergenode.maths.slow_shift import REMEMBERED, SlowShift
+from mergenode.types import Digest
 
 WHOLE_MODEL = "*"
 SMALL = 0.05
@@ -19,12 +21,18 @@ SMALL = 0.05
 
 
 class ShiftInstruments:
-    """Labels: ``groups``, which the caller shares with its other instruments. In memory: 72 norms per group."""
+    """Labels: ``groups``, which the caller shares with its other instruments. In memory: twice 72 norms per group.
+
+    What left the merge says nothing of newcomers: the shifts are then those of the others, as if it had never come.
+    """
 
     def __init__(self, registry: CollectorRegistry, groups: FirstLabels) -> None:
         gauge = partial(Gauge, registry=registry)
         self._groups = groups
         self._shifts: dict[str, SlowShift] = {}
+        self._folds: deque[tuple[Digest, list[tuple[str, float]]]] = deque(maxlen=REMEMBERED)
+        """Content, and norms by label, of the newest folds without those that left."""
+        self._fewer = False
         self.generation = gauge(
             "mergenode_newest_fold_generation",
             "Generation of the last fold, by which the ledger names its contribution, 0 before the first.",
@@ -43,29 +51,58 @@ class ShiftInstruments:
 
     def fact(self, fact: Fact) -> None:
         """A fact was recorded; the same for those of an earlier process, oldest first."""
-        if not isinstance(fact, Folded):
-            return
+        match fact:
+            case Folded():
+                self._folded(fact)
+            case Left():
+                self._left(fact)
+            case Restated() if self._fewer:
+                self._rebuild()
+
+    def _folded(self, fact: Folded) -> None:
         self.generation.set(fact.generation)
         if not fact.weight:
             return
+        norms = self._norms(fact)
+        self._folds.append((fact.content, norms))
+        for label, norm in norms:
+            self._show(label, self._shifts.setdefault(label, SlowShift()).add(norm))
+
+    def _norms(self, fact: Folded) -> list[tuple[str, float]]:
+        """Of one fold, by label; without what is too small to be judged."""
+        found: list[tuple[str, float]] = []
         beyond: list[float] = []
         small = smallest(fact.groups)
         for group in fact.groups:
             name, norm = str(group.get("group", OTHER)), float(group.get("delta_norm") or 0.0)
-            if name == WHOLE_MODEL:
-                self.shift.set(self._shifted(WHOLE_MODEL, norm / abs(fact.weight)))
-                continue
-            label = self._groups.label(name)
+            label = name if name == WHOLE_MODEL else self._groups.label(name)
             if label == OTHER:
                 beyond.append(norm)
-            elif norm >= small:
-                self.group_shift.labels(label).set(self._shifted(label, norm / abs(fact.weight)))
+            elif norm >= small or label == WHOLE_MODEL:
+                found.append((label, norm / abs(fact.weight)))
         if beyond:
-            self.group_shift.labels(OTHER).set(self._shifted(OTHER, math.hypot(*beyond) / abs(fact.weight)))
+            found.append((OTHER, math.hypot(*beyond) / abs(fact.weight)))
+        return found
 
-    def _shifted(self, label: str, norm: float) -> float:
-        found = self._shifts.setdefault(label, SlowShift()).add(norm)
-        return math.nan if found is None else found
+    def _left(self, fact: Left) -> None:
+        stay = [(content, norms) for content, norms in self._folds if content != fact.content]
+        self._fewer = self._fewer or len(stay) < len(self._folds)
+        self._folds = deque(stay, maxlen=REMEMBERED)
+
+    def _rebuild(self) -> None:
+        """Once for all that left together."""
+        self._fewer = False
+        found: dict[str, float | None] = dict.fromkeys(self._shifts)
+        self._shifts = {label: SlowShift() for label in found}
+        for _, norms in self._folds:
+            for label, norm in norms:
+                found[label] = self._shifts[label].add(norm)
+        for label, shift in found.items():
+            self._show(label, shift)
+
+    def _show(self, label: str, shift: float | None) -> None:
+        gauge = self.shift if label == WHOLE_MODEL else self.group_shift.labels(label)
+        gauge.set(math.nan if shift is None else shift)
 
 
 def smallest(groups: Iterable[Mapping[str, Any]]) -> float:

@@ -81,7 +81,7 @@ class CommitRequest(_message.Message):
     def __init__(self, upload_id: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class CommitReply(_message.Message):
-    __slots__ = ("outcome", "reason", "message", "hint", "folded", "share_kept")
+    __slots__ = ("outcome", "reason", "message", "hint", "folded", "share_kept", "score")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[CommitReply.Outcome]
@@ -89,21 +89,25 @@ class CommitReply(_message.Message):
         OUTCOME_QUARANTINED: _ClassVar[CommitReply.Outcome]
         OUTCOME_DUPLICATE: _ClassVar[CommitReply.Outcome]
         OUTCOME_REJECTED: _ClassVar[CommitReply.Outcome]
+        OUTCOME_NOT_SELECTED: _ClassVar[CommitReply.Outcome]
     OUTCOME_UNSPECIFIED: CommitReply.Outcome
     OUTCOME_ACCEPTED: CommitReply.Outcome
     OUTCOME_QUARANTINED: CommitReply.Outcome
     OUTCOME_DUPLICATE: CommitReply.Outcome
     OUTCOME_REJECTED: CommitReply.Outcome
+    OUTCOME_NOT_SELECTED: CommitReply.Outcome
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     HINT_FIELD_NUMBER: _ClassVar[int]
     FOLDED_FIELD_NUMBER: _ClassVar[int]
     SHARE_KEPT_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     outcome: CommitReply.Outcome
     reason: str
     message: str
     hint: str
     folded: bool
     share_kept: float
-    def __init__(self, outcome: _Optional[_Union[CommitReply.Outcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., folded: _Optional[bool] = ..., share_kept: _Optional[float] = ...) -> None: ...
+    score: float
+    def __init__(self, outcome: _Optional[_Union[CommitReply.Outcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., folded: _Optional[bool] = ..., share_kept: _Optional[float] = ..., score: _Optional[float] = ...) -> None: ...

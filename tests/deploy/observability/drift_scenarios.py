@@ -165,7 +165,6 @@ def layers_apart(stage: Stage) -> Iterator[Fault]:
     for number in (1, 2, 3):
         node.command("retract", f"one-layer-{number}", "--why", "one layer only")
         node.published()
-    node.fold("honest-5", node.tuned(5))  # layer groups are measured by folds
 
 
 @provokes("MergenodeScaleOffReference", "the settings publish five times the update")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.deploy.pod import inside
 from tests.deploy.pod.machine import Cgroup, in_namespaces
+from tests.support.output_lines import OutputLines
 
 if TYPE_CHECKING:
     from tests.deploy.pod.pod import Pod
@@ -41,12 +42,7 @@ class Container:
             ["setpriv", "--pdeathsig=KILL", *pod.machine.command("unshare", *namespaces, *_SHIM, *made)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        self.lines: list[str] = []
-        self._seen = 0
-        self._ended = False
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._output = OutputLines(self._process.stdout)
         self._first: int | None = None
 
     def __enter__(self) -> Container:
@@ -56,9 +52,7 @@ class Container:
         with suppress(ProcessLookupError):
             self._process.kill()  # process 1 dies with it, and all others with that
         self._process.wait()
-        self._reader.join(60)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._output.close()
         for _ in range(200):
             with suppress(OSError):
                 self.cgroup.remove()
@@ -89,7 +83,7 @@ class Container:
     def wait(self, patience: float = PATIENCE) -> int:
         """Its exit code, as Kubernetes tells it: 128 and the number of the signal that ended it."""
         code = self._process.wait(patience)
-        self._reader.join(60)
+        self._output.join()
         return code
 
     def kill(self) -> int:
@@ -156,35 +150,16 @@ class Container:
 
     def said(self, text: str) -> dict[str, Any]:
         """Go on in its log to the next line that holds ``text``; waits for it."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._found(text) or self._ended, PATIENCE), self._told(text)
-            if not self._found(text):
-                raise AssertionError(self._told(text))
-            self._seen += 1
-            line = self.lines[self._seen - 1]
+        line = self._output.until(text, PATIENCE)
         return dict(json.loads(line)) if line.startswith("{") else {"message": line}
 
     @property
+    def lines(self) -> list[str]:
+        return self._output.lines
+
+    @property
     def output(self) -> str:
-        return "".join(self.lines)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self.lines.append(line)
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def _found(self, text: str) -> bool:
-        while self._seen < len(self.lines) and text not in self.lines[self._seen]:
-            self._seen += 1
-        return self._seen < len(self.lines)
-
-    def _told(self, text: str) -> str:
-        return f"no {text!r} in:\n{self.output}"
+        return self._output.text
 
     def _patiently(self, what: str) -> Iterator[None]:
         deadline = time.monotonic() + PATIENCE

@@ -53,6 +53,7 @@ _OUTCOMES = {
     Fate.REJECTED: CommitReply.OUTCOME_REJECTED,
     Fate.RETRACTED: CommitReply.OUTCOME_REJECTED,
     Fate.QUARANTINED: CommitReply.OUTCOME_QUARANTINED,
+    Fate.NOT_SELECTED: CommitReply.OUTCOME_NOT_SELECTED,
 }
 
 Context = aio.ServicerContext[Any, Any]
@@ -280,6 +281,8 @@ def _reply(outcome: Outcome | None) -> CommitReply:
     )  # fmt: skip
     if outcome.share_kept is not None:
         reply.share_kept = outcome.share_kept
+    if outcome.score is not None:
+        reply.score = outcome.score
     return reply
 
 

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from mergenode.adapters.registries.pushes import REGISTRY
 from mergenode.errors import RejectReason
-from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Quarantined, Rejected, Retracted
+from mergenode.ledger.considered import HINT, considered, left_out_message
+from mergenode.ledger.records import ContributionFact, Duplicate, Folded, Quarantined, Rejected, Retracted, Selected
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.types import Digest
 
-_KINDS = ("folded", "rejected", "duplicate", "retracted", "quarantined", "released")
+_KINDS = ("folded", "rejected", "duplicate", "retracted", "quarantined", "released", "deselected")
 _LOOKED_BACK = 8
 
 
@@ -24,13 +25,15 @@ class Fate(StrEnum):
     REJECTED = "rejected"
     RETRACTED = "retracted"
     QUARANTINED = "quarantined"
+    NOT_SELECTED = "not_selected"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """``share_kept``: in [0, 1], None where the method does not define it. ``reason``: a code of docs/outcomes.md.
 
-    ``in_merge``: of a duplicate, whether its content is in the merge or waits as somebody else's.
+    ``in_merge``: of a duplicate, whether its content is in the merge or waits as somebody else's. ``score``: of one
+    that was not selected, in units of the loss; None where it has none. Its ``reason`` is a code of docs/selection.md.
     """
 
     fate: Fate
@@ -39,6 +42,7 @@ class Outcome:
     hint: str = ""
     share_kept: float | None = None
     in_merge: bool = False
+    score: float | None = None
 
 
 class Outcomes(Protocol):
@@ -57,12 +61,17 @@ class Outcomes(Protocol):
         REJECTED when it was dropped from there, else None."""
         ...
 
+    def of_pool(self, content: Digest) -> Outcome | None:
+        """Where a selector chooses: NOT_SELECTED when the newest selection had this content in its pool and gave it no
+        weight, FOLDED when it is in the merge; None: it waits for a selection, or to be folded."""
+        ...
+
 
 class LedgerOutcomes:
-    """Outcomes from the ledger of the node."""
+    """Outcomes from the ledger of the node. ``selects``: a selector chooses what is folded."""
 
-    def __init__(self, reader: LedgerReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: LedgerReader, *, selects: bool = False) -> None:
+        self._reader, self._selects = reader, selects
 
     def position(self) -> int:
         newest = self._reader.facts(newest=1)
@@ -77,10 +86,8 @@ class LedgerOutcomes:
         return None
 
     def of_content(self, content: Digest) -> Outcome | None:
-        member = self._reader.by_content(content)
-        if member is not None:
-            shared = _share_kept(member) if isinstance(member, Folded) else None
-            return Outcome(Fate.FOLDED, message=f"in the merge as {member.name}", share_kept=shared)
+        if (member := self._member(content)) is not None:
+            return member
         held = self._reader.held(content)
         if held is not None:
             return _outcome(held)
@@ -89,6 +96,23 @@ class LedgerOutcomes:
             return _outcome(refusal)
         retraction = self._reader.retraction(content)
         return None if retraction is None else _outcome(retraction)
+
+    def of_pool(self, content: Digest) -> Outcome | None:
+        if not self._selects:
+            return None
+        for _, fact in self._reader.facts(kinds=("selected",), newest=1):
+            found = considered(fact, content) if isinstance(fact, Selected) else None
+            if isinstance(fact, Selected) and found is not None and found.left_out:
+                message = left_out_message(fact, found)
+                return Outcome(Fate.NOT_SELECTED, found.why, message, HINT, score=found.score)
+        return self._member(content)
+
+    def _member(self, content: Digest) -> Outcome | None:
+        member = self._reader.by_content(content)
+        if member is None:
+            return None
+        shared = _share_kept(member) if isinstance(member, Folded) else None
+        return Outcome(Fate.FOLDED, message=f"in the merge as {member.name}", share_kept=shared)
 
 
 def _outcome(fact: ContributionFact) -> Outcome | None:

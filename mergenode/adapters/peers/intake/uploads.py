@@ -163,15 +163,17 @@ class Uploads:
         outcomes = self.side.outcomes
         if record.entry:
             outcome = outcomes.of_push(record.entry, record.after)
-            if outcome is None or outcome.fate is not Fate.DUPLICATE:
+            if outcome is None:
+                return _of_another_name(outcomes.of_pool(record.content))
+            if outcome.fate is not Fate.DUPLICATE:
                 return outcome
         in_merge = outcomes.of_content(record.content)
         if in_merge is not None:
-            return replace(in_merge, fate=Fate.DUPLICATE, in_merge=True) if in_merge.fate is Fate.FOLDED else in_merge
+            return _of_another_name(in_merge)
         with self._lock:
             first = self._records.get(record.same_as)
         outcome = self.answer(first) if first is not None and not first.same_as else None
-        if outcome is not None and outcome.fate is Fate.REJECTED:
+        if outcome is not None and outcome.fate in (Fate.REJECTED, Fate.NOT_SELECTED):
             return outcome
         return Outcome(Fate.DUPLICATE, message="the same content was pushed before")
 
@@ -341,6 +343,13 @@ class Uploads:
         self._records.answer(replace(record, time=self.side.clock.unix(), rejected=rejected))
         with disk_errors(self._pushes):
             remove_tree(self._pushes / record.entry)
+
+
+def _of_another_name(outcome: Outcome | None) -> Outcome | None:
+    """What became of a content, as the answer about a push of it that has no outcome of its own."""
+    if outcome is None or outcome.fate is not Fate.FOLDED:
+        return outcome
+    return replace(outcome, fate=Fate.DUPLICATE, in_merge=True)
 
 
 def _key(upload: Upload) -> tuple[str, str]:

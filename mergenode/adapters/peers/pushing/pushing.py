@@ -46,8 +46,10 @@ _OUTCOMES = {
     CommitReply.OUTCOME_QUARANTINED: "quarantined",
     CommitReply.OUTCOME_DUPLICATE: "duplicate",
     CommitReply.OUTCOME_REJECTED: "rejected",
+    CommitReply.OUTCOME_NOT_SELECTED: "not_selected",
 }
-REFUSED = ("rejected", "quarantined")
+LEFT_OUT = ("rejected", "quarantined", "not_selected")
+"""Outcomes of what does not enter the merge, unless something else changes."""
 
 Reply = TypeVar("Reply")
 
@@ -65,12 +67,13 @@ class PushOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushReport:
-    """How it went. ``outcome``: accepted | duplicate | rejected | quarantined. Bytes are of weights; ``bytes_sent`` as
-    they travelled."""
+    """How it went. ``outcome``: accepted | duplicate | rejected | quarantined | not_selected. Bytes are of weights;
+    ``bytes_sent`` as they travelled. ``score``: of one that was not selected, None where it has none."""
 
     outcome: str
     folded: bool
     share_kept: float | None
+    score: float | None
     reason: str
     message: str
     hint: str
@@ -152,8 +155,11 @@ class Pushing:
         return push_trace(self._order.name, self._model.manifest.root.hex())
 
     def wait(self, report: PushReport) -> PushReport:
-        """Ask until the contribution is in the merge or refused. Raises FatalError when the node is gone for long."""
-        while not (report.folded or report.outcome in REFUSED):
+        """Ask until the contribution is in the merge, refused, or left out by a selection.
+
+        Raises FatalError when the node is gone for long.
+        """
+        while not (report.folded or report.outcome in LEFT_OUT):
             self._pause(self._times.poll)
             report = self._persistently(self._asked)
         return report
@@ -291,6 +297,7 @@ class Pushing:
         return PushReport(
             outcome=_OUTCOMES.get(reply.outcome, "accepted"), folded=reply.folded,
             share_kept=reply.share_kept if reply.HasField("share_kept") else None,
+            score=reply.score if reply.HasField("score") else None,
             reason=reply.reason, message=reply.message, hint=reply.hint, trace_id=self.trace_id,
             upload=self._upload.hex(), root=manifest.root.hex(),
             bytes_total=manifest.total_bytes, bytes_sent=seen.bytes_sent,

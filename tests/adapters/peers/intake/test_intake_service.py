@@ -9,8 +9,10 @@ import torch
 
 from mergenode.adapters.checkpoints.digest import content_digest
 from mergenode.adapters.clock import SystemClock
+from mergenode.adapters.peers.intake import intake_service
 from mergenode.adapters.peers.intake.outcomes import Fate, Outcome
 from mergenode.adapters.peers.intake.upload_admission import UploadLimits
+from mergenode.adapters.peers.pushing.local_model import describe_model
 from mergenode.adapters.registries.marker import read_marker
 from mergenode.adapters.registries.pushes import PushesRegistry, pushes_directory
 from mergenode.errors import FatalError
@@ -107,6 +109,37 @@ def test_waiting_ends_with_the_outcome(intake: Intake, state: Path, tuned: Path,
     assert (report.outcome, report.reason, report.message, report.hint) == (
         "rejected", "not_finite", "NaN in w", "train again",
     )  # fmt: skip
+
+
+def test_waiting_ends_when_a_selection_left_it_out_and_for_who_pushed_it_too(
+    intake: Intake, tuned: Path, outcomes: FakeOutcomes
+) -> None:
+    with describe_model(tuned) as model:
+        pushing = intake.pushing(model)
+        report = pushing.push()
+        assert report.outcome == "accepted"
+        outcomes.pool[content_digest(tuned)] = Outcome(Fate.NOT_SELECTED, "useless", "no", "look", score=0.5)
+        report = pushing.wait(report)
+    assert (report.outcome, report.folded, report.reason, report.score) == ("not_selected", False, "useless", 0.5)
+    other = intake.push(tuned, "mine", "team-b")
+    assert (other.outcome, other.reason, other.score) == ("not_selected", "useless", 0.5)
+
+
+def test_what_is_in_the_merge_for_another_content_of_the_pool_is_a_duplicate(
+    intake: Intake, tuned: Path, outcomes: FakeOutcomes
+) -> None:
+    outcomes.pool[content_digest(tuned)] = Outcome(Fate.FOLDED, message="in the merge as other", share_kept=0.5)
+    report = intake.push(tuned)
+    assert (report.outcome, report.folded, report.share_kept) == ("duplicate", True, 0.5)
+
+
+def test_an_outcome_that_only_newer_nodes_know_is_waited_for(
+    intake: Intake, tuned: Path, outcomes: FakeOutcomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes.pool[content_digest(tuned)] = Outcome(Fate.NOT_SELECTED, "useless", "no", "look")
+    monkeypatch.setitem(intake_service._OUTCOMES, Fate.NOT_SELECTED, 42)
+    report = intake.push(tuned)
+    assert (report.outcome, report.folded) == ("accepted", False)
 
 
 def test_the_same_content_of_another_pusher_is_a_duplicate(intake: Intake, state: Path, tuned: Path) -> None:

@@ -95,6 +95,53 @@ def test_of_a_content_that_was_dropped(tmp_path: Path) -> None:
         assert found is not None and (found.fate, found.reason) == (Fate.REJECTED, "dropped")
 
 
+NEWEST = facts.selected(m1=0.5, m2=0.0)
+
+
+def test_of_a_pool(tmp_path: Path) -> None:
+    _, ledger = outcomes_after(tmp_path, facts.discovered(1, **ENTRY), NEWEST)
+    with closing(ledger):
+        outcomes = LedgerOutcomes(ledger, selects=True)
+        assert outcomes.of_pool(facts.digest(3)) is None, "it waits for a selection"
+        assert outcomes.of_pool(facts.digest(1)) is None, "it waits to be folded"
+        found = outcomes.of_pool(facts.digest(2))
+        assert found is not None and (found.fate, found.reason, found.score) == (Fate.NOT_SELECTED, "useless", 0.0)
+        assert "in the pool of 2" in found.message and "would not lower the loss, score 0" in found.message
+        assert "mergenode pool rank" in found.hint
+        ledger.append(facts.folded(1, content=facts.digest(1)))
+        found = outcomes.of_pool(facts.digest(1))
+        assert found is not None and (found.fate, found.message) == (Fate.FOLDED, "in the merge as m1")
+
+
+def test_without_a_selector_an_old_selection_says_nothing(tmp_path: Path) -> None:
+    outcomes, ledger = outcomes_after(tmp_path, NEWEST)
+    with closing(ledger):
+        assert outcomes.of_pool(facts.digest(2)) is None
+
+
+def test_a_later_selection_counts_and_takes_the_word_folded_back(tmp_path: Path) -> None:
+    content = facts.digest(1)
+    folded = facts.folded(1, **ENTRY, content=content)
+    _, ledger = outcomes_after(tmp_path, facts.discovered(1, **ENTRY), NEWEST, folded)
+    with closing(ledger):
+        outcomes = LedgerOutcomes(ledger, selects=True)
+        found = outcomes.of_push(ENTRY["name"], 0)
+        assert found is not None and found.fate is Fate.FOLDED
+        ledger.append(facts.selected(m1=0.0, m2=0.5))
+        ledger.append(facts.deselected(1, **ENTRY, content=content), facts.restated(2, 0))
+        assert outcomes.of_push(ENTRY["name"], 0) is None
+        found = outcomes.of_pool(content)
+        assert found is not None and found.fate is Fate.NOT_SELECTED
+
+
+def test_evicted_from_a_full_pool(tmp_path: Path) -> None:
+    gone = facts.rejected(**ENTRY, content=facts.digest(2), reason="evicted", message="evicted, the limit is 3")
+    outcomes, ledger = outcomes_after(tmp_path, NEWEST, gone)
+    with closing(ledger):
+        found = outcomes.of_push(ENTRY["name"], 0)
+        assert found is not None and (found.fate, found.reason) == (Fate.REJECTED, "evicted")
+
+
 def test_an_empty_ledger(tmp_path: Path) -> None:
     with closing(SqliteLedger(tmp_path / "ledger.sqlite")) as ledger:
         assert LedgerOutcomes(ledger).position() == 0

@@ -33,6 +33,7 @@ NEAR, FAR = UUID(int=1), UUID(int=2)
 BASE = Digest("blake3:" + "0" * 64)
 TIME = "2026-01-01T00:00:00Z"
 REPORT = PushReport(
+    score=None,
     outcome="accepted", folded=False, share_kept=None, reason="", message="", hint="", trace_id="ab" * 16, upload="",
     root="", bytes_total=0, bytes_sent=0, blocks=0, blocks_sent=0,
 )  # fmt: skip
