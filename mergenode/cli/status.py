@@ -165,7 +165,7 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _published(status: Mapping[str, Any]) -> str:
     newest = f"v{status['version']:06d}" if status["version"] else "nothing yet"
     behind = status["union"] is None and status["published_generation"] < status["generation"]
-    return f"{newest}, without generation {status['generation']}" if behind else newest
+    return f"{newest}; generation {status['generation']} is not out yet" if behind else newest
 
 
 def _print_folds(status: Mapping[str, Any], out: Console) -> None:

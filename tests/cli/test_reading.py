@@ -79,6 +79,12 @@ def test_status_table(run, config: Path, history) -> None:
         assert words in text
 
 
+def test_status_tells_what_no_version_holds_yet(run, config: Path, history, ledger) -> None:
+    assert "is not out yet" not in run("status", "-c", config).stdout
+    ledger.append(facts.folded(6, generation=3, count=3))
+    assert "v000002; generation 3 is not out yet" in run("status", "-c", config).stdout
+
+
 def test_status_tells_a_running_node(run, config: Path, history) -> None:
     import os
 
