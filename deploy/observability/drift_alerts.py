@@ -96,7 +96,9 @@ DRIFT_ALERTS = (
         "MergenodeContributionHuge", "mergenode.drift", "warning", "0m",
         _HUGE,
         f"the last contribution of {_NODE} is {VALUE} times as large as the base",
-        f"Over half the base, or over four times the usual contribution. {_NEWEST}.",
+        "Over half the base, or over four times the usual contribution. Largest against the base in: "
+        + layers("mergenode_group_newcomer_relative_norm", "topk")
+        + f"; {_NEWEST}.",
         firing("6h", _folds("mergenode_contribution_relative_norm", "0.02x330 0.2x60")),
         quiet("6h", _folds("mergenode_contribution_relative_norm", "0.02x330 0.06x60")),
     ),

@@ -70,6 +70,11 @@ class DriftInstruments:
             "Cosine of the last folded task vector with the merge before it, NaN when not defined, per layer group.",
             ["group"],
         )
+        self.group_size = gauge(
+            "mergenode_group_newcomer_relative_norm",
+            "Norm of the last folded task vector over the norm of the base, NaN when not known, per layer group.",
+            ["group"],
+        )
         self.group_norm = gauge(
             "mergenode_group_relative_norm",
             "Norm of the running merge over the norm of the base, per layer group.",
@@ -128,7 +133,8 @@ class DriftInstruments:
     def _newest_left(self) -> None:
         """Nothing is known of a newcomer: the last one is out of the merge."""
         self._newest = None
-        for gauge in (self.cosine, self.rank, self.conflict, *map(self.group_cosine.labels, self._told)):
+        groups = (each.labels(label) for each in (self.group_cosine, self.group_size) for label in self._told)
+        for gauge in (self.cosine, self.rank, self.conflict, *groups):
             gauge.set(math.nan)
 
     def _restated(self, fact: Restated) -> None:
@@ -160,12 +166,14 @@ class DriftInstruments:
                 continue
             self._told.add(label)
             self.group_cosine.labels(label).set(_cosine(group, small))
-            self.group_norm.labels(label).set(_over_base([group]))
+            self.group_size.labels(label).set(_over_base([group], "delta_norm"))
+            self.group_norm.labels(label).set(_over_base([group], "merge_norm"))
         if beyond:
             self._told.add(OTHER)
             known = [value for group in beyond if math.isfinite(value := _cosine(group, small))]
             self.group_cosine.labels(OTHER).set(min(known, default=math.nan))
-            self.group_norm.labels(OTHER).set(_over_base(beyond))
+            self.group_size.labels(OTHER).set(_over_base(beyond, "delta_norm"))
+            self.group_norm.labels(OTHER).set(_over_base(beyond, "merge_norm"))
 
     def _scores(self, scores: Mapping[str, Any]) -> None:
         for task in sorted(scores):
@@ -206,11 +214,11 @@ def _cosine(group: Mapping[str, Any], small: float) -> float:
     return math.nan if _number(group, "delta_norm") < small else _number(group, "cosine")
 
 
-def _over_base(groups: Iterable[Mapping[str, Any]]) -> float:
+def _over_base(groups: Iterable[Mapping[str, Any]], norm: str) -> float:
     """Groups are disjoint sets of weights, so their norms add in squares."""
     groups = list(groups)
     base = math.hypot(*(_number(group, "base_norm") for group in groups))
-    return math.hypot(*(_number(group, "merge_norm") for group in groups)) / base if base else math.nan
+    return math.hypot(*(_number(group, norm) for group in groups)) / base if base else math.nan
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

@@ -45,7 +45,7 @@ from mergenode.ports.observer import Progress
 from mergenode.tracing.context import here
 from mergenode.types import Digest, Listing
 
-MAX_GROUPS = 112
+MAX_GROUPS = 100
 """Layer groups with series of their own, seven each; the rest is summed up."""
 
 WHOLE_MODEL = "*"

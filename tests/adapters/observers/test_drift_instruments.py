@@ -134,6 +134,8 @@ def test_layer_groups_beyond_the_bound_are_told_together(registry: CollectorRegi
     assert number(registry, "group_newcomer_cosine", group="layers.0") == pytest.approx(0.1)
     assert number(registry, "group_newcomer_cosine", group="other") == pytest.approx(-0.3)
     assert number(registry, "group_relative_norm", group="other") == pytest.approx(0.75)
+    assert number(registry, "group_newcomer_relative_norm", group="layers.0") == pytest.approx(0.5)
+    assert number(registry, "group_newcomer_relative_norm", group="other") == pytest.approx(0.5)
     assert registry.get_sample_value("mergenode_group_relative_norm", {"group": "layers.4"}) is None
 
 

@@ -18,6 +18,7 @@ from tests.support.observed import HandClock, ListLedger, content, folded, group
 LAYERS = ("layers.0", "layers.1")
 OF_THE_NEWEST = (
     "contribution_relative_norm", "share_kept", "group_share_kept", "newcomer_cosine", "group_newcomer_cosine",
+    "group_newcomer_relative_norm",
     "effective_rank", "sign_conflict",
 )  # fmt: skip
 """Told of the last fold: NaN when that left."""
@@ -90,7 +91,7 @@ def test_alerts_on_the_newest_clear_when_it_is_taken_out() -> None:
     assert values(before, "newcomer_cosine") == [-0.9] and values(before, "contribution_relative_norm") == [0.6]
     after = running([*BAD, *left(6), restated(7, 5, merge_sq=4.0)])
     found = values(after, *OF_THE_NEWEST, *OF_THE_GROUPS)
-    assert len(found) == 5 + 4 * len(LAYERS) and all(map(math.isnan, found)), "no comparison of an alert holds for NaN"
+    assert len(found) == 5 + 5 * len(LAYERS) and all(map(math.isnan, found)), "no comparison of an alert holds for NaN"
     assert values(after, "merge_norm", "merge_relative_norm") == [2.0, 2.0 / 30], "known"
     assert values(after, "newest_fold_generation") == [6], "the ledger still tells of it"
 
