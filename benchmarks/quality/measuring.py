@@ -21,9 +21,10 @@ from benchmarks.quality.experts import Expert
 from benchmarks.quality.figures import norm_rule
 from benchmarks.quality.literal_opcm import opcm_block
 from benchmarks.quality.plan import SCALES, SWEPT, Job
+from benchmarks.quality.refining import Refiner
 from benchmarks.quality.scoring import Score, Scorer
 from benchmarks.quality.side_cars import with_side_cars
-from benchmarks.quality.stream import merge_stream
+from benchmarks.quality.stream import Snapshot, merge_stream
 from benchmarks.quality.tasks import TASKS
 
 Weights = Mapping[str, Tensor]
@@ -137,12 +138,8 @@ def _exports(job: Job) -> list[int]:
 
 
 def _stream(bench: Bench, job: Job) -> Iterator[Result]:
-    paths = _paths(bench, job)
     base = bench.base_weights()
-    own = bench.work / f"merging-{os.getpid()}"
-    contestant = job.contestant
-    for snapshot in merge_stream(bench.base, paths, contestant.method, contestant.options, _exports(job), own):
-        merged = snapshot.load()
+    for snapshot, merged in _merges(bench, job):
         delta = {name: merged[name] - base[name] for name in merged}
         norm = _norm_of(delta)
         result: Result = {
@@ -168,10 +165,33 @@ def _stream(bench: Bench, job: Job) -> Iterator[Result]:
         yield result
 
 
+def _merges(bench: Bench, job: Job) -> Iterator[tuple[Snapshot, Weights]]:
+    """What is scored; of a refined contestant the merges after the training, which counts as part of the export."""
+    paths, contestant = _paths(bench, job), job.contestant
+    own = bench.work / f"merging-{os.getpid()}"
+    stream = merge_stream(bench.base, paths, contestant.method, contestant.options, _exports(job), own)
+    if not contestant.refined:
+        yield from ((snapshot, snapshot.load()) for snapshot in stream)
+        return
+    with Refiner(bench.base, bench.work / f"refining-{os.getpid()}") as refiner:
+        for snapshot in stream:
+            refined = refiner.refine(snapshot.weights, paths[: snapshot.count])
+            yield (
+                replace(
+                    snapshot,
+                    digest=refined.digest,
+                    export_cpu=snapshot.export_cpu + refined.cpu,
+                    state_bytes=snapshot.state_bytes + refined.sums_bytes,
+                ),
+                load_file(refined.checkpoint / "model.safetensors"),
+            )
+
+
 def _by_norm(job: Job, count: int) -> bool:
     """Where the norm rule is scored too: task arithmetic is the control at every size, others where they are swept."""
     method = job.contestant.method
-    return method == "task_arithmetic" or (not method.startswith("opcm") and count in SWEPT[job.setting.name])
+    swept = not method.startswith("opcm") and not job.contestant.refined and count in SWEPT[job.setting.name]
+    return method == "task_arithmetic" or swept
 
 
 def _own(bench: Bench, job: Job, count: int, digest: str, merged: Weights) -> dict[str, list[int]]:

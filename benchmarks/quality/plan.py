@@ -86,7 +86,7 @@ def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job
         experts=experts_of(setting, TASKS)[: max(sizes)],
         sizes=sizes,
         swept=(),
-        transfer=setting.shards == 1,
+        transfer=setting.shards == 1 and not contestant.refined,
         rows=rows,
     )
 
@@ -94,7 +94,7 @@ def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job
 def sweep_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job | None:
     """The scale swept, in the order as listed; None where there is nothing to sweep."""
     swept = tuple(SWEPT[setting.name])
-    if not swept or contestant.label in NOT_SWEPT or contestant.needs_side_cars:
+    if not swept or contestant.label in NOT_SWEPT or contestant.needs_side_cars or contestant.refined:
         return None
     job = first_job(setting, contestant, rows)
     return replace(job, experts=job.experts[: max(swept)], sizes=(), swept=swept, transfer=False)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergenode.adapters.checkpoints.regular_file import trusted_root
 from mergenode.adapters.checkpoints.side_car_names import KINDS
-from mergenode.adapters.checkpoints.weights import open_weights
-from mergenode.adapters.engines.local.engine import Resources
-from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.registries.marker import marker_path
 from mergenode.adapters.tasks.side_car_file import publish_side_car
 from mergenode.adapters.tasks.worker import TaskWorker
-from mergenode.bootstrap.one_shot import MergeRequest, merge_once
+from mergenode.bootstrap.full_weights import full_weights
 from mergenode.errors import UsageError
 from mergenode.ports.task import TaskOptions
 
@@ -64,7 +58,10 @@ def make_side_cars(request: SideCarRequest, progress: KindProgress) -> SideCarRe
         RejectedError, TransientError, FatalError: as ``TaskWorker`` and ``open_weights``.
     """
     made = []
-    with TaskWorker(request.task) as worker, _full(request) as loaded:
+    with (
+        TaskWorker(request.task) as worker,
+        full_weights(request.checkpoint, request.base, request.task.memory_limit) as loaded,
+    ):
         for kind in _kinds(request, worker.methods()):
             write = worker.gram if kind == "gram" else worker.fisher
 
@@ -93,30 +90,3 @@ def _kinds(request: SideCarRequest, offered: frozenset[str]) -> tuple[str, ...]:
                 hint="docs/tasks.md says what each method is for.",
             )
     return tuple(request.kinds) or possible
-
-
-@contextmanager
-def _full(request: SideCarRequest) -> Iterator[Path]:
-    """The checkpoint as full weights: itself, or an adapter added to its base in a directory that goes again."""
-    with open_weights(request.checkpoint, root=trusted_root(request.checkpoint)) as files:
-        is_adapter = files.adapter
-    if not is_adapter:
-        yield request.checkpoint
-        return
-    if request.base is None:
-        raise UsageError(
-            f"{request.checkpoint}: is an adapter, a model needs its base, too", hint="Name it with --base DIR."
-        )
-    with tempfile.TemporaryDirectory(prefix="mergenode-") as folder:
-        merged = MergeRequest(
-            base=request.base,
-            output=Path(folder) / "model",
-            models=[(request.checkpoint, 1.0)],
-            method="average",
-            options={},
-            dtype=None,
-            resources=Resources(memory_limit=request.task.memory_limit),
-            max_relative_norm=float("inf"),
-        )
-        merge_once(merged, FanOut([]))
-        yield merged.output

@@ -16,6 +16,7 @@ COMMANDS = {
     "sign": "Vouch for a checkpoint with your key.",
     "keygen": "Make a key to sign checkpoints with.",
     "push": "Hand a checkpoint to a node over the network.",
+    "refine": "Train a merge to agree with its models, without data.",
     "sidecar": "Write what its data says beside a checkpoint.",
     "ingest": "Ask a node to take a checkpoint now.",
     "advise": "Which merge method to take.",

@@ -24,6 +24,7 @@ MIXER_MATCHING = "mixer: dimat: matching, BatchNorm"
 MIXER_GUARD = "mixer: dimat: guard by losses"
 MIXER_SCORES = "mixer: dimat: scores of rounds"
 VERSION_SCORES = "task: evaluate"
+REFINEMENT = "mergenode refine"
 
 _OBJECTIVE = ("build_model", "calibration_batches", "loss")
 
@@ -41,12 +42,13 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     MIXER_GUARD: _OBJECTIVE,
     MIXER_SCORES: ("build_model", "evaluate"),
     VERSION_SCORES: ("build_model", "evaluate"),
+    REFINEMENT: ("build_model", "probes", "outputs", "head"),
 }
 """Every feature that asks a plug-in, and the methods without which it cannot work. Named as in the settings."""
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     method: tuple(feature for feature, needs in FEATURES.items() if method in needs)
-    for method in ("build_model", "calibration_batches", "loss", "train", "evaluate")
+    for method in ("build_model", "calibration_batches", "loss", "train", "evaluate", "probes", "outputs", "head")
 }
 """Every method that a plug-in may have, and the features that need it."""
 
@@ -90,6 +92,18 @@ class Task(Protocol):
 
     def evaluate(self, model: Any) -> Mapping[str, float]:
         """Finite scores by name; more is better."""
+        ...
+
+    def probes(self) -> Iterable[Any]:
+        """Batches of made-up inputs, the same ones every time: a few thousand examples, nobody's data."""
+        ...
+
+    def outputs(self, model: Any, batch: Any) -> Any:
+        """What a head reads: a tensor (examples, width) that can be differentiated."""
+        ...
+
+    def head(self, contribution: str) -> Any:
+        """The head of a contribution, by its name: a tensor (classes, width); None: it takes no part."""
         ...
 
 

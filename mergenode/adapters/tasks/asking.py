@@ -29,6 +29,8 @@ _ABOUT = {
     "gradient": "the gradient of loss()",
     "segment": "loss() between two models",
     "by_batch": "loss() batch by batch",
+    "probe": "outputs() for probes()",
+    "refine": "the training of a refinement",
 }
 """Requests that are not named after a method of the plug-in."""
 _KINDS: Mapping[str, ActivityKind] = {
@@ -38,6 +40,7 @@ _KINDS: Mapping[str, ActivityKind] = {
     "losses": ActivityKind.OBJECTIVE,
     "evaluate": ActivityKind.EVALUATION,
     "train": ActivityKind.TRAINING,
+    "refine": ActivityKind.TRAINING,
 }
 _ALONE_HINT = "Run `mergenode task check` to see it alone."
 _OUT_OF_MEMORY = re.compile(r"MemoryError|allocate memory|out of memory")

@@ -16,6 +16,7 @@ from mergenode.adapters.tasks.gradients import checked_loss, diagonal_fisher
 from mergenode.adapters.tasks.loading import find_task, load_weights, names_by_parameter
 from mergenode.adapters.tasks.moments import watch_inputs
 from mergenode.adapters.tasks.objective_calls import OBJECTIVE_CALLS
+from mergenode.adapters.tasks.refine_calls import REFINE_CALLS, TRIED
 from mergenode.adapters.tasks.returned_numbers import numbers
 from mergenode.adapters.tasks.round_calls import ROUND_CALLS
 from mergenode.adapters.tasks.side_car_file import write_tensors
@@ -23,7 +24,7 @@ from mergenode.mixers.symmetry import Symmetry
 from mergenode.ports.task import METHODS
 
 _TRIED_EXAMPLES = 2
-_OTHER_CALLS = {**ROUND_CALLS, **OBJECTIVE_CALLS}
+_OTHER_CALLS = {**ROUND_CALLS, **OBJECTIVE_CALLS, **REFINE_CALLS}
 
 
 class Calls:
@@ -31,7 +32,7 @@ class Calls:
 
     def __init__(self, entrypoint: str, progress: Callable[[int, int], None]) -> None:
         self._entrypoint = entrypoint
-        self._progress = progress
+        self.told = progress
         self._task: Any = None
         self._model: nn.Module | None = None
         self.symmetry: Symmetry | None = None
@@ -89,6 +90,8 @@ class Calls:
                 return _spelt(numbers(method(model), "evaluate()"))
         if name == "train":
             return _spelt(numbers(method(model, 0), "train()"))
+        if name in TRIED:
+            return TRIED[name](self, model)
         batch = next(first_batches(self.method("calibration_batches")(), 1), None)
         if batch is None:
             raise Failure("invalid", "calibration_batches() yields nothing", "It has to yield at least one batch.")
@@ -111,7 +114,7 @@ class Calls:
     def counted(self, given: object, most: int | None) -> Iterator[Any]:
         total = expected(given, most)
         for number, batch in enumerate(first_batches(given, most)):
-            self._progress(number, total)
+            self.told(number, total)
             yield batch
 
     def filled(self, checkpoint: Path) -> tuple[nn.Module, Mapping[int, str]]:

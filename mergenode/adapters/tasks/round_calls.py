@@ -38,6 +38,7 @@ class Host(Protocol):
     def built(self) -> nn.Module: ...
     def filled(self, checkpoint: Path) -> tuple[nn.Module, Mapping[int, str]]: ...
     def counted(self, given: object, most: int | None) -> Iterator[Any]: ...
+    def told(self, done: int, total: int) -> None: ...
     def run_through(self, model: nn.Module) -> Callable[[Any], object]: ...
 
 
@@ -57,7 +58,7 @@ def _train(host: Host, request: Mapping[str, Any]) -> dict[str, float]:
     if before > 0 and after > GROWN * before:
         what = f"train() left weights {after / before:.3g} times as large as before"
         raise Failure("invalid", what, "The training diverged: look at train().")
-    _write(model, source, Path(request["out"]))
+    write_like(model, source, Path(request["out"]))
     return metrics
 
 
@@ -111,7 +112,7 @@ def _recalibrate(host: Host, request: Mapping[str, Any]) -> int:
     batches = host.counted(host.method("calibration_batches")(), request["batches"])
     seen = reestimate_batch_norm(model, batches, lambda _, batch: run(batch))
     if seen:
-        _write(model, source, Path(request["out"]))
+        write_like(model, source, Path(request["out"]))
     return seen
 
 
@@ -214,7 +215,7 @@ def _read(path: Path) -> tuple[list[TensorSpec], dict[str, Tensor]]:
     return specs, tensors
 
 
-def _write(model: nn.Module, like: Path, out: Path) -> None:
+def write_like(model: nn.Module, like: Path, out: Path) -> None:
     """The model's weights under the names and types of a checkpoint."""
     with open_weights(like) as files:
         specs = list(files.specs.values())
