@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mergenode.adapters.tasks.refine_worker import RefineWorker
+from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.bootstrap.refining import RefineRequest, RefineResult, refine_once
 from mergenode.errors import FatalError, TransientError, UsageError
 from mergenode.maths.probe_sums import head_metric
@@ -186,3 +188,24 @@ def test_a_merge_that_is_the_base_cannot_be_refined(world: Path) -> None:
     (world / "merged" / "model.safetensors").write_bytes((world / "base" / "model.safetensors").read_bytes())
     with pytest.raises(TransientError, match="nothing to refine"):
         refined(world, "left")
+
+
+def test_every_method_can_be_tried_alone(world: Path) -> None:
+    with TaskWorker(TaskProgram(entrypoint="made_task:Task", path=world, timeout=120.0)) as worker:
+        said = {name: worker.try_method(name, world / "base") for name in ("probes", "outputs", "head")}
+    assert said["probes"] == "3 batches"
+    assert "[8, 4]" in said["outputs"]
+
+
+@pytest.mark.parametrize("answer", [True, [1], {"steps": 1}, {"steps": 1, "before": "x", "after": 0.0}])
+def test_an_answer_that_is_none_is_refused(world: Path, answer: object) -> None:
+    class Lying(RefineWorker):
+        def _ask(self, *_: object, **__: object) -> Any:
+            return answer
+
+    worker = Lying(TaskProgram(entrypoint="made_task:Task", path=world))
+    with pytest.raises(TransientError, match="something else"):
+        worker.refine(world / "merged", world / "base", world / "s", world / "o", epochs=1, rate=0.1)
+    if not isinstance(answer, dict):
+        with pytest.raises(TransientError, match="something else"):
+            worker.probe(world / "left", "left", world / "o")

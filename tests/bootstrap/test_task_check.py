@@ -28,7 +28,8 @@ def test_nothing_is_started_when_nothing_is_wanted_or_nothing_is_there() -> None
 
 def test_a_feature_is_unlocked_by_methods_that_work() -> None:
     works = {"build_model": True, "calibration_batches": True, "loss": False, "train": None, "evaluate": True}
-    found = {one.feature: one for one in unlocked(Tried(name, METHODS[name], works[name], "") for name in METHODS)}
+    tried = (Tried(name, METHODS[name], works.get(name), "") for name in METHODS)
+    found = {one.feature: one for one in unlocked(tried)}
     assert found[EVALUATION_GATE].ready
     assert not found[FRANK_WOLFE].ready
     assert (found[FRANK_WOLFE].missing, found[FRANK_WOLFE].failing) == ((), ("loss",))

@@ -59,6 +59,7 @@ def test_check_as_json(run, node: Path) -> None:
     works = {name: tried["works"] for name, tried in document["methods"].items()}
     assert works == {
         "build_model": True, "calibration_batches": True, "loss": None, "train": None, "evaluate": False,
+        "probes": None, "outputs": None, "head": None,
     }  # fmt: skip
     assert {"side-cars: fisher", "selector: frank_wolfe"} <= set(document["methods"]["loss"]["unlocks"])
     assert document["features"]["weight: fit"] == {

@@ -20,6 +20,7 @@ from tests.support.real_node import ROOT, environment
 
 FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 DOCUMENT = (ROOT / "docs/tasks.md").read_text()
+REFINING = (ROOT / "docs/refine.md").read_text()
 EXAMPLES = ROOT / "docs/examples"
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_document_shows_the_files() -> None:
-    shown = dict(FILE.findall(DOCUMENT))
+    shown = dict(FILE.findall(DOCUMENT + REFINING))
     assert shown == {path.name: path.read_text() for path in EXAMPLES.iterdir() if path.is_file()}
 
 
@@ -113,7 +114,7 @@ def test_the_hugging_face_example_works(tmp_path: Path) -> None:
         "build_model", "calibration_batches", "loss", "evaluate",
     }  # fmt: skip
     assert [name for name, feature in document["features"].items() if not feature["unlocked"]] == [
-        "mixer: dimat: training"
+        "mixer: dimat: training", "mergenode refine",
     ]  # fmt: skip
     assert document["features"]["mixer: dimat: training"]["missing"] == ["train"]
     gradient = folder / "gradient.safetensors"
@@ -125,3 +126,18 @@ def test_the_hugging_face_example_works(tmp_path: Path) -> None:
         name: tensor.shape for name, tensor in base.items()
     }.items()
     assert found["classifier.weight"].any()
+
+
+def test_the_refined_example_is_better_than_the_merge(tmp_path: Path) -> None:
+    """The commands of docs/refine.md, and the scores that the last one prints."""
+    folder, said = examples(tmp_path / "halves", "halves"), ""
+    for command in commands(REFINING):
+        program, *arguments = command.text.split()
+        done = mergenode(folder, *arguments) if program == "mergenode" else run(folder, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert command.words() <= set(re.findall(r"[A-Za-z_]+", done.stdout)), (command.text, done.stdout)
+        said = done.stdout
+    found = {line.split()[0]: [float(word) for word in line.split()[2::2]] for line in said.splitlines()}
+    for question, expert in enumerate(("even", "high")):
+        base, merged, refined, top = (found[name][question] for name in ("base", "merged", "refined", expert))
+        assert base < merged < refined and refined - base > 0.8 * (top - base), found
