@@ -173,18 +173,16 @@ def _merges(bench: Bench, job: Job) -> Iterator[tuple[Snapshot, Weights]]:
     if not contestant.refined:
         yield from ((snapshot, snapshot.load()) for snapshot in stream)
         return
-    with Refiner(bench.base, bench.work / f"refining-{os.getpid()}") as refiner:
+    own = bench.work / f"refining-{os.getpid()}"
+    with Refiner(bench.base, own, bench.work / "refined", contestant.code) as refiner:
         for snapshot in stream:
-            refined = refiner.refine(snapshot.weights, paths[: snapshot.count])
-            yield (
-                replace(
-                    snapshot,
-                    digest=refined.digest,
-                    export_cpu=snapshot.export_cpu + refined.cpu,
-                    state_bytes=snapshot.state_bytes + refined.sums_bytes,
-                ),
-                load_file(refined.checkpoint / "model.safetensors"),
-            )
+            done = refiner.refine(snapshot.weights, paths[: snapshot.count])
+            told = {
+                "digest": done.digest,
+                "export_cpu": snapshot.export_cpu + done.cpu,
+                "state_bytes": snapshot.state_bytes + done.sums_bytes,
+            }
+            yield replace(snapshot, **told), load_file(done.weights)
 
 
 def _by_norm(job: Job, count: int) -> bool:
