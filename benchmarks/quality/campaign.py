@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.quality.contestants import Contestant
 from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.measuring import Bench, order_differences, run_job, score_base, score_expert
-from benchmarks.quality.plan import PARTS, SIZES, Job, first_job, other_jobs, sweep_job
+from benchmarks.quality.plan import PARTS, REFINED, SIZES, Job, first_job, other_jobs, sweep_job
 from benchmarks.quality.tasks import TASKS
 
 CLOSE = 1e-5
@@ -30,6 +30,7 @@ def run_setting(
     ``rows``: test rows per task, None for all. ``keep`` is given what was found so far, after each method. ``parts``:
     what is measured. ``sizes``: numbers of contributions whose other orders are, () for all.
     """
+    contestants = [contestant for contestant in contestants if not contestant.refined or REFINED[setting.name]]
     tasks = TASKS[: max(SIZES[setting.name])]
     experts = experts_of(setting, tasks)
     found: dict[str, Any] = {

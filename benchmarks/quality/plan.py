@@ -34,8 +34,8 @@ NOT_SWEPT = (
 )  # fmt: skip
 """The average is task arithmetic at another scale; the others were far from the best at their own."""
 
-REFINED_FROM = 8
-"""Smaller merges are not refined: a training takes minutes, and two experts hardly disturb each other."""
+REFINED: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": ()}
+"""Numbers of contributions whose merge is refined: each takes a training of half an hour."""
 
 SWEPT: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (18, 36)}
 """Numbers of contributions at which the scale is swept."""
@@ -81,7 +81,7 @@ def arrival(experts: Sequence[Expert], order: int) -> tuple[Expert, ...]:
 
 def first_job(setting: Setting, contestant: Contestant, rows: int | None) -> Job:
     """The order as listed: all sizes in one stream, and transfer where experts are one per task."""
-    sizes = tuple(size for size in SIZES[setting.name] if not contestant.refined or size >= REFINED_FROM)
+    sizes = tuple((REFINED if contestant.refined else SIZES)[setting.name])
     return Job(
         setting=setting,
         contestant=contestant,

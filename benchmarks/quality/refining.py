@@ -21,7 +21,7 @@ from mergenode.ports.task import TaskProgram
 
 ENTRYPOINT = "benchmarks.quality.refining_task:Task"
 ROOT = Path(__file__).parents[2]
-EPOCHS, RATE = 2, 1e-4
+EPOCHS, RATE = 4, 1e-4
 
 
 @dataclass(frozen=True, slots=True)
