@@ -18,6 +18,8 @@ from typing import Any
 
 from safetensors import safe_open
 
+from benchmarks.quality.contestants import contestants
+
 ROOT = Path(__file__).parents[2]
 REPORT = Path(__file__).with_name("report") / "figures.json"
 MEASURED = ROOT / "mergenode" / "bootstrap" / "measured.json"
@@ -30,8 +32,12 @@ COLUMNS = (("light", "8"), ("light", "9"), ("strong", "9"), ("many", "18"), ("ma
 
 
 def measured(figures: Mapping[str, Any], norms: Mapping[str, float]) -> dict[str, Any]:
-    """What the package ships: shares kept by setting, number of contributions, method and options."""
+    """What the package ships: shares kept by setting, number of contributions, method and options.
+
+    Without rows that were refined: that is done to a merge, whatever made it.
+    """
     settings = {}
+    refined = {row.label for row in contestants() if row.refined}
     for name, told in sorted(figures["settings"].items()):
         rows = [
             {
@@ -43,7 +49,7 @@ def measured(figures: Mapping[str, Any], norms: Mapping[str, float]) -> dict[str
                 },
             }
             for row in told["rows"]
-            if row["method"] != "opcm_literal" and row["sizes"]
+            if row["method"] != "opcm_literal" and row["sizes"] and row["label"] not in refined
         ]
         settings[name] = {"relative_norm": round(norms[name], 5), "rows": rows}
     return {"settings": settings}

@@ -14,11 +14,13 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.contestants import SMALL, Contestant, contestants
+from benchmarks.quality.encoder import MAX_TOKENS
 from benchmarks.quality.experts import SETTINGS, experts_of
 from benchmarks.quality.figures import backward_transfer, mean_accuracy, norm_rule, share_kept, standard_error
 from benchmarks.quality.literal_opcm import opcm_block
 from benchmarks.quality.page import main_table, plain, scale_table, task_table
 from benchmarks.quality.plan import arrival, first_job, other_jobs, sweep_job
+from benchmarks.quality.probes import FIRST_WORD, made_up_texts
 from benchmarks.quality.report import write_report
 from benchmarks.quality.scoring import Score
 from benchmarks.quality.side_cars import fishers, grams
@@ -305,3 +307,25 @@ def test_a_size_that_the_plan_does_not_have_is_refused(tmp_path: Path) -> None:
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no results"):
         write_report(tmp_path, tmp_path / "report")
+
+
+def test_made_up_texts_are_about_something_and_come_out_the_same() -> None:
+    embeddings = torch.randn(FIRST_WORD + 400, 8, generator=torch.Generator().manual_seed(0))
+    texts = made_up_texts(embeddings, 60, seed=3)
+    assert texts == made_up_texts(embeddings, 60, seed=3) != made_up_texts(embeddings, 60, seed=4)
+    for text in texts:
+        assert (text[0], text[-1]) == (101, 102) and 3 <= len(text) <= MAX_TOKENS
+        assert all(FIRST_WORD <= word < len(embeddings) for word in text[1:-1])
+    unit = torch.nn.functional.normalize(embeddings, dim=1)
+    near = [float((unit[text[1:-1]] @ unit[text[1:-1]].T).mean()) for text in texts if len(text) == MAX_TOKENS]
+    assert max(near) > 0.2, "words drawn one by one would have a mean cosine of 1 / 30"
+
+
+def test_what_is_refined_is_refined_at_one_size_and_in_no_other_scale_or_order() -> None:
+    row = next(row for row in contestants() if row.refined)
+    plain = next(other for other in contestants() if other.label == "TSVM, agreeing")
+    assert row.code != plain.code, "the training is part of what the result depends on"
+    light, strong = (first_job(SETTINGS[name], row, None) for name in ("light", "strong"))
+    assert (light.sizes, len(light.experts)) == ((8,), 8)
+    assert (strong.sizes, len(strong.experts)) == ((9,), 9)
+    assert not light.transfer and sweep_job(SETTINGS["light"], row, None) is None
