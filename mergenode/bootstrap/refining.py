@@ -61,7 +61,7 @@ def refine_once(request: RefineRequest, progress: KindProgress) -> RefineResult:
 
     A model whose content is in the sums is not read again but for its digest, so sums follow a stream of contributions
     one by one. Memory: the plug-in's process, and the sums twice.
-    Durability: the output exists whole and synced, or not at all; the file of the sums is updated before the training.
+    Durability: the output exists whole and synced, or not at all; the file of the sums is updated after every model.
 
     Raises:
         UsageError: nothing to refine towards, a taken output, or ``without`` names what is not in the sums.
@@ -81,8 +81,6 @@ def refine_once(request: RefineRequest, progress: KindProgress) -> RefineResult:
             )
         file = Path(scratch) / "sums.safetensors"
         write_sums(file, gathering.sums, gathering.members)
-        if request.sums is not None:
-            write_sums(request.sums, gathering.sums, gathering.members)
         trained = _train(request, worker, file, output, gathering.members, progress)
     return RefineResult(
         gathering.members, tuple(gathering.entered), tuple(gathering.skipped),
@@ -119,15 +117,23 @@ class _Gathering:
         self.sums = probe if self.sums is None else _added(self.sums, probe, 1.0)
         self.members[content] = Summed(path.name, weight)
         self.entered.append(path.name)
+        self._keep()
 
     def _leave(self, path: Path) -> None:
-        member = self.members.get(content_digest(path, root=trusted_root(path)))
+        content = content_digest(path, root=trusted_root(path))
+        member = self.members.get(content)
         if member is None or self.sums is None:
             raise UsageError(f"--without {path}: is not in the sums", hint="Name contributions that entered them.")
         probe = self._probe(path, member.name, member.weight)
         if probe is not None:
             self.sums = _added(self.sums, probe, -1.0)
-        del self.members[content_digest(path, root=trusted_root(path))]
+        del self.members[content]
+        self._keep()
+
+    def _keep(self) -> None:
+        """After every model: asking thousands of probes again because a later model failed would be a waste."""
+        if self._request.sums is not None and self.sums is not None:
+            write_sums(self._request.sums, self.sums, self.members)
 
     def _probe(self, path: Path, name: str, weight: float) -> ProbeSums | None:
         file = self._scratch / "probe.safetensors"

@@ -17,6 +17,7 @@ from mergenode.bootstrap.refining import RefineRequest, RefineResult, refine_onc
 from mergenode.errors import FatalError, TransientError, UsageError
 from mergenode.maths.probe_sums import head_metric
 from mergenode.ports.task import TaskProgram
+from tests.support.checkpoints import write_adapter
 
 SOURCE = """
 import torch
@@ -166,6 +167,26 @@ def test_other_probes_do_not_add_to_sums(world: Path) -> None:
     with pytest.raises(TransientError, match="beyond sums over"):
         refined(world, output="two", sums=sums, task="Other")
     assert sums.read_bytes() == kept
+
+
+def test_what_was_summed_before_a_failure_stays(world: Path) -> None:
+    sums = world / "sums.safetensors"
+    (world / "torn").mkdir()
+    _save(world / "torn/right", {"0.weight": torch.zeros(4, 3)})
+    with pytest.raises(FatalError, match=r"1\.weight"):
+        refined(world, "left", "torn/right", sums=sums)
+    assert refined(world, "left", "right", sums=sums, epochs=1).entered == ("right",)
+
+
+def test_an_adapter_counts_with_its_base(world: Path) -> None:
+    full, base = weights(world / "left")["1.weight"], weights(world / "base")["1.weight"]
+    u, s, v = torch.linalg.svd(full - base)
+    pair = {"lora_A": v.contiguous(), "lora_B": (u * s).contiguous()}
+    tensors = {f"base_model.model.1.{name}.weight": half for name, half in pair.items()}
+    write_adapter(world / "adapters/left", tensors, r=4, lora_alpha=4, target_modules=["1"])
+    one = refined(world, "left", output="from-full", epochs=5)
+    other = refined(world, "adapters/left", output="from-adapter", epochs=5)
+    assert one.after == pytest.approx(other.after, rel=1e-4)
 
 
 def test_nothing_to_refine_towards_is_said(world: Path) -> None:
