@@ -18,10 +18,14 @@ from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.maths.norms import squared_norm
 from mergenode.methods import build_method
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
+from mergenode.methods.ties import trim_threshold
 from mergenode.types import Candidate, Head, TensorSpec
 
 THREE_SUMS = "three sums"
+IN_SLICES = "three sums, in slices"
+TRIMMED = "one sum, trimmed"
 REFERENCE = "task_arithmetic"
+DENSITY = 0.2
 LIMITED = ("average", "iso", "dare")
 SHOWN = ("ties", "magmax")
 
@@ -38,6 +42,19 @@ def three_sums() -> Method:
     # Tensors without trim are elementwise: so do those of ties come, whole, as those of ties do.
     plain = build_method(REFERENCE, {})
     return replace(plain, name=THREE_SUMS, fold=fold, elementwise=lambda spec: False, state_factor=lambda spec: 3.0)
+
+
+def trimmed_sum() -> Method:
+    """No merge method either: one float32 sum, as of task arithmetic, of the task vectors that ``ties`` trims."""
+
+    def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
+        square = squared_norm(incoming.delta)
+        kept = torch.hardshrink(incoming.delta, trim_threshold(incoming.delta.reshape(-1), DENSITY))
+        before = statistics["a"] if statistics else torch.zeros_like(kept)
+        return Folded({"a": before + kept}, {"delta_sq": square, "kept_sq": square, "merge_sq": square})
+
+    plain = build_method(REFERENCE, {})
+    return replace(plain, name=TRIMMED, fold=fold, elementwise=lambda spec: False)
 
 
 class Node:
@@ -75,9 +92,12 @@ def measure_folds(models: Path, work: Path, repeats: int) -> Sequence[Figure]:
     names = (REFERENCE, *LIMITED, *SHOWN)
     nodes = {name: Node(work / name, models, build_method(name, {})) for name in names}
     nodes[THREE_SUMS] = Node(work / "three", models, three_sums())
+    nodes[IN_SLICES] = Node(work / "sliced", models, replace(three_sums(), elementwise=lambda spec: True))
+    nodes[TRIMMED] = Node(work / "trimmed", models, trimmed_sum())
     samples = in_turn({name: lambda node=node: node.fold(2) for name, node in nodes.items()}, repeats)
     shutil.rmtree(work)
     figures = [compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE, 1.5) for name in LIMITED]
     figures += [compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE) for name in SHOWN]
-    figures.append(compared(f"fold, {THREE_SUMS} / {REFERENCE}", samples, THREE_SUMS, REFERENCE))
+    parts_of_ties = (THREE_SUMS, IN_SLICES, TRIMMED)
+    figures += [compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE) for name in parts_of_ties]
     return [*figures, compared(f"fold, ties / {THREE_SUMS}", samples, "ties", THREE_SUMS, 1.5)]

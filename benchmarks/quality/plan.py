@@ -34,8 +34,8 @@ NOT_SWEPT = (
 )  # fmt: skip
 """The average is task arithmetic at another scale; the others were far from the best at their own."""
 
-REFINED: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": ()}
-"""Numbers of contributions whose merge is refined: each takes a training of half an hour."""
+REFINED: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (), "many": ()}
+"""Numbers of contributions whose merge is refined: where merges of weights do not reach the goal. It takes an hour."""
 
 SWEPT: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (18, 36)}
 """Numbers of contributions at which the scale is swept."""
