@@ -68,6 +68,8 @@ def refine_once(request: RefineRequest, progress: KindProgress) -> RefineResult:
         RejectedError, TransientError, FatalError: as ``RefineWorker``, ``open_weights``, ``read_sums``.
     """
     output = free_output(request.output)
+    if request.sums is not None and request.sums.suffix != ".safetensors":
+        raise UsageError(f"--sums {request.sums}: is no safetensors file", hint="Give it a name in .safetensors.")
     with (
         RefineWorker(request.task) as worker,
         tempfile.TemporaryDirectory(prefix="mergenode-") as scratch,
@@ -125,8 +127,12 @@ class _Gathering:
         if member is None or self.sums is None:
             raise UsageError(f"--without {path}: is not in the sums", hint="Name contributions that entered them.")
         probe = self._probe(path, member.name, member.weight)
-        if probe is not None:
-            self.sums = _added(self.sums, probe, -1.0)
+        if probe is None:
+            raise UsageError(
+                f"--without {path}: head() of the plug-in knows no head for {member.name!r} any more",
+                hint="What it added is computed again with that head: give it back, or begin new sums.",
+            )
+        self.sums = _added(self.sums, probe, -1.0)
         del self.members[content]
         self._keep()
 

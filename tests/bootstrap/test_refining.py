@@ -50,6 +50,10 @@ class Wide(Task):
     def head(self, contribution):
         return torch.eye(5)
 
+class Forgetful(Task):
+    def head(self, contribution):
+        return None
+
 class Torn(Task):
     def outputs(self, model, batch):
         if torch.is_grad_enabled():
@@ -136,6 +140,17 @@ def test_sums_follow_the_stream_and_take_back(world: Path) -> None:
     refined(world, "right", output="never", epochs=5)
     for one, other in (("two", "at-once"), ("left-out", "never")):
         torch.testing.assert_close(weights(world / one), weights(world / other), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_computed_again_does_not_leave(world: Path) -> None:
+    sums = world / "sums.safetensors"
+    refined(world, "left", "right", output="one", sums=sums, epochs=1)
+    kept = sums.read_bytes()
+    with pytest.raises(UsageError, match="no head for 'left' any more"):
+        refined(world, output="two", task="Forgetful", sums=sums, without=[world / "left"])
+    assert sums.read_bytes() == kept
+    with pytest.raises(UsageError, match="is no safetensors file"):
+        refined(world, "left", output="two", sums=world / "sums.bin")
 
 
 def test_the_same_again_is_the_same_model(world: Path) -> None:
