@@ -8,11 +8,8 @@ from typing import Any
 from benchmarks.quality.contestants import Contestant
 from benchmarks.quality.experts import Expert, Setting, experts_of
 from benchmarks.quality.measuring import Bench, order_differences, run_job, score_base, score_expert
-from benchmarks.quality.plan import PARTS, REFINED, SIZES, Job, first_job, other_jobs, sweep_job
+from benchmarks.quality.plan import GOALS, PARTS, REFINED, SIZES, Job, first_job, other_jobs, sweep_job
 from benchmarks.quality.tasks import TASKS
-
-CLOSE = 1e-5
-"""Merges whose relative difference is below this count as the same model."""
 
 
 def run_setting(
@@ -46,8 +43,7 @@ def run_setting(
         job = sweep_job(setting, contestant, rows)
         found["sweeps"] += [run_job(bench, job)] if job else []
         keep(found)
-    # Sums over made-up inputs do not depend on the order either; a training takes too long to show it once more.
-    for contestant in [row for row in contestants if not row.refined] if "orders" in parts else ():
+    for contestant in contestants if "orders" in parts else ():
         found["others"] += _other_orders(bench, contestant, other_jobs(setting, contestant, rows, sizes))
         keep(found)
     return found
@@ -63,15 +59,16 @@ def _references(bench: Bench, experts: Sequence[Expert], tasks: Sequence[str], r
 
 
 def _other_orders(bench: Bench, contestant: Contestant, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Results of the other orders; of a method that does not care for the order, only how far its merges differ."""
+    """Results of the other orders. Of a method that does not care for the order, those at the sizes of the goals, and
+    how far its largest merges differ."""
     if contestant.literal or not contestant.build().commutative:
         return [run_job(bench, job) for job in jobs]
+    found = [run_job(bench, job) for job in jobs if set(job.sizes) & set(GOALS[job.setting.name])]
+    if contestant.refined:  # a training enlarges the last digits of its merge: only its scores say something
+        return found
     most = max(len(job.experts) for job in jobs)
     last = [job for job in jobs if len(job.experts) == most]
-    differences = order_differences(bench, last)
-    if max(differences) > CLOSE:
-        return [run_job(bench, job) for job in jobs]
-    return [
+    return found + [
         {"label": contestant.label, "order": job.order, "relative": gap}
-        for job, gap in zip(last, differences, strict=True)
+        for job, gap in zip(last, order_differences(bench, last), strict=True)
     ]

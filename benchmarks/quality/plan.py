@@ -37,6 +37,9 @@ NOT_SWEPT = (
 REFINED: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (), "many": ()}
 """Numbers of contributions whose merge is refined: where merges of weights do not reach the goal. It takes an hour."""
 
+GOALS: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (36,)}
+"""Numbers of contributions that a goal is set for: there every row is scored in every order."""
+
 SWEPT: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (18, 36)}
 """Numbers of contributions at which the scale is swept."""
 
@@ -117,6 +120,6 @@ def other_jobs(setting: Setting, contestant: Contestant, rows: int | None, sizes
             rows=rows,
         )
         for order in range(2, ORDERS + 1)
-        for size in SIZES[setting.name]
+        for size in (REFINED if contestant.refined else SIZES)[setting.name]
         if not sizes or size in sizes
     ]
