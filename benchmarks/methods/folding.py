@@ -15,6 +15,7 @@ from mergenode.adapters.checkpoints.base import describe_base
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.generations import FolderGenerations
+from mergenode.maths.magnitude import pieces_of
 from mergenode.maths.norms import squared_norm
 from mergenode.methods import build_method
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
@@ -49,7 +50,7 @@ def trimmed_sum() -> Method:
 
     def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
         square = squared_norm(incoming.delta)
-        kept = torch.hardshrink(incoming.delta, trim_threshold(incoming.delta.reshape(-1), DENSITY))
+        kept = torch.hardshrink(incoming.delta, trim_threshold(pieces_of(incoming.delta), DENSITY))
         before = statistics["a"] if statistics else torch.zeros_like(kept)
         return Folded({"a": before + kept}, {"delta_sq": square, "kept_sq": square, "merge_sq": square})
 

@@ -6,6 +6,9 @@ sees files, names of checkpoints, clocks or logs: tensors and numbers come in, t
 
 An *elementwise* method may be handed any slice of the flattened tensor instead of the whole; the engine asks
 ``elementwise(spec)`` per tensor. Slices lie on a fixed grid, so that sums come out the same on every machine.
+
+What a slice's fold depends on beyond the slice (a threshold over the whole tensor) a method finds by a *survey*: it
+reads the delta piece by piece before the first slice is folded, and gets its own answer back with every slice.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mergenode.maths.magnitude import Pieces
 from mergenode.methods.layouts import Layout
 from mergenode.types import TensorSpec
 
@@ -47,6 +51,8 @@ class Incoming(NamedTuple):
     methods that need nothing, and for tensors that no side-car mentions. With ``fisher`` comes ``fisher_rms``, the root
     mean square of the whole side-car, a scalar.
     ``weight``: the factor that is in ``delta`` already, for methods that weigh contributions against each other.
+    ``surveyed``: what ``Method.survey`` answered for the tensor that ``delta`` is a slice of; None where ``delta`` is
+    the whole tensor or the method has no survey.
     """
 
     delta: Tensor
@@ -55,6 +61,7 @@ class Incoming(NamedTuple):
     content: str = ""
     side: Mapping[str, Tensor] = {}
     weight: float = 1.0
+    surveyed: float | None = None
 
 
 class Folded(NamedTuple):
@@ -101,7 +108,8 @@ class Method:
     export: Callable[[TensorSpec, Statistics, Tensor, Mapping[str, float]], Tensor]
     elementwise: Callable[[TensorSpec], bool]
     working_bytes: Callable[[TensorSpec], int]
-    """Peak bytes that ``fold`` or ``export`` allocates beyond inputs and outputs for a whole tensor of this spec.
+    """Peak bytes that ``fold`` or ``export`` allocates beyond inputs and outputs for a whole tensor of this spec, and
+    ``survey`` beyond what it reads.
 
     Of ``fold`` alone where ``export_bytes`` is given. Callers ask ``bytes_to_export`` for the other.
     """
@@ -118,6 +126,9 @@ class Method:
     ignores_untouched: bool = False
     """True when a tensor that a contribution does not mention is not voted on by it, while one that it holds unchanged
     is: then an adapter differs from the full checkpoint made of it, in the tensors that the adapter leaves alone."""
+    survey: Callable[[TensorSpec, Pieces], float] | None = None
+    """What ``fold`` and ``retract`` of a slice need to know of the whole delta, which is read piece by piece: see
+    ``Incoming.surveyed``. Asked for elementwise tensors of several slices. Any number where the delta is not finite."""
     uses_totals: Callable[[TensorSpec], bool] = lambda spec: True
     """False when ``export`` of this tensor is a function of its statistics alone: then it stays when they do."""
     own_scale: Callable[[Mapping[str, float]], float] = lambda totals: 1.0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mergenode.errors import FatalError, UsageError
-from mergenode.maths.magnitude import kth_largest_magnitude
+from mergenode.maths.magnitude import Pieces, kth_largest_of, pieces_of
 from mergenode.maths.norms import CHUNK, chunks, exact_total, shown_inner, squared_norm
 from mergenode.methods.accumulator import advance_counts, pool_counts, withdraw_counts
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
@@ -63,7 +63,8 @@ def ties(*, density: float = 0.2, scale: float | str = OWN, profile: Mapping[str
         fold=lambda spec, statistics, base, incoming: _vote(spec, statistics, incoming, share, 1),
         advance=advance_counts,
         export=export,
-        elementwise=lambda spec: share == 1.0,
+        elementwise=lambda spec: True,
+        survey=(lambda spec, pieces: trim_threshold(pieces, share)) if share < 1.0 else None,
         working_bytes=_working_bytes,
         needs_totals=False,
         uses_totals=lambda spec: False,
@@ -91,11 +92,11 @@ def elected_mean(statistics: Statistics) -> Tensor:
     return torch.where(statistics["sum"] >= 0, positive / yes, negative.neg_().div_(no))
 
 
-def trim_threshold(delta: Tensor, density: float) -> float:
+def trim_threshold(delta: Pieces, density: float) -> float:
     """The smallest magnitude that stays when the share ``density`` of ``delta`` stays, at least one element."""
-    if density == 1.0 or delta.numel() == 0:
+    if density == 1.0 or delta.numel == 0:
         return 0.0
-    return kth_largest_magnitude(delta, max(1, round(density * delta.numel())))
+    return kth_largest_of(delta, max(1, round(density * delta.numel)))
 
 
 def _vote(spec: TensorSpec, statistics: Statistics, incoming: Incoming, density: float, sign: int) -> Folded:
@@ -105,7 +106,10 @@ def _vote(spec: TensorSpec, statistics: Statistics, incoming: Incoming, density:
     if not isfinite(delta_sq):
         # Nothing can be elected; the sums tell the caller, who refuses the contribution.
         return Folded(statistics, {"delta_sq": delta_sq, "kept_sq": delta_sq, "merge_sq": delta_sq, "dot": 0.0})
-    trim = _below(trim_threshold(delta, density), delta.dtype)
+    threshold = incoming.surveyed
+    if threshold is None:
+        threshold = trim_threshold(pieces_of(delta), density)
+    trim = _below(threshold, delta.dtype)
     before = {name: tensor.reshape(-1) for name, tensor in statistics.items()}
     nobody = _nobody(delta[:CHUNK])
     after = {name: torch.empty_like(delta, dtype=tensor.dtype) for name, tensor in nobody.items()}

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergenode.maths.magnitude import SAMPLE, kth_largest_magnitude
+from mergenode.maths.magnitude import SAMPLE, Pieces, _bracket, kth_largest_magnitude, kth_largest_of, pieces_of
+from mergenode.maths.norms import CHUNK
 
 SIZE = 4 * SAMPLE + 21
 
@@ -18,8 +19,16 @@ def by_sorting(tensor: Tensor, k: int) -> float:
 
 
 def _hidden_from_the_sample(values: Tensor) -> Tensor:
-    """Every fourth element, and so the whole sample, is of another size than the rest."""
-    values[::4] *= 1000
+    """What the sample looks at is of another size than the rest."""
+
+    def read(start: int, stop: int) -> Tensor:
+        seen[start:stop] = True
+        return torch.ones(stop - start)
+
+    seen = torch.zeros(len(values), dtype=torch.bool)
+    _bracket(Pieces(read, [(0, len(values))]), 1)
+    assert SAMPLE // 2 < int(seen.sum()) <= SAMPLE
+    values[seen] *= 1000
     return values
 
 
@@ -36,12 +45,14 @@ def draw(kind: str, seed: int) -> Tensor:
         "sorted": normal.sort().values,
         "periodic": normal[:97].repeat(SIZE // 97 + 1)[:SIZE],
         "tiny": normal * 1e-40,
+        "rows of their own size": normal * torch.arange(SIZE).div(500).floor().remainder(9).exp(),
         "misleading": _hidden_from_the_sample(normal.clone()),
         "misleading double": _hidden_from_the_sample(normal.double()),
     }[kind]
 
 
 KINDS = ["normal", "double", "coarse", "mostly zero", "all equal", "heavy tail", "sorted", "periodic", "tiny"]
+KINDS += ["rows of their own size"]
 KINDS += ["misleading", "misleading double"]
 
 
@@ -51,6 +62,31 @@ def test_it_is_what_sorting_finds(kind: str, share: float) -> None:
     tensor = draw(kind, 1)
     k = max(1, round(share * tensor.numel()))
     assert kth_largest_magnitude(tensor, k) == by_sorting(tensor, k)
+
+
+@pytest.mark.parametrize("kind", ["normal", "double", "coarse", "sorted", "rows of their own size", "misleading"])
+def test_pieces_are_enough(kind: str) -> None:
+    """Read like a file: nobody sees more than a small part of the tensor at a time, and nothing of it is changed."""
+    tensor = draw(kind, 2)
+    before, longest = tensor.clone(), 0
+
+    def read(start: int, stop: int) -> Tensor:
+        nonlocal longest
+        longest = max(longest, stop - start)
+        return tensor[start:stop]
+
+    k = SIZE // 5
+    assert kth_largest_of(Pieces(read, pieces_of(tensor).bounds), k) == by_sorting(tensor, k)
+    assert longest <= CHUNK < SIZE and torch.equal(tensor, before)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("size", [1000, SIZE])
+def test_what_is_not_finite_gets_some_answer(bad: float, size: int) -> None:
+    tensor = draw("normal", 3)[:size]
+    tensor[size // 2 :] = bad
+    for k in (1, size // 5, size):
+        kth_largest_magnitude(tensor, k)
 
 
 @given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1), data=st.data())

@@ -17,6 +17,7 @@ from mergenode.adapters.engines.local.fold import fold_slice
 from mergenode.adapters.engines.local.incoming import Source, side_bytes
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import TensorRecord
+from mergenode.adapters.engines.local.surveying import Found, is_surveyed, survey
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, slices
 from mergenode.methods.contract import Folded, Method
 from mergenode.types import DType, TensorSpec
@@ -39,19 +40,26 @@ class DirectPass(ExportPass):
         ranges = slices(spec, whole=whole)
         wide = accumulator_dtype(spec).itemsize
         factors = sum(source.factor_bytes(entry, wide) for source, entry in zip(self.sources, entries, strict=True))
+        factors *= 1 if self.method.survey is None else 2  # a survey has its own
+        surveyed: Found = [None] * len(entries)  # filled when the first slice is read
         for bounds in ranges:
             final = bounds == ranges[-1]
             need = direct_bytes(self.method, known, bounds, target.dtype.size, len(self.sources), whole=whole)
             yield Step(
                 need_bytes=need + factors,
-                read=partial(self._read_all, spec, known, entries, bounds),
-                compute=partial(self._merge, spec, target, entries, bounds, whole),
+                read=partial(self._read_all, spec, known, entries, bounds, surveyed),
+                compute=partial(self._merge, spec, target, entries, bounds, whole, surveyed),
                 write=partial(self._land, writer, target, final, last and final),
             )
 
     def _read_all(
-        self, spec: TensorSpec, known: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int]
-    ) -> dict[str, Any]:
+        self, spec: TensorSpec, known: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int],
+        surveyed: Found,
+    ) -> dict[str, Any]:  # fmt: skip
+        if bounds[0] == 0 and is_surveyed(self.method, known, bounds):
+            surveyed[:] = survey(
+                self.method, known, self.sources, entries, partial(self._read_base, spec), self._count
+            )  # fmt: skip
         box = self._read(spec, bounds, False)
         box["parts"] = [
             source.read(entry, *bounds, known.name, self.method.sides(known)) if entry is not None else {}
@@ -60,9 +68,16 @@ class DirectPass(ExportPass):
         self.bytes_read += sum(tensor.nbytes for parts in box["parts"] for tensor in parts.values())
         return box
 
+    def _read_base(self, spec: TensorSpec, start: int, stop: int) -> Tensor:
+        found: Tensor = self._read(spec, (start, stop), False)["base"]
+        return found
+
+    def _count(self, nbytes: int) -> None:
+        self.bytes_read += nbytes
+
     def _merge(
         self, spec: TensorSpec, target: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int], whole: bool,
-        box: dict[str, Any],
+        surveyed: Found, box: dict[str, Any],
     ) -> tuple[tuple[Tensor, float], list[Folded | None]]:  # fmt: skip
         raw = box.pop("base")
         results: list[Folded | None] = [None] * len(entries)
@@ -70,11 +85,12 @@ class DirectPass(ExportPass):
         base = None
         if any(entries):
             base = raw.to(device=self.device, dtype=accumulator_dtype(spec))
-            for number, (source, entry, parts) in enumerate(zip(self.sources, entries, box.pop("parts"), strict=True)):
+            arrived = zip(self.sources, entries, box.pop("parts"), surveyed, strict=True)
+            for number, (source, entry, parts, found) in enumerate(arrived):
                 if entry is not None:
                     folded = fold_slice(
                         self.method, self._as_merged(spec), statistics, base, (source, entry, parts), bounds,
-                        spec.shape if whole else None, observe=False,
+                        spec.shape if whole else None, found, observe=False,
                     )  # fmt: skip
                     statistics = dict(folded.statistics)
                     results[number] = folded._replace(statistics={})
@@ -110,6 +126,8 @@ def direct_bytes(
     working = max(method.working_bytes(spec), method.bytes_to_export(spec)) if whole else 3 * elements * wide
     kept = int(elements * wide * 2 * max(1.0, method.state_factor(spec)))
     sides = sources * side_bytes(method.sides(spec), spec, elements)
+    if not whole and bounds[0] == 0 and is_surveyed(method, spec, bounds):
+        working += method.working_bytes(spec)
     return elements * (spec.dtype.size + output + 4 * sources + 3 * wide) + kept + working + sides
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.contribution import Entry, LowRank
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
-from mergenode.adapters.engines.local.incoming import Source, incoming, reject_values, side_bytes
+from mergenode.adapters.engines.local.incoming import Source, reject_values, side_bytes
 from mergenode.adapters.engines.local.journal import finished_shard, load_record, shard_file
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
@@ -29,6 +29,7 @@ from mergenode.adapters.engines.local.shards import (
     shard_layout,
     statistic_key,
 )
+from mergenode.adapters.engines.local.surveying import Found, arriving, is_surveyed, survey
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice, slices
 from mergenode.maths.opposing_signs import opposing_mass, sampled
 from mergenode.methods.accumulator import RUNNING_SUM, running_sum
@@ -108,12 +109,13 @@ class FoldPass:
         sliced = self.method.elementwise(spec) or carried
         ranges = slices(spec, whole=not sliced)
         factors = self.factor_bytes(spec)
+        surveyed: Found = [None] * len(entries)  # filled when the first slice is read
         for bounds in ranges:
             final = bounds == ranges[-1]
             yield Step(
                 need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced) + factors,
-                read=partial(self._read, spec, entries, old, statistics, None if not sliced else bounds),
-                compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape),
+                read=partial(self._read, spec, entries, old, statistics, None if not sliced else bounds, surveyed),
+                compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape, surveyed),
                 write=partial(self._write, builder, spec, sliced, (final, last and final), bounds[1] - bounds[0]),
             )
 
@@ -127,24 +129,28 @@ class FoldPass:
         raw += sources * side_bytes(self.method.sides(spec), spec, elements)
         raw += max(1, sources) * self.veto_bytes(elements)
         working = self.method.working_bytes(spec) if whole else 3 * elements * wide
+        if not whole and bounds[0] == 0 and is_surveyed(self.method, spec, bounds):
+            working += self.method.working_bytes(spec)
         return raw + int(elements * wide * (2 + kept)) + working
 
     def factor_bytes(self, spec: TensorSpec) -> int:
-        """What the factors of low-rank contributions to this tensor take beside ``need_bytes``."""
+        """What the factors of low-rank contributions to this tensor take beside ``need_bytes``, in a survey too."""
         wide = accumulator_dtype(spec).itemsize
-        return sum(source.factor_bytes(source.entry(spec.name), wide) for source in self.sources)
+        times = 1 if self.method.survey is None else 2
+        return times * sum(source.factor_bytes(source.entry(spec.name), wide) for source in self.sources)
 
     def _read(
         self, spec: TensorSpec, entries: list[Entry | None], old: WeightFiles | None, statistics: list[str],
-        part: tuple[int, int] | None,
+        part: tuple[int, int] | None, surveyed: Found,
     ) -> dict[str, Any]:  # fmt: skip
         """What a step computes from. ``part`` None: the whole tensor, statistics in their own shapes."""
         box: dict[str, Any] = {"old": {}, "parts": []}
         bounds = part or (0, spec.numel)
+        if bounds[0] == 0 and is_surveyed(self.method, spec, bounds):
+            read_base = partial(self._read_base, spec)
+            surveyed[:] = survey(self.method, spec, self.sources, entries, read_base, self._count)
         if any(entries):
-            with reading_own("base"):
-                box["base"], buffer = read_slice(self.base_files, spec, *bounds)
-            self.bytes_read += buffer.nbytes
+            box["base"] = self._read_base(spec, *bounds)
         for statistic in statistics:
             stored = _stored(old, statistic, spec)
             with reading_own("statistics"):
@@ -159,9 +165,18 @@ class FoldPass:
             box["parts"].append(parts)
         return box
 
+    def _read_base(self, spec: TensorSpec, start: int, stop: int) -> Tensor:
+        with reading_own("base"):
+            tensor, buffer = read_slice(self.base_files, spec, start, stop)
+        self._count(buffer.nbytes)
+        return tensor
+
+    def _count(self, nbytes: int) -> None:
+        self.bytes_read += nbytes
+
     def _compute(
         self, spec: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int],
-        shape: tuple[int, ...] | None, box: dict[str, Any],
+        shape: tuple[int, ...] | None, surveyed: Found, box: dict[str, Any],
     ) -> tuple[dict[str, Tensor], list[Folded | None]]:  # fmt: skip
         statistics: dict[str, Tensor] = {}
         for name in list(box["old"]):
@@ -170,13 +185,13 @@ class FoldPass:
             return {name: tensor.cpu() for name, tensor in statistics.items()}, [None] * len(entries)
         base = box.pop("base").to(device=self.device, dtype=accumulator_dtype(spec))
         results: list[Folded | None] = []
-        for source, entry, parts in zip(self.sources, entries, box["parts"], strict=True):
+        for source, entry, parts, found in zip(self.sources, entries, box["parts"], surveyed, strict=True):
             if entry is None:
                 results.append(None)
                 continue
-            arriving = (source, entry, parts)
+            contribution = (source, entry, parts)
             folded = fold_slice(
-                self.method, spec, statistics, base, arriving, bounds, shape, retracting=self.retracting
+                self.method, spec, statistics, base, contribution, bounds, shape, found, retracting=self.retracting
             )
             statistics = dict(folded.statistics)
             results.append(folded._replace(statistics={}))
@@ -224,20 +239,18 @@ def _stored(old: WeightFiles | None, statistic: str, spec: TensorSpec) -> Tensor
 
 def fold_slice(
     method: Method, spec: TensorSpec, statistics: dict[str, Tensor], base: Tensor,
-    arriving: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
-    *, observe: bool = True, retracting: bool = False,
+    contribution: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
+    surveyed: float | None, *, observe: bool = True, retracting: bool = False,
 ) -> Folded:  # fmt: skip
     """One contribution enters one slice, or leaves it.
 
-    ``shape``: the tensor's shape when the whole tensor is folded at once.
+    ``shape``: the tensor's shape when the whole tensor is folded at once. ``surveyed``: see ``Incoming``.
     """
-    source, entry, parts = arriving
+    assert surveyed is not None or not is_surveyed(method, spec, bounds)
+    source, entry, parts = contribution
     side = source.side(spec, parts, base)
-    arrived = incoming(spec, entry, parts, base, bounds, source.weight_of(spec.name), first=not statistics)._replace(
-        side=side
-    )
-    # Before the method sees it: what is vetoed was never there, whatever the method, and comes out again exactly.
-    vetoed = source.vetoes.apply(parts, arrived.delta, arrived.tuned, base) if source.vetoes is not None else None
+    arrived, vetoed = arriving(spec, contribution, base, bounds, first=not statistics)
+    arrived = arrived._replace(side=side, surveyed=surveyed)
     if shape is not None:
         if "fisher" in side:
             side["fisher"] = side["fisher"].view(shape)

@@ -41,7 +41,8 @@ class Vetoes(Protocol):
 class Source:
     """One opened contribution on its way through a pass, with the digests of what was read of it so far.
 
-    ``vetoes``: what some of its entries are held back by; None: nothing is protected.
+    ``vetoes``: what some of its entries are held back by; None: nothing is protected. ``hashing`` False: it is read in
+    any order, and nothing is remembered of that.
     """
 
     contribution: Contribution
@@ -49,10 +50,15 @@ class Source:
     label: str
     profile: tuple[tuple[str, float], ...] = ()
     vetoes: Vetoes | None = None
+    hashing: bool = True
     hashers: dict[str, blake3] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     _factors: dict[str, Tensor] = field(default_factory=dict)
     _weights: dict[str, float] = field(default_factory=dict)
+
+    def apart(self) -> Source:
+        """The same contribution for a pass that comes before the fold: what the fold reads is hashed, and only once."""
+        return Source(self.contribution, self.weight, self.label, self.profile, self.vetoes, hashing=False)
 
     def entry(self, name: str) -> Entry | None:
         """What it says about a tensor; nothing where its profile gives it no weight."""
@@ -102,6 +108,8 @@ class Source:
 
     def _hashed(self, files: WeightFiles, spec: TensorSpec, key: str, bounds: tuple[int, int]) -> Tensor:
         tensor, buffer = read_slice(files, spec, *bounds)
+        if not self.hashing:
+            return tensor
         hasher = self.hashers.setdefault(key, blake3())
         hasher.update(buffer)
         if bounds[1] == spec.numel:
@@ -143,7 +151,8 @@ class Source:
         if name not in self._factors:
             spec = self.contribution.weights.specs[name]
             tensor, buffer = read_slice(self.contribution.weights, spec, 0, spec.numel)
-            self.digests[name] = blake3(buffer).hexdigest()
+            if self.hashing:
+                self.digests[name] = blake3(buffer).hexdigest()
             if len(self._factors) >= 2:
                 self._factors.clear()
             self._factors[name] = tensor.view(spec.shape)

@@ -91,16 +91,17 @@ class OneShot:
         """
         base = self.engine.base
         size = sum(spec.nbytes for spec in base.specs.values())
+        looks = 1 if self.engine.method.survey is None else 2  # a survey reads what a fold reads
         read = 0
         for path, _ in self.models:
             with self._open(path) as contribution:
-                read += sum(files.total_bytes for files in contribution.files)
+                read += looks * sum(files.total_bytes for files in contribution.files)
         factor = self.engine.method.state_factor
         statistics = sum(int(spec.numel * 4 * factor(spec)) for specs in shard_layout(base) for spec in specs)
         memory = self.engine.check_memory()
         passes = 0 if self.one_pass else -(-len(self.models) // self.engine.most_sources(BATCH))
         written = size + passes * statistics
-        read += size * (passes + 1) + passes * statistics
+        read += size * (looks * max(passes, 1) + min(passes, 1)) + passes * statistics
         # Two generations of statistics stand side by side while more than one batch is folded.
         needed = size + min(passes, 2) * statistics + (16 << 20)
         plan = MergePlan(

@@ -42,7 +42,7 @@ def run_ordered(steps: Iterable[Step], *, threads: int, budget_bytes: int) -> No
         return step.need_bytes
 
     with (
-        ThreadPoolExecutor(1, thread_name_prefix="read") as reader,
+        ThreadPoolExecutor(1, thread_name_prefix="read", initializer=_one_torch_thread) as reader,
         ThreadPoolExecutor(threads, thread_name_prefix="compute", initializer=_one_torch_thread) as computer,
     ):
         try:

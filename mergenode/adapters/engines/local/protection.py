@@ -172,8 +172,8 @@ class RisePass:
 
     def steps(self) -> Iterator[Step]:
         """One step per slice of a tensor that both the contribution and a protection speak of."""
-        # A source of its own: what the fold reads is hashed, and only once.
-        apart = Source(self.source.contribution, self.source.weight, self.source.label, self.source.profile)
+        apart = self.source.apart()
+        apart.vetoes = None  # they are what this pass finds
         for spec in (spec for specs in shard_layout(self.base) for spec in specs):
             entry = apart.entry(spec.name)
             if entry is None or not any(spec.name in places for places in self.guard.places):

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mergenode.adapters.checkpoints.limits import Limits
+from mergenode.adapters.engines.local import tensors
 from mergenode.adapters.engines.local.engine import Resources
 from mergenode.adapters.engines.local.protection import Protection, describe_protection
 from mergenode.adapters.engines.local.restate import LocalRestater
@@ -185,8 +186,13 @@ def member(node: LocalNode, path: Path, number: int) -> Candidate:
     return Candidate("inbox", path.name, "1", str(path), content=node.results[number].content, forced=True)
 
 
-@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "iso"])
-def test_what_left_by_subtraction_leaves_what_it_had_entered_with(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    "method, slice_of", [("task_arithmetic", 1 << 18), ("ties", 1 << 18), ("ties", 100), ("iso", 100)]
+)
+def test_what_left_by_subtraction_leaves_what_it_had_entered_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, slice_of: int
+) -> None:
+    monkeypatch.setattr(tensors, "SLICE_ELEMENTS", slice_of)
     base = random_base(dtype=torch.float32)
     asked = protection(tmp_path, base)
     place, models, spared = world(tmp_path, asked, base)
