@@ -100,25 +100,30 @@ def _bracket(pieces: Pieces, k: int) -> tuple[float, float]:
 
 
 def _between(pieces: Pieces, k: int, low: float, high: float) -> float | None:
-    """The answer when it lies in [low, high] and not too many others do; else None."""
+    """The answer when it lies in [low, high] and not too many lie between; else None.
+
+    The ends are counted apart: where many magnitudes are equal, they are such ones.
+    """
     inside: Magnitudes | None = None
-    held = above = least = 0
+    held = above = at_high = at_low = 0
     for bounds in pieces.bounds:
         here = pieces.read(*bounds).abs().numpy()
         inside = np.empty(pieces.numel // 8, dtype=here.dtype) if inside is None else inside
-        reaching, exceeding = here >= low, here > high
-        above += int(np.count_nonzero(exceeding))
+        above += int(np.count_nonzero(here > high))
+        at_high += int(np.count_nonzero(here == high))
         if low == high:
-            least += int(np.count_nonzero(reaching))
             continue
-        chosen = here[np.flatnonzero(np.not_equal(reaching, exceeding, out=reaching))]
+        at_low += int(np.count_nonzero(here == low))
+        chosen = here[np.flatnonzero((here > low) & (here < high))]
         if held + len(chosen) > len(inside):
             return None
         inside[held : held + len(chosen)] = chosen
         held += len(chosen)
-    if low == high:
-        return low if above < k <= least else None
-    return _select(inside[:held], k - above) if inside is not None and above < k <= above + held else None
+    if above < k <= above + at_high:
+        return high
+    if inside is not None and above + at_high < k <= above + at_high + held:
+        return _select(inside[:held], k - above - at_high)
+    return low if above + at_high + held < k <= above + at_high + held + at_low else None
 
 
 def _by_digits(pieces: Pieces, k: int) -> float:

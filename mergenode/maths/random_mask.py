@@ -18,21 +18,24 @@ BLOCK = 1 << 17
 _EDGE_STEPS = 1 << 32
 
 
-def random_mask(key: bytes, block: int, size: int, share: float) -> Tensor:
-    """1 with probability ``share``, else 0, for each of the first ``size`` elements of a block: (size,), uint8, CPU.
+def random_mask(key: bytes, block: int, size: int, share: float, start: int = 0) -> Tensor:
+    """1 with probability ``share``, else 0, for ``size`` elements of a block from ``start`` on: (size,), uint8, CPU.
 
-    The probability is exact to 2^-40. Allocates 2 bytes per element.
+    The probability is exact to 2^-40. Allocates 2 bytes per element of the block up to the last one asked for.
 
     Raises:
-        ValueError: size above ``BLOCK``, or share outside [0, 1].
+        ValueError: elements beyond ``BLOCK``, or share outside [0, 1].
     """
-    if not 0 <= size <= BLOCK or not 0.0 <= share <= 1.0:
-        raise ValueError(f"no mask of {size} elements with share {share}")
+    if not 0 <= start <= start + size <= BLOCK or not 0.0 <= share <= 1.0:
+        raise ValueError(f"no mask of {size} elements from {start} on with share {share}")
     stream = blake3(block.to_bytes(8, "little"), key=blake3(key).digest())
-    drawn = np.frombuffer(stream.digest(length=size), dtype=np.uint8) if size else np.empty(0, dtype=np.uint8)
     edge, rest = divmod(round(share * 256 * _EDGE_STEPS), _EDGE_STEPS)
     if edge == 256:
         return torch.ones(size, dtype=torch.uint8)
+    if rest and start:  # how many bytes before are on the edge is known only when they are drawn
+        return random_mask(key, block, start + size, share)[start:]
+    found = stream.digest(length=size, seek=start) if size else b""
+    drawn = np.frombuffer(found, dtype=np.uint8)
     mask = drawn < np.uint8(edge)
     if rest:
         # The n-th byte on the edge takes the n-th number of what follows: a shorter mask stays a prefix.

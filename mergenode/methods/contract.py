@@ -44,15 +44,16 @@ class Incoming(NamedTuple):
     elementwise method that does not need totals may leave out every sum but ``delta_sq`` and ``kept_sq``, and may
     overwrite the statistics it is given.
     ``content``: a digest of the stored bytes that the tensor was made of (the dense tensor, or both factors of a
-    low-rank product). Known for whole tensors, empty for slices. The same wherever and whenever the contribution is
-    folded, so what a method draws at random from it can be drawn again for a replay or a retraction, on any node.
+    low-rank product). Known for whole tensors, and for slices where ``Method.needs_content``; else empty. The same
+    wherever and whenever the contribution is folded, so what a method draws at random from it can be drawn again for a
+    replay or a retraction, on any node.
     ``side``: what side-car files next to the contribution say about this tensor, by the names of ``Method.needs``, in
     accumulator dtype: the same slice as ``delta`` where a side-car has the weight's shape, else whole. Empty for
     methods that need nothing, and for tensors that no side-car mentions. With ``fisher`` comes ``fisher_rms``, the root
     mean square of the whole side-car, a scalar.
     ``weight``: the factor that is in ``delta`` already, for methods that weigh contributions against each other.
     ``surveyed``: what ``Method.survey`` answered for the tensor that ``delta`` is a slice of; None where ``delta`` is
-    the whole tensor or the method has no survey.
+    the whole tensor or the method has no survey. ``start``: where ``delta`` begins in the flattened tensor.
     """
 
     delta: Tensor
@@ -62,6 +63,7 @@ class Incoming(NamedTuple):
     side: Mapping[str, Tensor] = {}
     weight: float = 1.0
     surveyed: float | None = None
+    start: int = 0
 
 
 class Folded(NamedTuple):
@@ -126,6 +128,8 @@ class Method:
     ignores_untouched: bool = False
     """True when a tensor that a contribution does not mention is not voted on by it, while one that it holds unchanged
     is: then an adapter differs from the full checkpoint made of it, in the tensors that the adapter leaves alone."""
+    needs_content: bool = False
+    """True when ``fold`` looks at ``Incoming.content``: of a tensor in slices everything is read twice then."""
     survey: Callable[[TensorSpec, Pieces], float] | None = None
     """What ``fold`` and ``retract`` of a slice need to know of the whole delta, which is read piece by piece: see
     ``Incoming.surveyed``. Asked for elementwise tensors of several slices. Any number where the delta is not finite."""
@@ -133,8 +137,9 @@ class Method:
     """False when ``export`` of this tensor is a function of its statistics alone: then it stays when they do."""
     own_scale: Callable[[Mapping[str, float]], float] = lambda totals: 1.0
     """Factor of the merged task vector that the method itself chooses after these totals; see ``scaling``."""
-    export_elementwise: bool = True
-    """True when ``export`` may be handed slices too; False when it needs whole tensors (a decomposition)."""
+    exports_whole: Callable[[TensorSpec], bool] = lambda spec: False
+    """True when ``export`` needs this tensor whole (a decomposition); else it may be handed slices, as ``fold`` may
+    where the method is elementwise."""
     export_bytes: Callable[[TensorSpec], int] | None = None
     """What ``export`` allocates, where that is another number than for ``fold``."""
     combine: Callable[[TensorSpec, Statistics, Statistics, Tensor], Statistics] | None = None

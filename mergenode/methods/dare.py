@@ -11,7 +11,7 @@ of them survive: this is the one method of the family where the two agree only o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import isfinite
 
 import torch
@@ -54,7 +54,8 @@ def dare(*, drop: float = 0.5, scale: float | str = OWN, profile: Mapping[str, f
         fold=lambda spec, statistics, base, incoming: _add(spec, statistics, incoming, share, 1),
         advance=advance_counts,
         export=export,
-        elementwise=lambda spec: False,
+        elementwise=lambda spec: True,
+        needs_content=True,
         working_bytes=lambda spec: WORKING_BYTES,
         needs_totals=False,
         own_scale=lambda totals: 0.3,
@@ -88,6 +89,16 @@ def _digest(delta: Tensor) -> str:
     return hashlib.blake2b(values.view(torch.uint8).numpy().data).hexdigest()
 
 
+def _blocks(start: int, numel: int) -> Iterator[tuple[int, int, slice]]:
+    """Of ``numel`` elements from ``start`` of a tensor on: blocks, where in each to begin, which elements that is."""
+    place = start
+    while place < start + numel:
+        block, first = divmod(place, BLOCK)
+        stop = min(start + numel, (block + 1) * BLOCK)
+        yield block, first, slice(place - start, stop - start)
+        place = stop
+
+
 def _add(spec: TensorSpec, statistics: Statistics, incoming: Incoming, share: float, sign: int) -> Folded:
     """Add (sign 1) or take back (sign -1) what survives. One pass, block by block, so that sums cost no extra trips."""
     delta = incoming.delta.reshape(-1)
@@ -96,11 +107,11 @@ def _add(spec: TensorSpec, statistics: Statistics, incoming: Incoming, share: fl
     survivors, zeros = (torch.zeros_like(delta[:BLOCK]) for _ in range(2))
     wide = wide_buffer(delta.numel(), delta.device)
     sums: dict[str, list[float]] = {"delta_sq": [], "kept_sq": [], "merge_sq": [], "dot": []}
-    for block, start in enumerate(range(0, delta.numel(), BLOCK)):
-        moved, new = (flat[start : start + BLOCK] for flat in (delta, after))
-        old = before[start : start + BLOCK] if before is not None else zeros[: len(moved)]
+    for block, first, part in _blocks(incoming.start, delta.numel()):
+        moved, new = delta[part], after[part]
+        old = before[part] if before is not None else zeros[: len(moved)]
         sums["delta_sq"].append(wide_square(moved, wide))
-        entering = survivors[: len(moved)].copy_(random_mask(key, block, len(moved), share)).mul_(moved)
+        entering = survivors[: len(moved)].copy_(random_mask(key, block, len(moved), share, first)).mul_(moved)
         sums["kept_sq"].append(shown_inner(entering, entering))
         torch.add(old, entering.mul_(1.0 / share), alpha=sign, out=new)
         sums["merge_sq"].append(shown_inner(new, new))

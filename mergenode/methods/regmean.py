@@ -94,7 +94,7 @@ def regmean(
         state_factor=lambda spec: 1.0 + spec.shape[1] ** 2 / spec.numel if chosen.is_solved(spec) else 1.0,
         needs=frozenset({"gram"}),
         sides=lambda spec: frozenset({"gram"}) if chosen.is_solved(spec) else frozenset(),
-        export_elementwise=False,
+        exports_whole=chosen.is_solved,
         combine=chosen.combine,
         retract=chosen.retract,
         withdraw=withdraw_counts,

@@ -69,7 +69,7 @@ def swudi(
         exact=True,
         commutative=True,
         state_factor=form.state_factor,
-        export_elementwise=False,
+        exports_whole=form.is_solved,
         combine=form.combine,
         retract=form.retract,
         withdraw=withdraw_counts,

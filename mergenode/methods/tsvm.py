@@ -115,7 +115,7 @@ def tsvm(
         exact=True,
         commutative=True,
         state_factor=lambda spec: _state_factor(spec, shares) if decomposed(spec) else 1.0,
-        export_elementwise=False,
+        exports_whole=decomposed,
         combine=combine,
         pool=pool_counts,
         layouts=lambda spec: triplet_layouts(spec, shares) if decomposed(spec) else accumulator_layouts(spec),

@@ -85,7 +85,7 @@ def widen(
         exact=True,
         commutative=True,
         state_factor=lambda spec: _state_factor(chosen.pieces(spec)),
-        export_elementwise=False,
+        exports_whole=lambda spec: True,
         combine=chosen.combine,
         retract=chosen.retract,
         withdraw=withdraw_counts,

@@ -27,6 +27,13 @@ def test_a_shorter_mask_is_a_prefix() -> None:
     assert torch.equal(random_mask(b"a", 7, 1000, 0.3), random_mask(b"a", 7, BLOCK, 0.3)[:1000])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize(("start", "size"), [(0, 5), (1, 999), (70001, 3), (BLOCK - 64, 64), (BLOCK, 0)])
+def test_a_mask_from_a_place_on_is_that_part_of_the_block(share: float, start: int, size: int) -> None:
+    whole = random_mask(b"a", 7, BLOCK, share)
+    assert torch.equal(random_mask(b"a", 7, size, share, start), whole[start : start + size])
+
+
 def test_masks_are_independent_of_each_other_and_of_the_place() -> None:
     """Correlations between blocks, keys, and neighbours at every power of two: within five standard deviations."""
     plain = random_mask(b"a", 0, BLOCK, 0.5).double() * 2 - 1
@@ -49,7 +56,9 @@ def test_edges_between_bytes_are_drawn_as_finely() -> None:
     assert int(lower.sum()) < int(mask.sum()) < int(upper.sum())
 
 
-@pytest.mark.parametrize(("size", "share"), [(BLOCK + 1, 0.5), (-1, 0.5), (3, 1.5), (3, -0.1)])
-def test_what_cannot_be_drawn(size: int, share: float) -> None:
+@pytest.mark.parametrize(
+    ("size", "share", "start"), [(BLOCK + 1, 0.5, 0), (-1, 0.5, 0), (3, 1.5, 0), (3, -0.1, 0), (3, 0.5, BLOCK - 2)]
+)
+def test_what_cannot_be_drawn(size: int, share: float, start: int) -> None:
     with pytest.raises(ValueError, match="no mask"):
-        random_mask(b"a", 0, size, share)
+        random_mask(b"a", 0, size, share, start)

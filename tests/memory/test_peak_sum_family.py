@@ -44,9 +44,10 @@ def test_the_least_limit_is_kept(measure: Measure, method: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in WHOLE if name != "widen"])
 def test_one_large_table_or_matrix_takes_ten_times_its_size(runner: Runner, tmp_path: Path, method: str) -> None:
-    """A square matrix for those that decompose, an embedding for those that need a tensor whole: beside the process."""
+    """A square matrix for those that decompose; once the size of an embedding for those that do not."""
     draw = torch.Generator().manual_seed(0)
-    name, shape = ("embed.weight", (16384, 256)) if method in ("ties", "dare") else ("proj.weight", (1536, 1536))
+    sliced = method in ("ties", "dare")
+    name, shape = ("embed.weight", (16384, 256)) if sliced else ("proj.weight", (1536, 1536))
     base = {name: torch.randn(shape, generator=draw, dtype=torch.bfloat16)}
     found = runner.run(
         base=str(write_model(tmp_path / "base", base)),
@@ -55,4 +56,6 @@ def test_one_large_table_or_matrix_takes_ten_times_its_size(runner: Runner, tmp_
     )  # fmt: skip
     assert "error" not in found, found
     held = max(found["anonymous"]) - found["before"]
-    assert held <= 10 * 4 * shape[0] * shape[1] + (64 + 24) * MIB  # the allocator keeps 64, and BLAS buffers
+    assert (
+        held <= (1 if sliced else 10) * 4 * shape[0] * shape[1] + (64 + 24) * MIB
+    )  # the allocator keeps 64, and BLAS buffers

@@ -44,7 +44,7 @@ def measure(name, m, n, dense):
     folding, folded = peak(lambda: method.fold(spec, statistics, base, arrived[2]))
     folding -= sum(tensor.nbytes for tensor in folded.statistics.values())
     stated = method.working_bytes(spec)
-    if method.export_elementwise:
+    if not method.exports_whole(spec):
         return folding, 0, stated
     exporting, weights = peak(lambda: method.export(spec, folded.statistics, base, {"count": 3.0, "weight_sum": 3.0}))
     return folding, exporting - weights.nbytes, stated

@@ -37,7 +37,7 @@ def measure(name, options, m, n):
     folding, folded = peak(lambda: method.fold(spec, statistics, base, Incoming(third)))
     folding -= sum(tensor.nbytes for tensor in folded.statistics.values())
     totals = {"count": 3.0, "weight_sum": 3.0}
-    if method.export_elementwise:
+    if not method.exports_whole(spec):
         return folding, method.working_bytes(spec), 0, 0  # exported slice by slice
     exporting, weights = peak(lambda: method.export(spec, folded.statistics, base, totals))
     return folding, method.working_bytes(spec), exporting - weights.nbytes, method.bytes_to_export(spec)

@@ -17,8 +17,8 @@ from mergenode.adapters.engines.local.fold import fold_slice
 from mergenode.adapters.engines.local.incoming import Source, side_bytes
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.shards import TensorRecord
-from mergenode.adapters.engines.local.surveying import Found, is_surveyed, survey
-from mergenode.adapters.engines.local.tensors import accumulator_dtype, slices
+from mergenode.adapters.engines.local.surveying import NOTHING, Foreknown, is_surveyed, survey, surveys
+from mergenode.adapters.engines.local.tensors import accumulator_dtype, needs_whole, slices
 from mergenode.methods.contract import Folded, Method
 from mergenode.types import DType, TensorSpec
 
@@ -34,30 +34,30 @@ class DirectPass(ExportPass):
         primary = self.base.aliases.get(spec.name, spec.name)
         entries = [source.entry(primary) if spec.dtype.is_float else None for source in self.sources]
         known = self._as_merged(spec)
-        whole = any(entries) and not self.method.elementwise(known)
+        whole = any(entries) and needs_whole(self.method, known)
         if spec.dtype.is_float and primary == spec.name:
             self.records[spec.name] = TensorRecord(len(self.sources), 0.0)
         ranges = slices(spec, whole=whole)
         wide = accumulator_dtype(spec).itemsize
         factors = sum(source.factor_bytes(entry, wide) for source, entry in zip(self.sources, entries, strict=True))
-        factors *= 1 if self.method.survey is None else 2  # a survey has its own
-        surveyed: Found = [None] * len(entries)  # filled when the first slice is read
+        factors *= 2 if surveys(self.method) else 1  # a survey has its own
+        foreknown = [NOTHING] * len(entries)  # filled when the first slice is read
         for bounds in ranges:
             final = bounds == ranges[-1]
             need = direct_bytes(self.method, known, bounds, target.dtype.size, len(self.sources), whole=whole)
             yield Step(
                 need_bytes=need + factors,
-                read=partial(self._read_all, spec, known, entries, bounds, surveyed),
-                compute=partial(self._merge, spec, target, entries, bounds, whole, surveyed),
+                read=partial(self._read_all, spec, known, entries, bounds, foreknown),
+                compute=partial(self._merge, spec, target, entries, bounds, whole, foreknown),
                 write=partial(self._land, writer, target, final, last and final),
             )
 
     def _read_all(
         self, spec: TensorSpec, known: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int],
-        surveyed: Found,
+        foreknown: list[Foreknown],
     ) -> dict[str, Any]:  # fmt: skip
         if bounds[0] == 0 and is_surveyed(self.method, known, bounds):
-            surveyed[:] = survey(
+            foreknown[:] = survey(
                 self.method, known, self.sources, entries, partial(self._read_base, spec), self._count
             )  # fmt: skip
         box = self._read(spec, bounds, False)
@@ -77,7 +77,7 @@ class DirectPass(ExportPass):
 
     def _merge(
         self, spec: TensorSpec, target: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int], whole: bool,
-        surveyed: Found, box: dict[str, Any],
+        foreknown: list[Foreknown], box: dict[str, Any],
     ) -> tuple[tuple[Tensor, float], list[Folded | None]]:  # fmt: skip
         raw = box.pop("base")
         results: list[Folded | None] = [None] * len(entries)
@@ -85,7 +85,7 @@ class DirectPass(ExportPass):
         base = None
         if any(entries):
             base = raw.to(device=self.device, dtype=accumulator_dtype(spec))
-            arrived = zip(self.sources, entries, box.pop("parts"), surveyed, strict=True)
+            arrived = zip(self.sources, entries, box.pop("parts"), foreknown, strict=True)
             for number, (source, entry, parts, found) in enumerate(arrived):
                 if entry is not None:
                     folded = fold_slice(
@@ -137,7 +137,7 @@ def largest_direct(base: BaseModel, method: Method, dtype: DType | None, sources
     for spec in base.specs.values():
         if spec.dtype.is_float:
             known = base.specs[base.aliases.get(spec.name, spec.name)]
-            whole = not method.elementwise(known)
+            whole = needs_whole(method, known)
             bounds = slices(spec, whole=whole)[0]
             output = output_spec(spec, dtype).dtype.size
             needs.append(direct_bytes(method, known, bounds, output, sources, whole=whole))

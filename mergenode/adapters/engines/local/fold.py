@@ -29,7 +29,7 @@ from mergenode.adapters.engines.local.shards import (
     shard_layout,
     statistic_key,
 )
-from mergenode.adapters.engines.local.surveying import Found, arriving, is_surveyed, survey
+from mergenode.adapters.engines.local.surveying import NOTHING, Foreknown, arriving, is_surveyed, survey, surveys
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice, slices
 from mergenode.maths.opposing_signs import opposing_mass, sampled
 from mergenode.methods.accumulator import RUNNING_SUM, running_sum
@@ -109,13 +109,13 @@ class FoldPass:
         sliced = self.method.elementwise(spec) or carried
         ranges = slices(spec, whole=not sliced)
         factors = self.factor_bytes(spec)
-        surveyed: Found = [None] * len(entries)  # filled when the first slice is read
+        known = [NOTHING] * len(entries)  # filled when the first slice is read
         for bounds in ranges:
             final = bounds == ranges[-1]
             yield Step(
                 need_bytes=self.need_bytes(spec, bounds, len(self.sources), whole=not sliced) + factors,
-                read=partial(self._read, spec, entries, old, statistics, None if not sliced else bounds, surveyed),
-                compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape, surveyed),
+                read=partial(self._read, spec, entries, old, statistics, None if not sliced else bounds, known),
+                compute=partial(self._compute, spec, entries, bounds, None if sliced else spec.shape, known),
                 write=partial(self._write, builder, spec, sliced, (final, last and final), bounds[1] - bounds[0]),
             )
 
@@ -136,19 +136,19 @@ class FoldPass:
     def factor_bytes(self, spec: TensorSpec) -> int:
         """What the factors of low-rank contributions to this tensor take beside ``need_bytes``, in a survey too."""
         wide = accumulator_dtype(spec).itemsize
-        times = 1 if self.method.survey is None else 2
+        times = 2 if surveys(self.method) else 1
         return times * sum(source.factor_bytes(source.entry(spec.name), wide) for source in self.sources)
 
     def _read(
         self, spec: TensorSpec, entries: list[Entry | None], old: WeightFiles | None, statistics: list[str],
-        part: tuple[int, int] | None, surveyed: Found,
+        part: tuple[int, int] | None, known: list[Foreknown],
     ) -> dict[str, Any]:  # fmt: skip
         """What a step computes from. ``part`` None: the whole tensor, statistics in their own shapes."""
         box: dict[str, Any] = {"old": {}, "parts": []}
         bounds = part or (0, spec.numel)
         if bounds[0] == 0 and is_surveyed(self.method, spec, bounds):
             read_base = partial(self._read_base, spec)
-            surveyed[:] = survey(self.method, spec, self.sources, entries, read_base, self._count)
+            known[:] = survey(self.method, spec, self.sources, entries, read_base, self._count)
         if any(entries):
             box["base"] = self._read_base(spec, *bounds)
         for statistic in statistics:
@@ -176,7 +176,7 @@ class FoldPass:
 
     def _compute(
         self, spec: TensorSpec, entries: list[Entry | None], bounds: tuple[int, int],
-        shape: tuple[int, ...] | None, surveyed: Found, box: dict[str, Any],
+        shape: tuple[int, ...] | None, known: list[Foreknown], box: dict[str, Any],
     ) -> tuple[dict[str, Tensor], list[Folded | None]]:  # fmt: skip
         statistics: dict[str, Tensor] = {}
         for name in list(box["old"]):
@@ -185,7 +185,7 @@ class FoldPass:
             return {name: tensor.cpu() for name, tensor in statistics.items()}, [None] * len(entries)
         base = box.pop("base").to(device=self.device, dtype=accumulator_dtype(spec))
         results: list[Folded | None] = []
-        for source, entry, parts, found in zip(self.sources, entries, box["parts"], surveyed, strict=True):
+        for source, entry, parts, found in zip(self.sources, entries, box["parts"], known, strict=True):
             if entry is None:
                 results.append(None)
                 continue
@@ -240,17 +240,17 @@ def _stored(old: WeightFiles | None, statistic: str, spec: TensorSpec) -> Tensor
 def fold_slice(
     method: Method, spec: TensorSpec, statistics: dict[str, Tensor], base: Tensor,
     contribution: tuple[Source, Entry, dict[str, Tensor]], bounds: tuple[int, int], shape: tuple[int, ...] | None,
-    surveyed: float | None, *, observe: bool = True, retracting: bool = False,
+    known: Foreknown, *, observe: bool = True, retracting: bool = False,
 ) -> Folded:  # fmt: skip
     """One contribution enters one slice, or leaves it.
 
-    ``shape``: the tensor's shape when the whole tensor is folded at once. ``surveyed``: see ``Incoming``.
+    ``shape``: the tensor's shape when the whole tensor is folded at once. ``known``: what a survey found.
     """
-    assert surveyed is not None or not is_surveyed(method, spec, bounds)
+    assert known is not NOTHING or not is_surveyed(method, spec, bounds)
     source, entry, parts = contribution
     side = source.side(spec, parts, base)
     arrived, vetoed = arriving(spec, contribution, base, bounds, first=not statistics)
-    arrived = arrived._replace(side=side, surveyed=surveyed)
+    arrived = arrived._replace(side=side, start=bounds[0], **known._asdict())
     if shape is not None:
         if "fisher" in side:
             side["fisher"] = side["fisher"].view(shape)

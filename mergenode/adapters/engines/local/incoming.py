@@ -57,7 +57,7 @@ class Source:
     _weights: dict[str, float] = field(default_factory=dict)
 
     def apart(self) -> Source:
-        """The same contribution for a pass that comes before the fold: what the fold reads is hashed, and only once."""
+        """The same contribution for a pass that comes before the fold, and leaves no digests behind."""
         return Source(self.contribution, self.weight, self.label, self.profile, self.vetoes, hashing=False)
 
     def entry(self, name: str) -> Entry | None:

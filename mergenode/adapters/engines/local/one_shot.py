@@ -30,6 +30,8 @@ from mergenode.adapters.engines.local.report import (
 from mergenode.adapters.engines.local.scale_choice import Choice
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
+from mergenode.adapters.engines.local.surveying import surveys
+from mergenode.adapters.engines.local.tensors import needs_whole
 from mergenode.adapters.engines.local.updates import UpdatePass
 from mergenode.adapters.engines.local.version import VersionExport, scale_report
 from mergenode.errors import FatalError, RejectedError
@@ -91,7 +93,7 @@ class OneShot:
         """
         base = self.engine.base
         size = sum(spec.nbytes for spec in base.specs.values())
-        looks = 1 if self.engine.method.survey is None else 2  # a survey reads what a fold reads
+        looks = 2 if surveys(self.engine.method) else 1  # a survey reads what a fold reads
         read = 0
         for path, _ in self.models:
             with self._open(path) as contribution:
@@ -129,7 +131,7 @@ class OneShot:
         work = sum(
             14.0 * min(spec.shape) ** 3 + 6.0 * min(spec.shape) ** 2 * max(spec.shape)
             for spec in whole
-            if len(spec.shape) == 2 and not self.engine.method.elementwise(spec)
+            if len(spec.shape) == 2 and needs_whole(self.engine.method, spec)
         )
         return work * max(0, len(self.models) - 1) / (60e9 * self.engine.resources.threads)
 

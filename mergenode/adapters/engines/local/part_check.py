@@ -22,7 +22,7 @@ from mergenode.adapters.engines.local.tensors import (
     DTYPES,
     accumulator_dtype,
     as_bytes,
-    needs_whole_export,
+    needs_whole,
     read_slice,
     slices,
 )
@@ -151,7 +151,7 @@ class AdmissionPass(CombinePass):
         return elements * (spec.dtype.size + 2 * wide) + int(elements * wide * kept) + working
 
     def _whole(self, spec: TensorSpec) -> bool:
-        return not self.method.elementwise(spec) or needs_whole_export(self.method, spec)
+        return needs_whole(self.method, spec)
 
     def _read_part(self, spec: TensorSpec, bounds: tuple[int, int], whole: bool) -> dict[str, Any]:
         with reading_own("base"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -13,8 +14,15 @@ from mergenode.maths.magnitude import Pieces
 from mergenode.methods.contract import Incoming, Method
 from mergenode.types import TensorSpec
 
-Found = list[float | None]
-"""What was found about each source; None where it says nothing about the tensor."""
+
+class Foreknown(NamedTuple):
+    """What is known about a source's word on a tensor before the first slice is folded: see ``Incoming``."""
+
+    surveyed: float | None = None
+    content: str = ""
+
+
+NOTHING = Foreknown()
 
 ReadBase = Callable[[int, int], Tensor]
 """Elements ``start`` to ``stop`` of the base's tensor, as stored."""
@@ -26,29 +34,60 @@ Counted = Callable[[int], None]
 def survey(
     method: Method, spec: TensorSpec, sources: Sequence[Source], entries: Sequence[Entry | None], read_base: ReadBase,
     counted: Counted,
-) -> Found:  # fmt: skip
-    """Ask the method about the delta of every contribution to a tensor. Reads on the calling thread."""
-    ask = method.survey
-    assert ask is not None  # only methods that have one are asked
+) -> list[Foreknown]:  # fmt: skip
+    """Find out about every contribution to a tensor what the method must know. Reads on the calling thread."""
     return [
-        None if entry is None else ask(spec, _delta_in_pieces(spec, source.apart(), entry, read_base, counted))
+        NOTHING if entry is None else _survey_one(method, spec, source, entry, read_base, counted)
         for source, entry in zip(sources, entries, strict=True)
     ]
+
+
+def _survey_one(
+    method: Method, spec: TensorSpec, source: Source, entry: Entry, read_base: ReadBase, counted: Counted
+) -> Foreknown:
+    answer, content = None, ""
+    if method.survey is not None:
+        answer = method.survey(spec, _delta_in_pieces(spec, source.apart(), entry, read_base, counted))
+    if method.needs_content:
+        content = _content(spec, source, entry, counted)
+    return Foreknown(answer, content)
+
+
+def _content(spec: TensorSpec, source: Source, entry: Entry, counted: Counted) -> str:
+    """``Source.content_of`` before the fold has read everything."""
+    apart = source.apart()
+    apart.hashing, apart.vetoes = True, None
+    ranges = slices(spec, whole=False)
+    for bounds in ranges[:1] if isinstance(entry, LowRank) else ranges:  # factors are read whole
+        _read(spec, apart, entry, bounds, counted)
+    return apart.content_of(entry)
 
 
 def _delta_in_pieces(spec: TensorSpec, apart: Source, entry: Entry, read_base: ReadBase, counted: Counted) -> Pieces:
     def read(start: int, stop: int) -> Tensor:
         base = read_base(start, stop).to(dtype=accumulator_dtype(spec))
-        parts = apart.read(entry, start, stop, spec.name)
-        counted(0 if isinstance(entry, LowRank) else sum(part.nbytes for part in parts.values()))
+        parts = _read(spec, apart, entry, (start, stop), counted)
         return arriving(spec, (apart, entry, parts), base, (start, stop), first=False)[0].delta
 
     return Pieces(read, slices(spec, whole=False))
 
 
+def _read(
+    spec: TensorSpec, apart: Source, entry: Entry, bounds: tuple[int, int], counted: Counted
+) -> dict[str, Tensor]:
+    parts = apart.read(entry, *bounds, spec.name)
+    counted(0 if isinstance(entry, LowRank) else sum(part.nbytes for part in parts.values()))
+    return parts
+
+
+def surveys(method: Method) -> bool:
+    """Whether the method must know something of a tensor before its slices are folded."""
+    return method.survey is not None or method.needs_content
+
+
 def is_surveyed(method: Method, spec: TensorSpec, bounds: tuple[int, int]) -> bool:
     """Whether a slice is folded with what a survey of the tensor says."""
-    return method.survey is not None and bounds[1] - bounds[0] < spec.numel
+    return surveys(method) and bounds[1] - bounds[0] < spec.numel
 
 
 def arriving(

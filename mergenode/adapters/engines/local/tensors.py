@@ -57,4 +57,9 @@ def slices(spec: TensorSpec, *, whole: bool) -> list[tuple[int, int]]:
 
 def needs_whole_export(method: Method, spec: TensorSpec) -> bool:
     """Whether the export of this tensor cannot be cut into slices: it takes a decomposition, say."""
-    return spec.dtype.is_float and not (method.elementwise(spec) or method.export_elementwise)
+    return spec.dtype.is_float and method.exports_whole(spec)
+
+
+def needs_whole(method: Method, spec: TensorSpec) -> bool:
+    """Whether what folds and exports this tensor at once needs it whole: one of the two does."""
+    return not method.elementwise(spec) or needs_whole_export(method, spec)

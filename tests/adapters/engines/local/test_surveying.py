@@ -24,6 +24,7 @@ from tests.support.models import factors, fine_tune, random_base, write_lora, wr
 MIB = 1 << 20
 WHOLE, SMALL = 1 << 18, 100
 """Elements of a slice: more than any tensor here has, and less than a row of some."""
+SURVEYED = ("ties", "dare")
 ADAPTED = "layers.0.mlp.up_proj"
 
 
@@ -51,22 +52,21 @@ def _close(name: str, left: Tensor, right: Tensor) -> bool:
     return same_bits(left, right)
 
 
-def test_slices_give_the_same_statistics_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", SURVEYED)
+def test_slices_give_the_same_statistics_and_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     base, models = world(tmp_path)
     nodes, merged = {}, {}
     for size in (WHOLE, SMALL):
         monkeypatch.setattr(tensors, "SLICE_ELEMENTS", size)
-        node = nodes[size] = LocalNode(tmp_path / f"node-{size}", base, "ties")
+        node = nodes[size] = LocalNode(tmp_path / f"node-{size}", base, method)
         for path, weight in zip(models, (1.0, 0.5, 1.0), strict=True):
             node.fold(path, weight)
-        merged[size] = [node.published(tmp_path / f"out-{size}"), at_once(tmp_path / f"once-{size}", base, models)]
+        merge(base, tmp_path / f"once-{size}", models, method=method)
+        merged[size] = [node.published(tmp_path / f"out-{size}"), load_model(tmp_path / f"once-{size}")]
     assert same(statistics(nodes[WHOLE]), statistics(nodes[SMALL]))
     assert all(same(*versions) for versions in zip(merged[WHOLE], merged[SMALL], strict=True))
-
-
-def at_once(output: Path, base: Path, models: list[Path]) -> dict[str, Tensor]:
-    merge(base, output, models, method="ties")
-    return load_model(output)
 
 
 def test_a_tensor_of_several_slices_is_merged_as_defined(tmp_path: Path) -> None:
@@ -93,10 +93,11 @@ def test_a_tensor_of_several_slices_is_merged_as_defined(tmp_path: Path) -> None
         assert float((moved - expected).abs().max()) <= 1e-6
 
 
-def test_what_entered_in_slices_leaves_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", SURVEYED)
+def test_what_entered_in_slices_leaves_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr(tensors, "SLICE_ELEMENTS", SMALL)
     base, models = world(tmp_path)
-    node, never = LocalNode(tmp_path / "node", base, "ties"), LocalNode(tmp_path / "never", base, "ties")
+    node, never = LocalNode(tmp_path / "node", base, method), LocalNode(tmp_path / "never", base, method)
     for path in models:
         node.fold(path)
     for path in (models[0], models[2]):
@@ -127,10 +128,11 @@ def test_a_diverged_run_is_refused_by_its_tensor(tmp_path: Path, monkeypatch: py
     assert caught.value.reason is RejectReason.NOT_FINITE
 
 
-def test_every_step_fits_into_the_largest_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", SURVEYED)
+def test_every_step_fits_into_the_largest_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr(tensors, "SLICE_ELEMENTS", SMALL)
     base, models = world(tmp_path)
-    node = LocalNode(tmp_path / "node", base, "ties")
+    node = LocalNode(tmp_path / "node", base, method)
     node.fold(models[0])
     for path in models[1:]:
         with node.engine.open_base() as files, open_contribution(path, node.described) as contribution:
@@ -150,7 +152,7 @@ def test_a_large_embedding_needs_little(tmp_path: Path) -> None:
     shape = (65536, 256)
     base = write_model(tmp_path / "base", {"embed.weight": torch.zeros(shape, dtype=torch.bfloat16)})
     needs = {}
-    for method in ("ties", "dare", "average"):
+    for method in ("average", "iso", *SURVEYED):
         node = LocalNode(tmp_path / method, base, method, resources=Resources(memory_limit=4096 * MIB))
         with node.engine.open_base() as files:
             work = FoldPass(
@@ -158,4 +160,4 @@ def test_a_large_embedding_needs_little(tmp_path: Path) -> None:
                 folder=tmp_path / f"{method}-fold", previous=None, device=torch.device("cpu"),
             )  # fmt: skip
             needs[method] = memory.largest_need(node.described, work, 1)[0]
-    assert needs["average"] < needs["ties"] < 64 * MIB < needs["dare"]
+    assert needs["average"] == needs["iso"] <= needs["dare"] < needs["ties"] < 64 * MIB
