@@ -256,8 +256,9 @@ def fold_slice(
             side["fisher"] = side["fisher"].view(shape)
         base = base.view(shape)
         tuned = arrived.tuned.view(shape) if arrived.tuned is not None else None
-        content = source.content_of(entry)
-        arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned, content=content)
+        arrived = arrived._replace(delta=arrived.delta.view(shape), tuned=tuned)
+    if bounds[1] - bounds[0] == spec.numel:
+        arrived = arrived._replace(content=source.content_of(entry))
     signs = {} if retracting or not observe else _opposing(statistics, base, arrived.delta, bounds[0])
     apply = method.retract if retracting else method.fold
     assert apply is not None  # only what can be subtracted is asked to be
