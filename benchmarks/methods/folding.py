@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.methods.timing import Figure, compared, in_turn
@@ -15,20 +16,15 @@ from mergenode.adapters.checkpoints.base import describe_base
 from mergenode.adapters.engines.local.engine import LocalEngine, Resources
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.store.generations import FolderGenerations
-from mergenode.maths.magnitude import pieces_of
 from mergenode.maths.norms import squared_norm
 from mergenode.methods import build_method
 from mergenode.methods.contract import Folded, Incoming, Method, Statistics
-from mergenode.methods.ties import trim_threshold
 from mergenode.types import Candidate, Head, TensorSpec
 
 THREE_SUMS = "three sums"
-IN_SLICES = "three sums, in slices"
-TRIMMED = "one sum, trimmed"
 REFERENCE = "task_arithmetic"
-DENSITY = 0.2
 LIMITED = ("average", "iso", "dare")
-SHOWN = ("ties", "magmax")
+SHOWN = ("ties", "fisher", "magmax")
 
 
 def three_sums() -> Method:
@@ -40,22 +36,19 @@ def three_sums() -> Method:
         sums = {"delta_sq": square, "kept_sq": square, "merge_sq": square}
         return Folded({name: tensor + incoming.delta for name, tensor in before.items()}, sums)
 
-    # Tensors without trim are elementwise: so do those of ties come, whole, as those of ties do.
     plain = build_method(REFERENCE, {})
-    return replace(plain, name=THREE_SUMS, fold=fold, elementwise=lambda spec: False, state_factor=lambda spec: 3.0)
+    return replace(plain, name=THREE_SUMS, fold=fold, state_factor=lambda spec: 3.0)
 
 
-def trimmed_sum() -> Method:
-    """No merge method either: one float32 sum, as of task arithmetic, of the task vectors that ``ties`` trims."""
-
-    def fold(spec: TensorSpec, statistics: Statistics, base: Tensor, incoming: Incoming) -> Folded:
-        square = squared_norm(incoming.delta)
-        kept = torch.hardshrink(incoming.delta, trim_threshold(pieces_of(incoming.delta), DENSITY))
-        before = statistics["a"] if statistics else torch.zeros_like(kept)
-        return Folded({"a": before + kept}, {"delta_sq": square, "kept_sq": square, "merge_sq": square})
-
-    plain = build_method(REFERENCE, {})
-    return replace(plain, name=TRIMMED, fold=fold, elementwise=lambda spec: False)
+def write_fishers(models: Path) -> None:
+    """A Fisher beside every fine-tune, made up, in float32 as ``mergenode sidecar`` writes it; what is there stays."""
+    for folder in sorted(models.glob("tuned-*")):
+        target = folder / "model.fisher.safetensors"
+        if not target.exists():
+            draw = torch.Generator().manual_seed(0)
+            weights = [file for file in sorted(folder.glob("*.safetensors")) if ".fisher." not in file.name]
+            tensors = {name: tensor for file in weights for name, tensor in load_file(file).items()}
+            save_file({name: torch.rand(t.shape, generator=draw) for name, t in tensors.items()}, target)
 
 
 class Node:
@@ -88,17 +81,15 @@ class Node:
 
 
 def measure_folds(models: Path, work: Path, repeats: int) -> Sequence[Figure]:
-    """CPU of a fold of every method over that of task arithmetic; of ``ties`` also over that of its state alone."""
+    """CPU of a fold of every method over that of task arithmetic; ``ties`` beside its state alone."""
     shutil.rmtree(work, ignore_errors=True)
+    write_fishers(models)
     names = (REFERENCE, *LIMITED, *SHOWN)
     nodes = {name: Node(work / name, models, build_method(name, {})) for name in names}
     nodes[THREE_SUMS] = Node(work / "three", models, three_sums())
-    nodes[IN_SLICES] = Node(work / "sliced", models, replace(three_sums(), elementwise=lambda spec: True))
-    nodes[TRIMMED] = Node(work / "trimmed", models, trimmed_sum())
     samples = in_turn({name: lambda node=node: node.fold(2) for name, node in nodes.items()}, repeats)
     shutil.rmtree(work)
     figures = [compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE, 1.5) for name in LIMITED]
-    figures += [compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE) for name in SHOWN]
-    parts_of_ties = (THREE_SUMS, IN_SLICES, TRIMMED)
-    figures += [compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE) for name in parts_of_ties]
-    return [*figures, compared(f"fold, ties / {THREE_SUMS}", samples, "ties", THREE_SUMS, 1.5)]
+    return figures + [
+        compared(f"fold, {name} / {REFERENCE}", samples, name, REFERENCE) for name in (*SHOWN, THREE_SUMS)
+    ]

@@ -59,8 +59,8 @@ def _references(bench: Bench, experts: Sequence[Expert], tasks: Sequence[str], r
 
 
 def _other_orders(bench: Bench, contestant: Contestant, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Results of the other orders. Of a method that does not care for the order, those at the sizes of the goals, and
-    how far its largest merges differ."""
+    """Results of the other orders. Of a method that does not care for the order, those at the sizes of the goals; where
+    the largest merges are not among them, how far their weights differ."""
     if contestant.literal or not contestant.build().commutative:
         return [run_job(bench, job) for job in jobs]
     found = [run_job(bench, job) for job in jobs if set(job.sizes) & set(GOALS[job.setting.name])]
@@ -68,6 +68,8 @@ def _other_orders(bench: Bench, contestant: Contestant, jobs: Sequence[Job]) -> 
         return found
     most = max(len(job.experts) for job in jobs)
     last = [job for job in jobs if len(job.experts) == most]
+    if most in GOALS[last[0].setting.name]:
+        return found
     return found + [
         {"label": contestant.label, "order": job.order, "relative": gap}
         for job, gap in zip(last, order_differences(bench, last), strict=True)

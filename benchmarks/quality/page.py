@@ -20,7 +20,7 @@ _NOTES = {
     "kept-by-size.png": "Share of the experts' gain over the base that one merged model keeps.",
     "scales.png": "The same over the scale, as a factor of the method's own; the bars mark the norm rule.",
     "tasks.png": "Accuracy per task, in points to the experts of the task.",
-    "orders.png": "Every order of arrival; methods that commute are one point.",
+    "orders.png": "Every order of arrival that was scored.",
 }
 
 

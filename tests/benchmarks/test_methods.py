@@ -32,7 +32,13 @@ def test_ratios_are_taken_round_by_round() -> None:
 def test_every_fold_is_measured(tmp_path: Path) -> None:
     write_suite(tmp_path / "models", PRESETS["tiny"], fine_tunes=2)
     figures = measure_folds(tmp_path / "models", tmp_path / "work", 1)
-    assert {figure.name.split(", ")[1].split(" / ")[0] for figure in figures} >= {"average", "iso", "dare", "ties"}
+    assert {figure.name.split(", ")[1].split(" / ")[0] for figure in figures} >= {
+        "average",
+        "iso",
+        "dare",
+        "ties",
+        "fisher",
+    }
     assert all(figure.value > 0 for figure in figures)
     assert not (tmp_path / "work").exists()
 
