@@ -75,7 +75,7 @@ def kth_largest_of(pieces: Pieces, k: int) -> float:
 
 
 def _select(magnitudes: Magnitudes, k: int) -> float:
-    """The k-th largest; reorders ``magnitudes``. Sorted: a partition takes ten times as long where many are equal, as
+    """The k-th largest; reorders ``magnitudes``. Sorted: a partition takes many times as long where many are equal, as
     the small steps of bf16 weights are."""
     magnitudes.sort()
     return float(magnitudes[-k])

@@ -146,6 +146,8 @@ def test_a_job_is_known_again_by_what_it_depends_on() -> None:
     assert len({job.key for job in jobs}) == len(distinct) >= 11
     assert first_job(light, average, None).key == jobs[0].key
     assert [job.sizes for job in other_jobs(light, opcm, None, [8])] == [(8,), (8,)]
+    refined = Contestant("refined", "tsvm", refined=True)
+    assert [job.sizes for job in other_jobs(light, refined, None)] == [(8,), (8,)]
     assert Contestant("TSVM", "tsvm").code != opcm.code
 
 

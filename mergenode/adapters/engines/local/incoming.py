@@ -56,9 +56,10 @@ class Source:
     _factors: dict[str, Tensor] = field(default_factory=dict)
     _weights: dict[str, float] = field(default_factory=dict)
 
-    def apart(self) -> Source:
+    def apart(self, *, vetoed: bool = False, hashing: bool = False) -> Source:
         """The same contribution for a pass that comes before the fold, and leaves no digests behind."""
-        return Source(self.contribution, self.weight, self.label, self.profile, self.vetoes, hashing=False)
+        vetoes = self.vetoes if vetoed else None
+        return Source(self.contribution, self.weight, self.label, self.profile, vetoes, hashing=hashing)
 
     def entry(self, name: str) -> Entry | None:
         """What it says about a tensor; nothing where its profile gives it no weight."""

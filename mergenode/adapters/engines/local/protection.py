@@ -172,8 +172,7 @@ class RisePass:
 
     def steps(self) -> Iterator[Step]:
         """One step per slice of a tensor that both the contribution and a protection speak of."""
-        apart = self.source.apart()
-        apart.vetoes = None  # they are what this pass finds
+        apart = self.source.apart()  # without vetoes: they are what this pass finds
         for spec in (spec for specs in shard_layout(self.base) for spec in specs):
             entry = apart.entry(spec.name)
             if entry is None or not any(spec.name in places for places in self.guard.places):

@@ -47,7 +47,7 @@ def _survey_one(
 ) -> Foreknown:
     answer, content = None, ""
     if method.survey is not None:
-        answer = method.survey(spec, _delta_in_pieces(spec, source.apart(), entry, read_base, counted))
+        answer = method.survey(spec, _delta_in_pieces(spec, source.apart(vetoed=True), entry, read_base, counted))
     if method.needs_content:
         content = _content(spec, source, entry, counted)
     return Foreknown(answer, content)
@@ -55,8 +55,7 @@ def _survey_one(
 
 def _content(spec: TensorSpec, source: Source, entry: Entry, counted: Counted) -> str:
     """``Source.content_of`` before the fold has read everything."""
-    apart = source.apart()
-    apart.hashing, apart.vetoes = True, None
+    apart = source.apart(hashing=True)
     ranges = slices(spec, whole=False)
     for bounds in ranges[:1] if isinstance(entry, LowRank) else ranges:  # factors are read whole
         _read(spec, apart, entry, bounds, counted)

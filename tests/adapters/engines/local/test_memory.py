@@ -11,7 +11,7 @@ import torch
 
 from mergenode.adapters.checkpoints.contribution import open_contribution
 from mergenode.adapters.checkpoints.weights import WeightFiles
-from mergenode.adapters.engines.local import engine, memory
+from mergenode.adapters.engines.local import engine, memory, tensors
 from mergenode.adapters.engines.local.engine import Resources
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
@@ -127,11 +127,17 @@ def test_an_adapter_whose_factors_do_not_fit_is_refused_and_the_node_goes_on(tmp
     node.fold(write_lora(tmp_path / "good", factors(["layers.0.proj"], {"layers.0.proj.weight": (512, 512)}, 1)))
 
 
-@pytest.mark.parametrize("options", [{}, {"variant": "paper"}])
-def test_every_step_fits_into_the_largest_need(tmp_path: Path, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("method", "options"), [("opcm", {}), ("opcm", {"variant": "paper"}), ("ties", {}), ("dare", {})]
+)
+@pytest.mark.parametrize("slice_of", [1 << 18, 100])
+def test_every_step_fits_into_the_largest_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, options: dict[str, object], slice_of: int
+) -> None:
     """The plan looks at the first slice of every tensor; no step may need more, for dense and low-rank arrivals."""
+    monkeypatch.setattr(tensors, "SLICE_ELEMENTS", slice_of)
     base = random_base()
-    node = LocalNode(tmp_path, write_model(tmp_path / "base", base), options=options)
+    node = LocalNode(tmp_path, write_model(tmp_path / "base", base), method, options)
     shapes = {name: tuple(tensor.shape) for name, tensor in base.items()}
     node.fold(write_model(tmp_path / "first", fine_tune(base, 1)))
     for path in (

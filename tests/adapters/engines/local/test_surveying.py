@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergenode.adapters.checkpoints.contribution import open_contribution
 from mergenode.adapters.engines.local import memory, tensors
 from mergenode.adapters.engines.local.engine import Resources
 from mergenode.adapters.engines.local.fold import FoldPass
-from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.restate import LocalRestater
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.ledger.restatement import Subtract
@@ -126,25 +124,6 @@ def test_a_diverged_run_is_refused_by_its_tensor(tmp_path: Path, monkeypatch: py
     with pytest.raises(RejectedError, match=name) as caught:
         node.fold(write_model(tmp_path / "tuned", tuned))
     assert caught.value.reason is RejectReason.NOT_FINITE
-
-
-@pytest.mark.parametrize("method", SURVEYED)
-def test_every_step_fits_into_the_largest_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    monkeypatch.setattr(tensors, "SLICE_ELEMENTS", SMALL)
-    base, models = world(tmp_path)
-    node = LocalNode(tmp_path / "node", base, method)
-    node.fold(models[0])
-    for path in models[1:]:
-        with node.engine.open_base() as files, open_contribution(path, node.described) as contribution:
-            work = FoldPass(
-                base=node.described, base_files=files, sources=[Source(contribution, 1.0, path.name)],
-                method=node.engine.method, folder=tmp_path / f"{path.name}-fold", previous=node.folder,
-                device=torch.device("cpu"),
-            )  # fmt: skip
-            work.folder.mkdir()
-            steps = list(work.steps())
-            work.close()
-            assert max(step.need_bytes for step in steps) <= memory.largest_need(node.described, work, 1)[0]
 
 
 def test_a_large_embedding_needs_little(tmp_path: Path) -> None:
