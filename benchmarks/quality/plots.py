@@ -53,6 +53,10 @@ def kept_by_size(axes: Axes, summary: Mapping[str, Any]) -> None:
 
 def scales(axes: Axes, summary: Mapping[str, Any]) -> None:
     """Share kept over the factor of the method's own export, at the largest swept number of contributions."""
+    if not summary["sweeps"]:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, f"{summary['setting']} experts: no factors measured", ha="center", va="center")
+        return
     for number, (label, by_count) in enumerate(summary["sweeps"].items()):
         count = max(by_count, key=int)
         kept = by_count[count]["kept"]
@@ -66,8 +70,7 @@ def scales(axes: Axes, summary: Mapping[str, Any]) -> None:
     shown = f"{summary['setting']} experts, {'/'.join(sorted(counts))} contributions (|: norm rule)"
     axes.set(title=shown, xlabel="factor of the own scale", ylabel="kept of the experts' gain, %")
     axes.set_ylim(bottom=0)
-    if counts:
-        axes.legend(fontsize=6, ncols=2)
+    axes.legend(fontsize=6, ncols=2)
 
 
 def tasks(axes: Axes, summary: Mapping[str, Any]) -> None:
@@ -90,7 +93,7 @@ def tasks(axes: Axes, summary: Mapping[str, Any]) -> None:
 
 
 def orders(axes: Axes, summary: Mapping[str, Any]) -> None:
-    """Spread over the orders of arrival at the largest size; a method that commutes is a point."""
+    """Spread over the orders of arrival that was scored at the largest size."""
     size = max(summary["sizes"], key=int)
     rows = [row for row in summary["rows"] if size in row["sizes"]]
     for y, row in enumerate(rows):
