@@ -37,8 +37,9 @@ NOT_SWEPT = (
 REFINED: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (), "many": ()}
 """Numbers of contributions whose merge is refined: where merges of weights do not reach the goal. It takes an hour."""
 
-GOALS: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": ()}
-"""Numbers of contributions that a goal is set for: there every row is scored in every order."""
+GOALS: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (36,)}
+"""Numbers of contributions that a goal is set for or a default is chosen from: there every row is scored in every
+order."""
 
 SWEPT: Mapping[str, Sequence[int]] = {"small": (), "light": (8,), "strong": (9,), "many": (18, 36)}
 """Numbers of contributions at which the scale is swept."""
