@@ -278,7 +278,7 @@ class LocalEngine:
         """
         process = self.process_bytes()
         need, spec = largest_need(self.base, work, sources, factors=False)
-        window = plan_window(self.resources.memory_limit, need, spec, process=process)
+        window = plan_window(self.resources.memory_limit, need, spec, self.method, process=process)
         refuse_factors(self.base, work, sources, self.resources.memory_limit - process)
         return window
 
@@ -301,7 +301,7 @@ class LocalEngine:
         """
         need, spec = largest_export(self.base, self.method, self.publish_dtype)
         limit, process = self.resources.memory_limit, self.process_bytes()
-        return plan_window(limit, need, spec, process=process, activity="export")
+        return plan_window(limit, need, spec, self.method, process=process, activity="export")
 
     def least_memory(self) -> int:
         """The smallest memory limit, in bytes, under which this method folds and exports this base."""

@@ -9,8 +9,9 @@ from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.engines.local.allocator import return_freed_memory
 from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.shards import shard_layout
-from mergenode.adapters.engines.local.tensors import slices
+from mergenode.adapters.engines.local.tensors import needs_whole, slices
 from mergenode.errors import FatalError, RejectedError, RejectReason
+from mergenode.methods.contract import Method
 from mergenode.types import TensorSpec
 
 DEFAULT_WINDOW_BYTES = 256 << 20
@@ -73,10 +74,12 @@ def refuse_factors(base: BaseModel, fold: FoldPass, sources: int, available: int
     )
 
 
-def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process: int, activity: str = "fold") -> int:
+def plan_window(
+    limit_bytes: int, need: int, spec: TensorSpec | None, method: Method, *, process: int, activity: str = "fold"
+) -> int:
     """Bytes of work that may be in flight beside the ``process`` bytes of everything else.
 
-    ``activity``: what needs them, for the message.
+    ``activity``: what needs them, for the message; ``method``: whose options could need less, for its hint.
 
     Raises:
         FatalError: the limit cannot hold the largest step; the message names the tensor and the limit it takes.
@@ -84,10 +87,11 @@ def plan_window(limit_bytes: int, need: int, spec: TensorSpec | None, *, process
     available = limit_bytes - process
     if need > available and spec is not None:
         mib = 1 << 20
+        sliceable = "exclude" in method.options and needs_whole(method, spec)
         raise FatalError(
             f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the {activity} of {spec.name!r} "
             f"{list(spec.shape)}: it needs {need // mib} MiB beside the {process // mib} MiB of the process",
-            hint=f"Set engine.memory_limit (merge: --memory-limit) to at least {-(-(need + process) // mib) + 1}MiB, "
-            "or exclude the tensor from projection (method.exclude).",
+            hint=f"Set engine.memory_limit (merge: --memory-limit) to at least {-(-(need + process) // mib) + 1}MiB"
+            + (", or keep the method off this tensor (method.exclude)." if sliceable else "."),
         )
     return min(available, max(need, DEFAULT_WINDOW_BYTES))

@@ -17,6 +17,7 @@ from mergenode.adapters.engines.local.fold import FoldPass
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import MARGIN_BYTES, plan_window
 from mergenode.errors import FatalError, RejectedError, RejectReason
+from mergenode.methods import build_method
 from mergenode.types import DType, TensorSpec
 from tests.support.local_node import AMPLE, LocalNode, load_model, merge, same_bits
 from tests.support.models import factors, fine_tune, random_base, write_lora, write_model
@@ -24,6 +25,7 @@ from tests.support.models import factors, fine_tune, random_base, write_lora, wr
 MIB = 1 << 20
 PROCESS = 200 * MIB
 SPEC = TensorSpec("lm_head.weight", DType.BF16, (2048, 512))
+METHOD = build_method("opcm", {})
 
 
 @pytest.fixture(autouse=True)
@@ -91,10 +93,28 @@ def test_a_process_that_grows_within_its_margin_goes_on(tmp_path: Path, monkeypa
         node.fold(write_model(tmp_path / "3", fine_tune(load_model(base), 3)))
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "excludable"),
+    [
+        ("opcm", "layers.0.proj.weight", True),
+        ("opcm", "layers.0.bias", False),  # in slices as it is
+        ("swudi", "layers.0.proj.weight", True),
+        ("ties", "layers.0.proj.weight", False),  # has no such option
+        ("magmax", "layers.0.proj.weight", False),
+    ],
+)
+def test_only_what_helps_is_suggested(method: str, name: str, excludable: bool) -> None:
+    spec = TensorSpec(name, DType.BF16, (512, 512) if name.endswith("weight") else (512,))
+    with pytest.raises(FatalError, match=f"cannot hold the fold of '{name}'") as caught:
+        plan_window(PROCESS + MIB, 10 * MIB, spec, build_method(method, {}), process=PROCESS)
+    assert "at least 211MiB" in caught.value.hint
+    assert ("method.exclude" in caught.value.hint) == excludable
+
+
 def test_plenty_of_memory_is_not_all_used() -> None:
-    assert plan_window(64 << 30, 10 * MIB, SPEC, process=PROCESS) == memory.DEFAULT_WINDOW_BYTES
-    assert plan_window(64 << 30, 1 << 30, SPEC, process=PROCESS) == 1 << 30
-    assert plan_window(PROCESS + 30 * MIB, 10 * MIB, SPEC, process=PROCESS) == 30 * MIB
+    assert plan_window(64 << 30, 10 * MIB, SPEC, METHOD, process=PROCESS) == memory.DEFAULT_WINDOW_BYTES
+    assert plan_window(64 << 30, 1 << 30, SPEC, METHOD, process=PROCESS) == 1 << 30
+    assert plan_window(PROCESS + 30 * MIB, 10 * MIB, SPEC, METHOD, process=PROCESS) == 30 * MIB
 
 
 def test_a_merge_takes_fewer_models_at_once_instead_of_refusing(tmp_path: Path) -> None:
