@@ -74,6 +74,12 @@ def combine_states(request: CombineRequest, observer: Observer) -> Combined:
     output = free_output(request.output)
     if os.path.realpath(request.states[0]) == os.path.realpath(request.states[1]):
         raise UsageError(f"{request.states[0]} is named twice", hint="Name the state directories of two nodes.")
+    for state in request.states:
+        if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(state)):
+            raise UsageError(
+                f"{request.output} lies inside {state}, which is only read",
+                hint="Choose an --output outside of both states.",
+            )
     for _ in range(_MOST_STARTS):
         try:
             return _attempt(request, output, observer)

@@ -52,7 +52,7 @@ def _common_method(states: tuple[Path, Path], sides: tuple[Side, Side]) -> Metho
 
 
 def _inseparable(plan: Inseparable, method: Method) -> FatalError:
-    why = " with two weights" if plan.uneven else ""
+    why = " with other weights or profiles" if plan.uneven else ""
     return FatalError(
         f"both states hold {_names(plan.shared)}{why}, and {method.name} cannot take a contribution out",
         hint="Run `mergenode retract NAME` on one of the nodes for each of them, then combine again.",

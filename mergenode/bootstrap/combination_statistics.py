@@ -61,7 +61,7 @@ def _pinned(state: Path, head: Head, scratch: Path) -> tuple[Part, bool]:
     try:
         held = linked(folder, scratch / folder.name)
         if folder.is_dir():  # so it was there all the time, and every file of it was seen
-            return Part(scratch / folder.name if held else folder, head), held
+            return Part(scratch / folder.name if held else folder, head, origin=folder), held
     except FileNotFoundError:
         pass  # retired while it was linked, or missing from the start
     if moved_on(state, head):

@@ -13,6 +13,7 @@ from mergenode.errors import UsageError
 
 if TYPE_CHECKING:
     from mergenode.bootstrap.combination import Combined
+    from mergenode.ledger.records import Admitted
 
 
 @click.command(
@@ -60,17 +61,21 @@ def combine(state_a: Path, state_b: Path, base: Path, output: Path, as_json: boo
 
 
 def _warnings(made: Combined) -> list[str]:
-    uneven = [
-        f"{kept.name!r} weighs {kept.weight:g} in the first state and {other.weight:g} in the second: "
-        f"{kept.weight:g} counts"
-        for kept, other in made.combination.uneven
-    ]
+    uneven = [how_uneven(kept, other) for kept, other in made.combination.uneven]
     contested = [
         f"{member.name!r} was retracted in one state and is in the other: it is in the result; "
         "`mergenode retract` takes it out"
         for member, _ in made.combination.contested
     ]
     return uneven + contested
+
+
+def how_uneven(kept: Admitted, other: Admitted) -> str:
+    """What is told of a contribution that entered two merges differently; ``kept``: as the first state has it."""
+    if kept.weight != other.weight:
+        said = f"weighs {kept.weight:g} in the first state and {other.weight:g} in the second: {kept.weight:g} counts"
+        return f"{kept.name!r} {said}" + ("" if kept.profile == other.profile else ", with the profile of the first")
+    return f"{kept.name!r} has another profile in the second state: that of the first counts"
 
 
 def _document(made: Combined, output: Path) -> dict[str, Any]:
@@ -87,7 +92,14 @@ def _document(made: Combined, output: Path) -> dict[str, Any]:
         "subtracted": len(plan.leaving),
         "taken_over": None if plan.taken is None else "ab"[plan.taken],
         "uneven": [
-            {"name": kept.name, "content": kept.content, "weight": kept.weight, "other_weight": other.weight}
+            {
+                "name": kept.name,
+                "content": kept.content,
+                "weight": kept.weight,
+                "other_weight": other.weight,
+                "profile": dict(kept.profile),
+                "other_profile": dict(other.profile),
+            }
             for kept, other in plan.uneven
         ],
         "retracted": [member.name for member, _ in plan.withdrawn],

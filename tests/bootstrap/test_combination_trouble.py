@@ -71,6 +71,9 @@ def test_paths_that_are_not_what_they_should_be(tmp_path: Path) -> None:
         world.combine(a, b, "", output=tmp_path / "taken")
     with pytest.raises(UsageError, match="named twice"):
         world.combine(a, b, states=(a.state, link))
+    for inside in (a.state / "sub", link / "sub", b.state / "statistics" / "deep" / "sub"):
+        with pytest.raises(UsageError, match="which is only read"):
+            world.combine(a, b, output=inside)
     with pytest.raises(UsageError, match="is not a state directory"):
         world.combine(a, b, states=(a.state, tmp_path / "base"))
     with pytest.raises(UsageError, match="neither state holds a contribution"):
@@ -124,10 +127,12 @@ def test_damaged_statistics_are_not_passed_on(tmp_path: Path, method: str) -> No
     content = bytearray(shard.read_bytes())
     content[-3] ^= 0x40
     shard.write_bytes(content)
-    with pytest.raises(FatalError, match="has not the recorded digest"):
+    with pytest.raises(FatalError, match="has not the recorded digest") as refused:
         world.combine(a, b)
-    with pytest.raises(FatalError, match="does not have the recorded digest"):
+    assert refused.value.message.startswith(f"{b.folder}: ")
+    with pytest.raises(FatalError, match="does not have the recorded digest") as refused:
         world.combine(world.node("c"), b)
+    assert refused.value.message.startswith(f"{b.folder}: ")
     record = a.folder / "shard-00000.json"
     changed = json.loads(record.read_bytes())
     next(iter(changed["tensors"].values()))["statistics"]["sum"] = "blake3:00"

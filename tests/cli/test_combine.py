@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from mergenode.cli.combine import how_uneven
 from tests.bootstrap.test_combination import World, assert_sound, retract
 from tests.support.checkpoints import load_single
+from tests.support.facts import admitted
 from tests.support.real_node import RealNode
 
 
@@ -62,6 +64,14 @@ def test_two_weights_and_a_retraction_are_told(world: World, combine) -> None:
     document = json.loads(result.stdout)
     assert [entry["name"] for entry in document["uneven"]] == ["one"]
     assert document["contested"] == ["two"] and document["retracted"] == []
+
+
+def test_another_profile_is_not_called_another_weight() -> None:
+    plain, halved = admitted(1), admitted(1, profile=(("*mlp*", 0.5),))
+    assert how_uneven(plain, halved) == "'m1' has another profile in the second state: that of the first counts"
+    heavy = admitted(1, weight=2.0, profile=(("*mlp*", 0.5),))
+    told = "'m1' weighs 1 in the first state and 2 in the second: 1 counts, with the profile of the first"
+    assert how_uneven(plain, heavy) == told
 
 
 def test_wrong_usage_ends_with_two_and_failure_with_one(world: World, combine, run) -> None:

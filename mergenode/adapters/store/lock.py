@@ -97,6 +97,11 @@ def read_lock(state_dir: Path) -> LockOwner | None:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise FatalError(
+                f"cannot see who holds the state directory {state_dir}: {error}",
+                hint="run this as the user that the node runs as: the lock file is that user's alone",
+            ) from error
         except OSError as error:
             raise _unusable(path, error) from error
         try:

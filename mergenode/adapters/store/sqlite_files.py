@@ -42,7 +42,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open an existing ledger for reading, next to a process that writes it or without one.
+    """Open an existing ledger for reading, next to a process that writes it or without one, from a directory that may
+    not be written too (another user's, a read-only mount).
 
     Raises:
         FatalError: there is no ledger, or it is damaged, of another schema version, or not accessible.
@@ -52,7 +53,8 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
             f"there is no ledger at {path}", hint="start the node once, or check `node.state` in the settings"
         )
     with opening(path):
-        connection = _connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+        still = "&immutable=1" if _lies_still(path) else ""
+        connection = _connect(f"file:{quote(str(path.absolute()))}?mode=ro{still}", uri=True)
         try:
             version = schema_version(connection, path)
             if version != len(MIGRATIONS):
@@ -64,6 +66,16 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+def _lies_still(path: Path) -> bool:
+    """Whether nobody has the ledger open, and we may not put what SQLite shares with writers beside it.
+
+    Without that it refuses to read, unless it is told that the file does not change. Then a writer that starts later
+    is not noticed: the commands that read so are short.
+    """
+    shared = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
+    return not any(file.exists() for file in shared) and not os.access(path.parent, os.W_OK, effective_ids=True)
 
 
 def _connect(database: str, *, uri: bool) -> sqlite3.Connection:

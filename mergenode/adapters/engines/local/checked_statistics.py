@@ -68,16 +68,20 @@ class HashedStatistics:
 class CheckedStatistics(HashedStatistics):
     """The statistics of a generation. Damage is a FatalError: they are the node's own, or another state's."""
 
-    def __init__(self, folder: Path, expected: str | None) -> None:
-        """Raises FatalError when the records are not those whose digest is ``expected``: the ledger names it."""
+    def __init__(self, folder: Path, expected: str | None, shown: Path | None = None) -> None:
+        """Raises FatalError when the records are not those whose digest is ``expected``: the ledger names it.
+
+        ``shown``: where errors say that they lie, if ``folder`` is only a second name of that place.
+        """
+        place = shown or folder
         manifest = journal.load_manifest(folder)
         records = {index: journal.load_record(folder, index) for index in range(manifest["shards"])}
         tensors = {name: tensor["statistics"] for name, tensor in all_tensors(records).items()}
         identity = {"content": manifest["content"], "totals": manifest["totals"], "tensors": tensors}
         if journal.digest_of(identity) != expected:
-            raise _damaged(folder, f"the records do not add up to the digest in the ledger ({expected})")
+            raise _damaged(place, f"the records do not add up to the digest in the ledger ({expected})")
         self.folder, self.totals = folder, dict(manifest["totals"])
-        super().__init__(StatisticsFiles(folder, records), lambda problem: _damaged(folder, problem))
+        super().__init__(StatisticsFiles(folder, records), lambda problem: _damaged(place, problem))
 
 
 def _damaged(folder: Path, what: str) -> FatalError:

@@ -33,10 +33,14 @@ NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A finished generation, named as engines name them, and what its ledger says about it."""
+    """A finished generation, named as engines name them, and what its ledger says about it.
+
+    ``origin``: the folder of the state that it was taken from, for messages.
+    """
 
     folder: Path
     head: Head
+    origin: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class LocalCombiner:
         folder = self.scratch / "reduced" / f"g{head.generation:08d}"
         folder.parent.mkdir(exist_ok=True)
         rename_directory(engine.folding, folder)
-        return Part(folder, head)
+        return Part(folder, head, part.origin)
 
     def add(self, parts: tuple[Part, Part], target: Path, observer: Observer) -> Restatement:
         """Write the sum of both into the new folder ``target``, as a finished generation.
@@ -91,8 +95,8 @@ class LocalCombiner:
         target.mkdir(parents=True)
         with (
             self.engine.open_base() as files,
-            closing(CheckedStatistics(first.folder, first.head.statistics)) as left,
-            closing(CheckedStatistics(second.folder, second.head.statistics)) as right,
+            closing(CheckedStatistics(first.folder, first.head.statistics, first.origin)) as left,
+            closing(CheckedStatistics(second.folder, second.head.statistics, second.origin)) as right,
         ):
             work = CombinePass(
                 base=self.engine.base,
@@ -134,7 +138,7 @@ class LocalCombiner:
         assert part.head.statistics is not None  # nothing is taken over from an empty merge
         for problem in check_generation(part.folder, part.head.statistics, told):
             raise FatalError(
-                f"{part.folder}: {problem}",
+                f"{part.origin}: {problem}",
                 hint="Run `mergenode verify` on that node; damaged statistics have to be restored from a backup.",
             )
         if not linked(part.folder, target):
