@@ -44,7 +44,12 @@ def with_side_cars(work: Path, expert: Expert) -> Path:
     head = prototypes(load_encoder(work / "base"), texts, labels)
     save_file(grams(model, tokens), staging / "model.gram.safetensors")
     save_file(fishers(model, head, tokens[:FISHER_ROWS]), staging / "model.fisher.safetensors")
-    staging.rename(target)
+    try:
+        staging.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        shutil.rmtree(staging)  # another process was faster
     return target
 
 
