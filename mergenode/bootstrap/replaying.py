@@ -1,4 +1,4 @@
-"""``mergenode verify --replay``, composed: everything that was ever done to the merge, done again and compared."""
+"""``mergenode verify --replay``, composed: what was done to the merge, done again and compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mergenode.adapters.store.generations import FolderGenerations
 from mergenode.bootstrap.parts import engine_of
 from mergenode.errors import MergenodeError
 from mergenode.ledger.records import Admitted, Fact, Folded, Left, Member, Restated
-from mergenode.ledger.restatement import SUBTRACTED, Replay, Subtract, as_candidate
+from mergenode.ledger.restatement import REPLAYED, SUBTRACTED, Replay, Subtract, as_candidate
 from mergenode.ports.ledger_store import LedgerReader
 from mergenode.ports.observer import Observer
 from mergenode.settings import Settings
@@ -24,7 +24,8 @@ REPLAY = ".replay"
 def replay_everything(settings: Settings, reader: LedgerReader, observer: Observer) -> tuple[str, str]:
     """Fold, subtract and replay again from the base, in a scratch folder; what was checked, and what is wrong.
 
-    One of the two is empty. Stops at the first difference.
+    One of the two is empty. Stops at the first difference. What came before a replay from the base is not done again:
+    nothing of it is in the merge, and the files of what left then may be gone for good.
     """
     scratch = settings.node.state / REPLAY
     remove_tree(scratch)
@@ -33,14 +34,29 @@ def replay_everything(settings: Settings, reader: LedgerReader, observer: Observ
     try:
         starts = {fact.start for _, fact in reader.history() if isinstance(fact, Restated) and fact.start}
         again = _Again(engine_of(settings, generations, observer), generations, observer, starts)
-        for _, fact in reader.history():
+        anew = _last_from_base(reader)
+        for sequence, fact in reader.history():
             if isinstance(fact, Admitted):
                 return "replay: not possible, this merge was combined from the statistics of other nodes", ""
-            if problem := again.follow(fact):
+            if sequence < anew:
+                again.pass_over(fact)
+            elif problem := again.follow(fact):
                 return "", f"replay: {problem}"
         return f"replay: {again.folds} contributions folded again from the base, same statistics", ""
     finally:
         remove_tree(scratch)
+
+
+def _last_from_base(reader: LedgerReader) -> int:
+    """Sequence number of the newest replay from the base, if no later one began before it; 0 when there is none."""
+    found = generation = 0
+    for sequence, fact in reader.history():
+        if isinstance(fact, Restated) and fact.how == REPLAYED:
+            if not fact.start:
+                found, generation = sequence, fact.generation
+            elif fact.start < generation:
+                return 0  # from a snapshot that is older
+    return found
 
 
 @dataclass(slots=True)
@@ -72,6 +88,14 @@ class _Again:
         if self.head.generation in self.starts:
             self.moments[self.head.generation] = (self.head, len(self.members))
         return problem
+
+    def pass_over(self, fact: Fact) -> None:
+        """Remember who is in the merge after this fact; its statistics are not needed."""
+        match fact:
+            case Folded():
+                self.members[fact.content] = fact
+            case Left():
+                del self.members[fact.content]
 
     def _fold(self, fact: Folded) -> str:
         self.folds += 1

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.observers.fan_out import FanOut
 from mergenode.adapters.registries.requests import submit_request
+from mergenode.adapters.store.change_requests import FolderChangeRequests
+from mergenode.adapters.store.sqlite_ledger import open_reader
 from mergenode.bootstrap.verification import Verification, verify
 from mergenode.errors import FatalError
+from mergenode.ledger.changes import Change
 from mergenode.settings import load_settings
 from tests.support.checkpoints import lora_tensors, write_adapter
 from tests.support.real_node import RealNode
@@ -82,6 +88,40 @@ def test_replay_names_a_contribution_that_is_gone(node: RealNode) -> None:
     (problem,) = check(node, replay=True).problems
     assert "b is no longer at" in problem and "generation 2" in problem
     assert check(node).problems == []
+
+
+def leave(node: RealNode, name: str) -> None:
+    with closing(open_reader(node.state / "ledger.sqlite")) as reader:
+        (content,) = [member.content for _, member in reader.members() if member.name == name]
+    FolderChangeRequests(node.state).submit(Change(id="", contents=(content,)), SystemClock())
+    node.run_once()
+    shutil.rmtree(node.inbox / name)
+
+
+def test_what_left_is_not_needed_once_the_others_were_folded_again(node: RealNode) -> None:
+    leave(node, "a")
+    found = check(node, replay=True)
+    assert found.problems == []
+    assert "replay: 2 contributions folded again from the base, same statistics" in found.checked
+    node.put("d", 4)
+    node.run_once()
+    leave(node, "c")
+    found = check(node, replay=True)
+    assert found.problems == []
+    assert "replay: 2 contributions folded again from the base, same statistics" in found.checked
+    node.put("d", 99)
+    (problem,) = check(node, replay=True).problems
+    assert "now holds" in problem and "the merge holds" in problem
+
+
+def test_what_was_subtracted_is_needed_still(tmp_path: Path) -> None:
+    node = RealNode(tmp_path, method={"name": "average"})
+    for seed, name in enumerate("abcd"):
+        node.put(name, seed)
+    node.run_once()
+    leave(node, "a")
+    (problem,) = check(node, replay=True).problems
+    assert "a is no longer at" in problem
 
 
 def test_replay_names_a_contribution_that_was_replaced(node: RealNode) -> None:
