@@ -86,8 +86,14 @@ class FolderPublisher:
         return str(self.folder(version))
 
     def point_latest(self, version: int) -> None:
+        latest = self.root / LATEST
+        if latest.exists() and not latest.is_symlink():
+            raise FatalError(
+                f"{latest} is not a link to the newest version, as this node left it there",
+                hint="A copy that follows links makes a directory of it: move it away, the node makes the link again.",
+            )
         with disk_errors(self.root):
-            point_symlink(self.root / LATEST, self.folder(version).name)
+            point_symlink(latest, self.folder(version).name)
 
     def prune(self, keep: int) -> Sequence[int]:
         latest = self._latest()

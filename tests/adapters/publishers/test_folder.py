@@ -146,6 +146,20 @@ def test_latest_is_a_relative_link(publisher: FolderPublisher, tmp_path: Path) -
     assert (tmp_path / "moved/latest/model.safetensors").read_bytes() == b"merged 1"
 
 
+def test_what_is_no_link_is_not_replaced_by_one(publisher: FolderPublisher) -> None:
+    version = release(publisher, 1)
+    latest = publisher.root / "latest"
+    latest.unlink()
+    version.rename(latest)  # as a copy that follows links would leave it
+    with pytest.raises(FatalError, match="is not a link to the newest version") as refused:
+        release(publisher, 2)
+    assert "move it away" in refused.value.hint
+    assert (latest / "model.safetensors").read_bytes() == b"merged 1"
+    latest.rename(version)
+    publisher.point_latest(2)
+    assert os.readlink(latest) == "v000002"
+
+
 def test_latest_survives_a_leftover_and_is_set_twice(publisher: FolderPublisher) -> None:
     release(publisher, 1)
     (publisher.root / ".latest.new").symlink_to("nowhere")
