@@ -196,7 +196,9 @@ def _print_version(document: Mapping[str, Any]) -> None:
     contributions = manifest.get("contributions", [])[-_CONTRIBUTIONS_SHOWN:]
     out.print(f"v{document['version']:06d}", style="bold")
     fields = [("path", document["path"]), ("digest", document["digest"])]
-    fields += [(name, str(manifest.get(key))) for name, key in _MANIFEST_SHOWN.items()]
+    fields += [
+        (name, str("-" if manifest.get(key) is None else manifest[key])) for name, key in _MANIFEST_SHOWN.items()
+    ]
     if "round" in manifest:
         _print_round(fields, manifest)
         return
