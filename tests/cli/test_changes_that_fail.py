@@ -13,6 +13,7 @@ import pytest
 from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.adapters.store.lock import StateLock
+from mergenode.adapters.store.lock_file import LockOwner
 from mergenode.bootstrap.policy import policy_of
 from mergenode.daemon.loop import Loop
 from mergenode.errors import FatalError, TransientError, TransientReason
@@ -208,6 +209,16 @@ def test_asked_again_after_a_kill_a_rollback_is_published(run, node: RealNode, m
     told = json.loads(run("rollback", "1", "-c", node.config, "--json").stdout)
     assert (told["leaving"], [fact["kind"] for fact in told["facts"]]) == ([], ["published"])
     assert names(node) == ["a"]
+
+
+def test_a_node_that_stops_before_it_published_is_told(run, node: RealNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_before_publishing(run, node, monkeypatch, "retract", "b")
+    seen = [LockOwner(pid=0, host="elsewhere", epoch=1, node="node", held=True), None]
+    monkeypatch.setattr("mergenode.cli.changes.running_process", lambda state: seen.pop(0))
+    monkeypatch.setattr("mergenode.cli.changes.poke", lambda owner: None)
+    result = run("retract", "b", "-c", node.config)
+    assert result.exit_code == 1 and requests(node) == []
+    assert "no version shows it yet: the node stopped first" in result.stderr
 
 
 def test_what_left_and_another_that_leaves_are_published_together(run, node: RealNode, monkeypatch) -> None:
