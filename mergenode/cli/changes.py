@@ -82,7 +82,8 @@ def submit_and_wait(node: Node, config: Path, change: Change | None) -> None:
             lambda: (asked is not None and requests.is_pending(asked)) or _unpublished(node),
         )
     if asked is not None:
-        answered(requests, asked, config, "the merge was not changed yet: the node stopped first")
+        who = "command was stopped" if owner is None else "node stopped"
+        answered(requests, asked, config, f"the merge was not changed yet: the {who} first")
 
 
 def _worker(node: Node, config: Path) -> LockOwner | None:

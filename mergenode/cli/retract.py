@@ -107,7 +107,8 @@ def _unpublished(node: Node) -> Sequence[Retracted]:
     published = node.reader.facts(kinds=("published",), newest=1)
     since = published[-1][0] if published else 0
     retracted = node.reader.facts(kinds=("retracted",), newest=_NAMES_OFFERED)
-    return [fact for sequence, fact in retracted if sequence > since and isinstance(fact, Retracted)]
+    left = [fact for sequence, fact in retracted if sequence > since and isinstance(fact, Retracted)]
+    return list({fact.content: fact for fact in left}.values())
 
 
 def _elsewhere(node: Node, name: str, found: Sequence[Member | Retracted], registry: str | None) -> UsageError:

@@ -152,6 +152,7 @@ def test_a_command_that_is_asked_to_stop_says_that_the_request_stays(run, node, 
     monkeypatch.setattr(Loop, "tune", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     result = run("retract", "b", "-c", node.config, "--why", "withdrawn")
     assert result.exit_code == 1
+    assert "error: the merge was not changed yet: the command was stopped first" in result.stderr
     assert "hint: The request stays and is carried out at its next start" in result.stderr
     assert len(requests(node)) == 1
     (told,) = json.loads(run("status", "-c", node.config, "--json").stdout)["changes"]
