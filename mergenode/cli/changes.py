@@ -19,6 +19,7 @@ from mergenode.ledger.records import Restated
 
 if TYPE_CHECKING:
     from mergenode.adapters.store.change_requests import FolderChangeRequests
+    from mergenode.adapters.store.lock_file import LockOwner
     from mergenode.bootstrap.changes import Forecast
     from mergenode.settings import Settings
 
@@ -27,53 +28,73 @@ _POLL_SECONDS = 0.25
 
 
 def make_change(node: Node, config: Path, change: Change, *, dry_run: bool, as_json: bool) -> None:
-    """Check that the change can be made, make it, tell what it did.
+    """Check that the change can be made, make it, tell what it did. What left earlier and is in no version yet is
+    published.
 
     Raises:
         RejectedError: it cannot be made; nothing was changed.
-        FatalError: the node ended before it was made (the request stays), or refused it.
+        FatalError: as ``submit_and_wait``, or the version without what left is not there.
     """
-    from mergenode.bootstrap.changes import forecast
+    from mergenode.bootstrap.changes import forecast, require_doable
 
-    expected = forecast(node.settings, node.reader, change, shown=node.shown)
-    if dry_run or not expected.leaving:
-        _tell(expected, None, as_json)
+    expected, overdue = forecast(node.settings, node.reader, change, shown=node.shown), _unpublished(node)
+    if dry_run or not (expected.leaving or overdue):
+        if (expected.leaving or overdue) and _worker(node, config) is None:
+            require_doable(node.settings, node.reader)
+        _tell(expected, None, as_json, overdue=overdue)
         return
     before = node.reader.facts(newest=1)[-1][0]
-    submit_and_wait(node, config, change)
+    submit_and_wait(node, config, change if expected.leaving else None)
+    if _unpublished(node):
+        raise FatalError(
+            "the merge was changed, but no version shows it yet: the node stopped first",
+            hint=f"The version is published at its next start, before anything else: mergenode run -c {config}",
+        )
     done = [
         fact_fields(sequence, fact)
         for sequence, fact in node.reader.facts(kinds=("ruled", "retracted", "restated", "published"))
         if sequence > before
     ]
-    _tell(expected, done, as_json)
+    _tell(expected, done, as_json, overdue=overdue)
 
 
-def submit_and_wait(node: Node, config: Path, change: Change) -> None:
-    """Until the change is made and the version without what left is published.
+def submit_and_wait(node: Node, config: Path, change: Change | None) -> None:
+    """Until the change is made and the version without what left is published. None: only the latter is missing.
 
     Raises:
         UsageError: the node is one of a union and does not run.
-        FatalError: the node ended before it was made (the request stays), or refused it.
+        FatalError: the node ended before it was made (the request stays), or refused it; or no node runs and it could
+            not be made here (nothing stays).
     """
     from mergenode.adapters.clock import SystemClock
     from mergenode.adapters.store.change_requests import FolderChangeRequests
 
     settings = node.settings
     requests = FolderChangeRequests(settings.node.state)
-    owner = running_process(settings.node.state)
+    owner = _worker(node, config)
+    if owner is None:
+        asked = _do_it_here(settings, change)
+    else:
+        asked = None if change is None else requests.submit(change, SystemClock())
+        poke(owner)
+        await_answer(
+            settings.node.state,
+            lambda: (asked is not None and requests.is_pending(asked)) or _unpublished(node),
+        )
+    if asked is not None:
+        who = "command was stopped" if owner is None else "node stopped"
+        answered(requests, asked, config, f"the merge was not changed yet: the {who} first")
+
+
+def _worker(node: Node, config: Path) -> LockOwner | None:
+    """The process that is to be asked; None: the command does it. Raises UsageError where it may not."""
+    owner = running_process(node.settings.node.state)
     if owner is None and node.in_union:
         raise UsageError(
             "this node is one of a union and does not run: nobody would tell the others",
             hint=f"Start it first: mergenode run -c {config}",
         )
-    change = requests.submit(change, SystemClock())
-    if owner is None:
-        _do_it_here(settings)
-    else:
-        poke(owner)
-        await_answer(settings.node.state, lambda: requests.is_pending(change) or _unpublished(node))
-    answered(requests, change, config, "the merge was not changed yet: the node stopped first")
+    return owner
 
 
 def await_answer(state: Path, waits: Callable[[], bool]) -> None:
@@ -99,25 +120,28 @@ def _unpublished(node: Node) -> bool:
     return head.restated and head.published_generation < head.generation
 
 
-def _do_it_here(settings: Settings) -> None:
+def _do_it_here(settings: Settings, change: Change | None) -> Change | None:
     from mergenode.bootstrap.changes import carry_out
     from mergenode.cli.progress import TerminalProgress
 
     with TerminalProgress() as progress:
-        carry_out(settings, progress)
+        return carry_out(settings, progress, change)
 
 
-def _tell(expected: Forecast, done: Sequence[dict[str, Any]] | None, as_json: bool) -> None:
+def _tell(expected: Forecast, done: Sequence[dict[str, Any]] | None, as_json: bool, *, overdue: bool) -> None:
     if as_json:
         print_json(_document(expected, done))
-        return
-    if not expected.leaving:
-        click.echo("nothing leaves: the merge is as you want it already")
         return
     verb = "would leave" if done is None else "left"
     for member in expected.leaving:
         click.echo(visible(f"{verb} the merge: {member.registry}/{member.name}"))
-    click.echo(f"{'how' if done is None else 'done'}: {_how(expected)}")
+    if expected.leaving:
+        click.echo(f"{'how' if done is None else 'done'}: {_how(expected)}")
+    elif overdue:
+        still = "holds" if done is None else "held"
+        click.echo(f"nothing leaves: it left before, but the newest version still {still} it")
+    else:
+        click.echo("nothing leaves: the merge is as you want it already")
     for fact in done or ():
         if fact["kind"] == Restated.kind:
             click.echo(f"{fact['count']} contributions in the merge, generation {fact['generation']}")

@@ -84,8 +84,10 @@ class TerminalProgress:
     def message(self, level: str, text: str, **fields: object) -> None:
         """Warnings and errors are lines above the bar; the rest is for logs."""
         if level in ("warning", "error"):
-            details = " ".join(f"{name}={value}" for name, value in fields.items())
+            details = " ".join(f"{name}={value}" for name, value in fields.items() if name != "hint")
             self._console.print(f"{level}: {visible(text)} {visible(details)}".rstrip(), soft_wrap=True)
+            if hint := fields.get("hint"):
+                self._console.print(f"hint: {visible(str(hint))}", soft_wrap=True)
 
     def retrying(self, subject: str, reason: str, message: str, delay_seconds: float, hint: str = "") -> None:
         told = {"hint": hint} if hint else {}

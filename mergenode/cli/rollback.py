@@ -11,6 +11,7 @@ from mergenode.cli.node import config_option, open_node
 from mergenode.cli.output import json_option
 from mergenode.errors import UsageError
 from mergenode.ledger.changes import Change
+from mergenode.ledger.records import Published
 
 _VERSION = re.compile(r"v?0*([0-9]{1,9})")
 
@@ -41,5 +42,10 @@ def rollback(version: str, config: Path, why: str, dry_run: bool, as_json: bool)
     if match is None:
         raise UsageError(f"{version!r} is not a version", hint="Give a number or a name like v000007.")
     with open_node(config) as node:
+        published = (fact for _, fact in node.shown.facts(kinds=("published",)))
+        if not any(isinstance(fact, Published) and fact.version == int(match[1]) for fact in published):
+            raise UsageError(
+                f"there is no version {int(match[1])}", hint="`mergenode history --kind published` lists the versions."
+            )
         change = Change("", rollback_to=int(match[1]), why=why)
         make_change(node, config, change, dry_run=dry_run, as_json=as_json)

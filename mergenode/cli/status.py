@@ -20,6 +20,7 @@ from mergenode.cli.output import (
     table,
     visible,
 )
+from mergenode.cli.waiting_changes import waiting_changes
 from mergenode.ledger.records import Quarantined
 from mergenode.ports.activity_text import sentence
 from mergenode.sizes import bytes_text, seconds_text
@@ -54,6 +55,7 @@ def status(config: Path, watching: bool, interval: float, as_json: bool) -> None
 
     JSON: schema, node, running, pid, host, base {path, digest}, method {name, options}, generation,
     contributions, version, published_generation, lineage, statistics, counts {kind: number}, pending,
+    changes (asked for with retract, rollback and the like, not made yet: id, asked, what, subject, why),
     rejected, quarantined, folds (facts as in history; folds with share_kept), in_quarantine, versions, union (null, or
     contributions and lineage of what several nodes have together), disk {state_bytes, published_bytes, free_bytes},
     activities (long work, as in /api/v1/status), activities_source (api, or files, which know no rates).
@@ -97,6 +99,7 @@ def _document(node: Node) -> dict[str, Any]:
         "statistics": head.statistics,
         "counts": dict(reader.counts()),
         "pending": [fact_fields(sequence, fact) for sequence, fact in pending(reader)],
+        "changes": waiting_changes(settings.node.state, node.shown),
         "quarantined": [fact_fields(sequence, fact) for sequence, fact in held],
         "in_quarantine": reader.quarantine_size(),
         "rejected": [fact_fields(sequence, fact) for sequence, fact in rejected],
@@ -138,6 +141,7 @@ def _print(status: Mapping[str, Any]) -> None:
     out.print(field_table(_overview(status)))
     _print_folds(status, out)
     _print_named("Waiting", status["pending"], "location", out)
+    _print_changes(status, out)
     _print_named("In quarantine", status["quarantined"], "message", out)
     _print_named("Last rejections", status["rejected"], "message", out)
 
@@ -155,11 +159,20 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("base", f"{base['path']} {(base['digest'] or '')[:19]}".rstrip()),
         ("in the merge", f"{status['contributions']} contributions, generation {status['generation']}"),
         ("published", _published(status)),
-        ("waiting", f"{len(status['pending'])} contributions"),
+        ("waiting", _waiting(status)),
         *([("quarantine", f"{status['in_quarantine']} contributions")] if status["in_quarantine"] else []),
         ("disk", ", ".join(sizes)),
         *(("now" if status["running"] else "begun", sentence(activity)) for activity in status["activities"]),
     ]
+
+
+def _waiting(status: Mapping[str, Any]) -> str:
+    changes = len(status["changes"])
+    what = f"{len(status['pending'])} contributions"
+    if not changes:
+        return what
+    when = "" if status["running"] else ", to be made at the next start"
+    return f"{what}, {changes} {'change' if changes == 1 else 'changes'} of the merge{when}"
 
 
 def _published(status: Mapping[str, Any]) -> str:
@@ -183,6 +196,16 @@ def _print_folds(status: Mapping[str, Any], out: Console) -> None:
             seconds_text(fold["seconds"]),
         )
     out.print("\nLast folds", style="bold")
+    out.print(rows)
+
+
+def _print_changes(status: Mapping[str, Any], out: Console) -> None:
+    if not status["changes"]:
+        return
+    rows = table("change", "asked", "why")
+    for change in status["changes"]:
+        rows.add_row(visible(f"{change['what']} {change['subject']}"), change["asked"], visible(change["why"]))
+    out.print("\nChanges that wait", style="bold")
     out.print(rows)
 
 

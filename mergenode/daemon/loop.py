@@ -73,6 +73,8 @@ class Loop:
     lifecycle: Lifecycle
     jitter: Callable[[], float]
     once: bool = False
+    told_by_asker: str | None = None
+    """The request whose refusal is told by the process itself, not by this loop."""
     mixing: Mixing | None = None
     selecting: Selecting | None = None
     tuning: Tuning = settled
@@ -266,7 +268,8 @@ class Loop:
             else:
                 self._decide_quarantine(change)
         except RejectedError as error:
-            self.line.observer.message("error", f"the merge was not changed: {error.message}", hint=error.hint)
+            if change.id != self.told_by_asker:
+                self.line.observer.message("error", f"the merge was not changed: {error.message}", hint=error.hint)
             self.changes.refused(change, error.message, error.hint)
         else:
             self.changes.done(change)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mergenode.daemon.contribute import Line, make_visible, prune, publish, record_gone
 from mergenode.errors import FatalError
 from mergenode.ledger.records import Initialised, Published
-from mergenode.types import Head
+from mergenode.types import Digest, Head
 
 
 def initialise(line: Line, origin: Initialised) -> Initialised:
@@ -21,19 +22,27 @@ def initialise(line: Line, origin: Initialised) -> Initialised:
         line.ledger.append(origin)
         line.observer.fact(origin)
         return origin
-    if known.base != origin.base:
+    require_same(known, origin.base, origin.method, origin.options)
+    return known
+
+
+def require_same(known: Initialised, base: Digest, method: str, options: Mapping[str, object]) -> None:
+    """Base and method are those that the state directory was made for.
+
+    Raises FatalError: they are not; the message names both.
+    """
+    if known.base != base:
         raise FatalError(
-            f"the base has digest {origin.base}, but this state directory was made for {known.base}",
+            f"the base has digest {base}, but this state directory was made for {known.base}",
             hint="Restore the original base, or give the node a new node.state directory.",
         )
-    if (known.method, dict(known.options)) != (origin.method, dict(origin.options)):
+    if (known.method, dict(known.options)) != (method, dict(options)):
         raise FatalError(
-            f"the settings ask for {origin.method} {dict(origin.options)}, but this state directory was made with "
+            f"the settings ask for {method} {dict(options)}, but this state directory was made with "
             f"{known.method} {dict(known.options)}",
             hint="Restore the settings of method and protect, and the files that protect names, or give the node a new "
             "node.state directory: statistics of one method mean nothing to another.",
         )
-    return known
 
 
 def recover(line: Line) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from mergenode.daemon.bringing_back import impossible, unreadable
 from mergenode.daemon.contribute import Line, origin_of, tidy
 from mergenode.errors import RejectedError, RejectReason
 from mergenode.ledger.changes import Change
@@ -54,7 +55,10 @@ def restate(
             line.ledger, change, leaving, retractable=line.retractable,
             snapshots=line.generations.snapshots(head.generation), is_at_hand=line.restater.is_at_hand,
         )  # fmt: skip
-        result = line.restater.restate(way, line.observer)
+        try:
+            result = line.restater.restate(way, line.observer)
+        except RejectedError as error:
+            raise unreadable(error, way, change, line.ledger) from error
     except RejectedError:
         # Nobody goes on from there: removed before the answer, no kill leaves half a replay behind.
         tidy(line, line.restater.clear)
@@ -130,20 +134,8 @@ def way_to(
         at_hand={candidate.content for _, candidate in members if candidate.content and is_at_hand(candidate)},
     )
     if isinstance(way, Impossible):
-        raise _impossible(way)
+        raise impossible(way, change)
     return way
-
-
-def _impossible(way: Impossible) -> RejectedError:
-    first, more = way.missing[0], len(way.missing) - 1
-    others = f" and {more} more" if more else ""
-    do = "subtracted" if way.subtractable else "folded again, because this method cannot subtract"
-    return RejectedError(
-        RejectReason.GONE,
-        f"{first.name!r}{others} would have to be {do}, and is no longer at {first.location}",
-        hint="Bring the files back, or name the place where they are now with --from; `snapshots` in the settings "
-        "shortens replays.",
-    )
 
 
 def _commit(

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from mergenode.adapters.observers.fan_out import FanOut
+from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.bootstrap.changes import carry_out
 from mergenode.errors import UsageError
+from mergenode.ledger.changes import Change
 from mergenode.settings import load_settings
+from tests.support.facts import digest
 from tests.support.real_node import RealNode
 
 
@@ -23,5 +26,10 @@ from tests.support.real_node import RealNode
 def test_a_merge_that_only_its_node_may_change_waits_for_it(tmp_path: Path, settings: dict[str, object]) -> None:
     node = RealNode(tmp_path, **settings)
     with pytest.raises(UsageError, match="the node does not run") as caught:
-        carry_out(load_settings(node.config), FanOut([]))
-    assert "The request waits" in caught.value.hint and not node.state.exists()
+        carry_out(load_settings(node.config), FanOut([]), Change("", contents=(digest(1),)))
+    assert "The request waits" in caught.value.hint
+    ((_, asked),) = FolderChangeRequests(node.state).waiting()
+    assert asked is not None and asked.contents == (digest(1),)
+    with pytest.raises(UsageError, match="the node does not run") as caught:
+        carry_out(load_settings(node.config), FanOut([]), None)
+    assert caught.value.hint.startswith("Start the node")

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mergenode.adapters.clock import SystemClock
 from mergenode.adapters.observers.fan_out import FanOut
-from mergenode.adapters.store.change_requests import FolderChangeRequests
 from mergenode.bootstrap.changes import carry_out
 from mergenode.bootstrap.side_cars import SideCarRequest, make_side_cars
 from mergenode.bootstrap.verification import verify
@@ -91,8 +89,7 @@ def test_it_is_replayable_and_retractable_and_fixed(tmp_path: Path, world: tuple
     assert shown.exit_code == 0 and "vetoed" in shown.output and "protected old" in shown.output, shown.output
 
     (content,) = [fact.content for fact in folds(node) if fact.name == "new"]
-    FolderChangeRequests(node.state).submit(Change(id="", contents=(content,)), SystemClock())
-    assert carry_out(load_settings(node.config), SILENT).complete
+    assert carry_out(load_settings(node.config), SILENT, Change(id="", contents=(content,)))
     mine, theirs = load_model(node.published / "latest"), load_model(alone.published / "latest")
     assert all((mine[name] - theirs[name]).abs().max() < 1e-6 for name in mine)
     assert not verify(load_settings(node.config), SILENT, replay=True).problems

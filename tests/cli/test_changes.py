@@ -193,7 +193,7 @@ def test_what_is_out_already_says_so(run, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == "nothing leaves: the merge is as you want it already\n"
     result = run("rollback", "9", "-c", node.config)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "there is no version 9" in result.stderr
 
 

@@ -50,11 +50,15 @@ def test_without_a_terminal_it_is_silent(capsys, monkeypatch) -> None:
 def test_warnings_are_written_even_when_bars_are_not(capsys) -> None:
     with TerminalProgress(False) as bars:
         bars.message("warning", "names \x1b[31m differ", file="a\nb")
-        bars.retrying("m1", "disk_full", "no space", 4.0)
+        bars.message("warning", "the files are gone", hint="Bring\nthem back.", version=3)
+        bars.retrying("m1", "disk_full", "no space", 4.0, "Make room.")
         bars.listing_failed("inbox", "gone")
     assert capsys.readouterr().err.splitlines() == [
         "warning: names \\x1b[31m differ file=a\\nb",
+        "warning: the files are gone version=3",
+        "hint: Bring\\nthem back.",
         "warning: m1: no space; trying again in 4 s",
+        "hint: Make room.",
         "warning: registry inbox: gone",
     ]
 

@@ -64,6 +64,24 @@ class FolderChangeRequests:
                     path.unlink(missing_ok=True)  # a kill came between the answer and this
             return tuple(_read(path) for path in found if path.exists())
 
+    def waiting(self) -> Sequence[tuple[str, Change | None]]:
+        """What waits, with its id; None: nobody understands it. Changes nothing, for who looks at a node from outside.
+
+        Raises TransientError when it cannot be read.
+        """
+        found: list[tuple[str, Change | None]] = []
+        with disk_errors(self.directory):
+            for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else ():
+                if not _is_request(path) or path.with_suffix(_REFUSAL).exists():
+                    continue
+                try:
+                    found.append((path.stem, _read(path)))
+                except FileNotFoundError:
+                    continue  # carried out meanwhile
+                except FatalError:
+                    found.append((path.stem, None))
+        return found
+
     def done(self, change: Change) -> None:
         with disk_errors(self.directory):
             (self.directory / f"{change.id}{_REQUEST}").unlink(missing_ok=True)

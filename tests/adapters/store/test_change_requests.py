@@ -31,6 +31,17 @@ def test_requests_of_an_earlier_mergenode_are_understood(tmp_path: Path) -> None
     assert requests.pending() == (asked,)
 
 
+def test_a_look_at_what_waits_changes_nothing(tmp_path: Path) -> None:
+    requests = FolderChangeRequests(tmp_path)
+    assert requests.waiting() == []
+    asked, answered = (requests.submit(Change("", (digest(number),)), FakeClock()) for number in (1, 2))
+    (requests.directory / "x.json").write_text("{}")
+    (requests.directory / f"{answered.id}.refused").write_text('{"message": "m", "hint": "h"}')
+    before = sorted(requests.directory.iterdir())
+    assert sorted(requests.waiting()) == [(asked.id, asked), ("x", None)]
+    assert sorted(requests.directory.iterdir()) == before
+
+
 @pytest.mark.parametrize("changed", [{"quarantine": "burn"}, {"quarantine": 1}, {"who": None}, {"more": 1}])
 def test_what_is_not_understood_is_not_skipped(tmp_path: Path, changed: dict[str, object]) -> None:
     requests = FolderChangeRequests(tmp_path)

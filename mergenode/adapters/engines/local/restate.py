@@ -60,7 +60,7 @@ class LocalRestater:
             raise RejectedError(
                 RejectReason.GONE,
                 error.message,
-                hint="Bring the files back, or name the place where they are now with --from.",
+                hint="Bring the files back to where they were folded from.",
             ) from error
 
     # ---- subtract
@@ -190,7 +190,7 @@ class LocalRestater:
             raise RejectedError(
                 RejectReason.DIGEST_MISMATCH,
                 f"{candidate.name}: {candidate.location} now holds {content}, the merge holds {candidate.content}",
-                hint="The files were replaced since they were folded: name the place of the original with --from.",
+                hint="The files were replaced since they were folded: bring the original back.",
             )
 
 
