@@ -45,11 +45,13 @@ def advise(
     """
     from mergenode.adapters.durable import free_bytes
     from mergenode.bootstrap.advice import advise_node
+    from mergenode.bootstrap.method_check import check_method
     from mergenode.cli.progress import TerminalProgress
     from mergenode.methods.advice import Wishes
     from mergenode.settings import load_settings
 
     settings = load_settings(config)
+    check_method(settings, config)
     wishes = Wishes(
         retract=retract, combine=combine, side_cars=side_cars, disk=free_bytes(settings.node.state),
         memory=settings.engine.memory_limit,

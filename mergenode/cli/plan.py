@@ -33,11 +33,13 @@ def plan(config: Path, as_json: bool) -> None:
     JSON: schema, method, retracts, parameters, memory_bytes, disk_bytes, disk [{what, where, count, each, bytes}],
     state_free_bytes, published_free_bytes.
     """
+    from mergenode.bootstrap.method_check import check_method
     from mergenode.bootstrap.planning import plan_node
     from mergenode.cli.progress import TerminalProgress
     from mergenode.settings import load_settings
 
     settings = load_settings(config)
+    check_method(settings, config)
     with TerminalProgress() as progress:
         found = plan_node(settings, progress)
     if as_json:

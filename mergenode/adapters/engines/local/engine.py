@@ -333,7 +333,7 @@ class LocalEngine:
         guard: Guard | None,
     ) -> FoldResult:  # fmt: skip
         tensors = all_tensors(work.records)
-        sums = finite_sums(tensors, 0, candidate.name)
+        sums = finite_sums(tensors, 0, candidate.name, candidate.weight)
         totals = dict(self.method.advance(head.totals, sums, candidate.weight))
         identity = {
             "content": content,
