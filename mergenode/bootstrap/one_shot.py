@@ -71,7 +71,7 @@ def merge_once(
         method=method,
         folding=scratch / "folding",
         generations=scratch / "statistics",
-        resources=request.resources,
+        resources=replace(request.resources, limit_name="--memory-limit", exclude_name="--set exclude=[...]"),
         publish_dtype=request.dtype,
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from mergenode.daemon.contribute import Line, make_visible, prune, publish, record_gone
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Initialised, Published
 from mergenode.types import Head
 
@@ -14,7 +15,8 @@ def initialise(line: Line, origin: Initialised) -> Initialised:
     """Record base and method as the first fact, or check that they are still the same.
 
     Raises:
-        FatalError: the state directory belongs to another base or method; the message names both.
+        FatalError: the state directory belongs to another base; the message names both.
+        UsageError: it belongs to another method, or to other options; the message names what differs.
     """
     known = line.ledger.initialised()
     if known is None:
@@ -27,13 +29,25 @@ def initialise(line: Line, origin: Initialised) -> Initialised:
             hint="Restore the original base, or give the node a new node.state directory.",
         )
     if (known.method, dict(known.options)) != (origin.method, dict(origin.options)):
-        raise FatalError(
-            f"the settings ask for {origin.method} {dict(origin.options)}, but this state directory was made with "
-            f"{known.method} {dict(known.options)}",
+        raise UsageError(
+            f"this state directory was made with {_otherwise(known, origin)}",
             hint="Restore the settings of method and protect, and the files that protect names, or give the node a new "
-            "node.state directory: statistics of one method mean nothing to another.",
+            "node.state directory, into which it folds everything again: a state keeps method and options for good.",
         )
     return known
+
+
+def _otherwise(known: Initialised, wanted: Initialised) -> str:
+    """The method of the state and that of the settings, where they differ; of options only those that do."""
+    if known.method != wanted.method:
+        return f"method {known.method}, but the settings ask for {wanted.method}"
+    names = [name for name in sorted({*known.options, *wanted.options}) if _value(known, name) != _value(wanted, name)]
+    options = ", ".join(f"{name} {_value(known, name)} (the settings: {_value(wanted, name)})" for name in names)
+    return f"other options of method {known.method}: {options}"
+
+
+def _value(origin: Initialised, option: str) -> str:
+    return json.dumps(origin.options[option], sort_keys=True) if option in origin.options else "not set"
 
 
 def recover(line: Line) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from mergenode.settings import settings_schema
 
 
@@ -40,6 +42,39 @@ def test_check_names_paths_that_cannot_be_used(run, config: Path) -> None:
         f"error: {config}: publish.path: {folder}/file is not a directory",
         "hint: relative paths count from the directory of the settings file",
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "hint"),
+    [
+        ("{name: tsvm, rank_share: 2}", "tsvm: option 'rank_share' is 2.0", "With merge: agree it may be up to 2."),
+        (
+            "{name: tsvm, rank_share: 2, merge: agree, rank: adaptive}",
+            "tsvm: option 'rank' is 'adaptive'",
+            "'rank' out",
+        ),
+        ("{name: iso, scale: evaluate}", "method.scale is evaluate, but the settings name no task", "task.entrypoint"),
+        ('{name: iso, profile: {"": 1}}', "iso: option 'profile' holds '': 1.0", "non-empty"),
+    ],
+)
+@pytest.mark.parametrize("command", [("config", "check"), ("run", "--once", "-c"), ("plan", "-c"), ("advise", "-c")])
+def test_options_that_do_not_go_together_are_found_by_all_commands(
+    run, config: Path, command: tuple[str, ...], method: str, error: str, hint: str
+) -> None:
+    config.write_text(f"{config.read_text()}method: {method}\n")
+    line = len(config.read_text().splitlines())
+    result = run(*command, config)
+    assert result.exit_code == 2 and result.stdout == ""
+    shown = result.stderr.splitlines()
+    assert shown[-2].startswith(f"error: {config}:{line}: {error}") and hint in shown[-1]
+    assert not (config.parent / "state").exists(), "a refused run leaves nothing"
+
+
+@pytest.mark.parametrize("option", ["scale: 1.0e300", "scale: -2e6", 'profile: {"*": 1e300}'])
+def test_factors_that_no_model_could_stand_are_refused(run, config: Path, option: str) -> None:
+    config.write_text(f"{config.read_text()}method: {{name: iso, {option}}}\n")
+    result = run("config", "check", config)
+    assert result.exit_code == 2 and "1000000" in result.stderr
 
 
 def test_check_of_a_missing_file(run, tmp_path: Path) -> None:
