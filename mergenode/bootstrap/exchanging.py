@@ -18,8 +18,7 @@ from mergenode.adapters.peers.weights.exchange import GrpcExchange
 from mergenode.adapters.peers.weights.fetching import Fetcher, FetchSettings
 from mergenode.adapters.peers.weights.member_heads import MemberHeads
 from mergenode.adapters.peers.weights.shelf import Shelf
-from mergenode.bootstrap.method_check import method_of
-from mergenode.bootstrap.parts import limits_of
+from mergenode.bootstrap.parts import limits_of, method_of
 from mergenode.bootstrap.peers import PEERS, Peers
 from mergenode.methods.contract import Method
 from mergenode.settings import Settings

@@ -24,7 +24,6 @@ from mergenode.adapters.store.lock import StateLock
 from mergenode.adapters.store.sqlite_ledger import SqliteLedger
 from mergenode.adapters.tasks.worker import TaskWorker
 from mergenode.bootstrap.gatekeeping import gatekeeper_of
-from mergenode.bootstrap.method_check import method_of, refuse_unscored
 from mergenode.bootstrap.scoring import scorer_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
@@ -32,6 +31,7 @@ from mergenode.daemon.recover import initialise, recover
 from mergenode.errors import FatalError, MergenodeError
 from mergenode.ledger.records import Initialised
 from mergenode.maths.two_model_fit import WeightRule
+from mergenode.methods import build_method
 from mergenode.methods.contract import Method
 from mergenode.methods.protected import protected
 from mergenode.methods.scale_search import SearchLimits
@@ -72,6 +72,11 @@ def limits_of(settings: Settings) -> Limits:
     limits = Limits(header_bytes=validation.max_header, tensors=validation.max_tensors)
     bound = validation.max_checkpoint
     return limits if bound is None else replace(limits, checkpoint_bytes=bound)
+
+
+def method_of(settings: Settings) -> Method:
+    """The merge method that the settings name."""
+    return build_method(settings.method.name, settings.method.options)
 
 
 def max_relative_norm_of(settings: Settings) -> float:
@@ -185,12 +190,8 @@ def search_of(settings: Settings) -> SearchLimits:
 
 
 def evaluator_of(settings: Settings, stop: Callable[[], bool], observer: Observer | None = None) -> Evaluator | None:
-    """What scores candidates: the task plug-in, in a process of its own for the time of one search; None without.
-
-    Raises UsageError when the method asks for scores and the settings name no plug-in.
-    """
+    """What scores candidates: the task plug-in, in a process of its own for the time of one search; None without."""
     task = settings.task
-    refuse_unscored(settings)
     if task.entrypoint is None:
         return None
 

@@ -33,7 +33,8 @@ def advise(
 
     Quality is the share of the experts' gain that one model kept in the benchmark of this project, in the setting that
     resembles this node's contributions most (their number, and how far they are from the base). docs/which-method.md
-    tells how it was measured. A node keeps its method: another one takes a state directory of its own.
+    tells how it was measured. Memory is the least engine.memory_limit that the method can do with. A node keeps its
+    method: another one takes a state directory of its own.
 
     \b
     Examples:
@@ -45,13 +46,11 @@ def advise(
     """
     from mergenode.adapters.durable import free_bytes
     from mergenode.bootstrap.advice import advise_node
-    from mergenode.bootstrap.method_check import check_method
     from mergenode.cli.progress import TerminalProgress
     from mergenode.methods.advice import Wishes
     from mergenode.settings import load_settings
 
     settings = load_settings(config)
-    check_method(settings, config)
     wishes = Wishes(
         retract=retract, combine=combine, side_cars=side_cars, disk=free_bytes(settings.node.state),
         memory=settings.engine.memory_limit,
@@ -114,7 +113,7 @@ def _print(advice: Advice) -> None:
         ("resembles", f"the benchmark's setting {advice.setting!r} with {advice.count} contributions"),
         ("advised", " or ".join(best) or "nothing that was measured fits"),
     ]))  # fmt: skip
-    numbers = ("kept", "error", "statistics", "memory")
+    numbers = ("kept", "error", "statistics", "least memory")
     rows = table("method", *numbers, "subtracts", "combines", "against it", right=numbers)
     for each in advice.ranked:
         choice, measured = each.choice, each.measured

@@ -39,11 +39,9 @@ def check(file: Path) -> None:
     Example:
       mergenode config check node.yaml
     """
-    from mergenode.bootstrap.method_check import check_method
     from mergenode.settings import load_settings
 
     settings = load_settings(file)
-    check_method(settings, file)
     problems = [f"{file}: {problem}" for problem in path_problems(settings)]
     if problems:
         raise UsageError("\n".join(problems), hint="relative paths count from the directory of the settings file")

@@ -28,10 +28,8 @@ def run(config: Path, once: bool) -> None:
     with _stoppable():
         settings = load_settings(config)
         from mergenode.adapters.observers.log import configure_logging
-        from mergenode.bootstrap.method_check import check_method
         from mergenode.bootstrap.node import run_node
 
-        check_method(settings, config)  # before a state directory is made for it
         configure_logging(settings.log.format, settings.log.level, sys.stderr)
         stop = run_node(settings, once=once, config=None if once else config)
     if once and not stop.complete:

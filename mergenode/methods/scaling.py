@@ -2,7 +2,7 @@
 
 Every method of the sum family is linear here, ``published = base + scale * factor(name) * merged``, and the merged task
 vector of a tensor grows in proportion when all contributions to it do. A factor at export is therefore the same as a
-weight on every contribution, and can be changed without folding anything again.
+weight on every contribution: statistics do not depend on it. Versions do, so it is part of lineages like all options.
 """
 
 from __future__ import annotations

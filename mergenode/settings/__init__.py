@@ -1,6 +1,6 @@
 """One YAML file becomes one frozen tree of settings; every field has a unit, a default and a reason."""
 
-from mergenode.settings.loading import load_settings, parse_settings, place_of, settings_schema
+from mergenode.settings.loading import load_settings, parse_settings, settings_schema
 from mergenode.settings.methods import METHOD_SECTIONS, method_options
 from mergenode.settings.publishing import PublishSettings
 from mergenode.settings.registries import SCHEMES, RegistrySettings
@@ -33,6 +33,5 @@ __all__ = [
     "method_options",
     "parse_settings",
     "parse_size",
-    "place_of",
     "settings_schema",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mergenode.settings.complaints import complain
-from mergenode.settings.document import Document, Where, parse_document, read_document
+from mergenode.settings.document import Document, parse_document, read_document
 from mergenode.settings.tree import Settings
 
 
@@ -36,15 +36,6 @@ def load_settings(path: str | Path, environment: Mapping[str, str] | None = None
 def parse_settings(text: str, *, directory: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from YAML text; relative paths count from ``directory``. Raises as ``load_settings``."""
     return _validated(parse_document("settings", text, environment or {}), directory)
-
-
-def place_of(path: str | Path, where: Where) -> str:
-    """``file:line`` of a setting that a settings file holds, or of the nearest section above it that is written down.
-
-    Raises UsageError as ``load_settings``, when the file is no longer what it was.
-    """
-    document = read_document(Path(path), os.environ)
-    return f"{document.name}:{document.line_of(where)}"
 
 
 def settings_schema() -> dict[str, Any]:

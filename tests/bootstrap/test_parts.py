@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mergenode.bootstrap.method_check import method_of
-from mergenode.bootstrap.parts import PUBLISH_DTYPES, limits_of, threads_of
+from mergenode.bootstrap.parts import PUBLISH_DTYPES, limits_of, method_of, threads_of
 from mergenode.errors import FatalError, MergenodeError, UsageError
 from mergenode.settings import load_settings
 from mergenode.settings.publishing import PublishSettings

@@ -22,7 +22,7 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.content import finish_content, weights_content
 from mergenode.adapters.engines.local.export import ExportPass
 from mergenode.adapters.engines.local.export_need import largest_export
-from mergenode.adapters.engines.local.fold import PROGRESS_BYTES, FoldPass
+from mergenode.adapters.engines.local.fold import FoldPass, progress_totals
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import (
     largest_need,
@@ -398,11 +398,3 @@ def run_observed(
             run_ordered(until_stopped(), threads=threads, budget_bytes=window)
     finally:
         work.close()
-
-
-def progress_totals(work: FoldPass | ExportPass | UpdatePass | RisePass, base: BaseModel) -> tuple[int, int]:
-    """Tensors and output bytes of a pass, for progress."""
-    if not isinstance(work, FoldPass):
-        return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
-    merged = [spec for specs in shard_layout(base) for spec in specs]
-    return len(merged), PROGRESS_BYTES * sum(spec.numel for spec in merged)

@@ -285,3 +285,11 @@ def _opposing(statistics: dict[str, Tensor], base: Tensor, delta: Tensor, start:
     merge = running_sum(looked_at, sampled(base.reshape(-1), start))
     against, compared = opposing_mass(sampled(delta.reshape(-1), start), merge)
     return {"opposing": against, "compared": compared} if isfinite(compared) else {}
+
+
+def progress_totals(work: object, base: BaseModel) -> tuple[int, int]:
+    """Tensors and output bytes of a pass over the base, a fold or any other, for progress."""
+    if not isinstance(work, FoldPass):
+        return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
+    merged = [spec for specs in shard_layout(base) for spec in specs]
+    return len(merged), PROGRESS_BYTES * sum(spec.numel for spec in merged)
