@@ -37,6 +37,10 @@ class DType(StrEnum):
         return self in (DType.F64, DType.F32, DType.F16, DType.BF16)
 
 
+LARGEST_FACTOR = 1e6
+"""Largest size of a factor that people give for a model or for some of its tensors. No update is published a thousand
+times as large as its own method makes it; what is far above that is a slip of the pen, and overflows float32."""
+
 _SIZES = {
     DType.F64: 8, DType.I64: 8, DType.F32: 4, DType.I32: 4, DType.F16: 2, DType.BF16: 2,
     DType.I16: 2, DType.I8: 1, DType.U8: 1, DType.BOOL: 1,

@@ -73,7 +73,7 @@ def generations_of(settings: Settings) -> FolderGenerations:
 def require_doable(settings: Settings, reader: LedgerReader) -> None:
     """What ``carry_out`` asks for before it begins: settings of this very merge, and memory. Changes no state.
 
-    Raises FatalError, as ``carry_out`` does.
+    Raises UsageError (other settings than the state's) or FatalError, as ``carry_out`` does.
     """
     engine = engine_of(settings, generations_of(settings), FanOut([]), lambda: False)
     known = reader.initialised()

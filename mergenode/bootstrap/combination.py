@@ -170,5 +170,5 @@ def _engine(
         method=method,
         folding=generations.folding,
         generations=generations.statistics,
-        resources=request.resources,
+        resources=replace(request.resources, limit_name="--memory-limit", exclude_name=""),  # options are given
     )

@@ -41,6 +41,7 @@ from mergenode.bootstrap.exchanging import open_exchange
 from mergenode.bootstrap.forwarding import CONTRIBUTIONS, forwarding_to_neighbours, refuse_forwarding
 from mergenode.bootstrap.intake import open_intake
 from mergenode.bootstrap.kills import warn_of_kills
+from mergenode.bootstrap.name_patterns import warn_of_idle_patterns
 from mergenode.bootstrap.parts import BASE_CACHE, LEDGER, Parts, base_model, build_parts, limits_of, open_state, start
 from mergenode.bootstrap.peers import Peers, join_peers, open_port
 from mergenode.bootstrap.policy import policy_of
@@ -116,6 +117,7 @@ def open_loop(
     clock = SystemClock()
     with ExitStack() as stack:
         parts = build_parts(settings, ledger, observer, lifecycle, clock, tracer)
+        warn_of_idle_patterns(settings, parts.base, observer)
         require_wanted(settings, observer, lambda: lifecycle.draining)
         registries, mixing = registries_of(settings, clock), None
         registries[REQUESTS] = WithReleased(registries[REQUESTS], ledger)

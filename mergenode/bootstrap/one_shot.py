@@ -24,7 +24,7 @@ from mergenode.methods import build_method
 from mergenode.methods.rescale import asked_scale
 from mergenode.methods.scaling import EVALUATE
 from mergenode.ports.observer import Observer, Progress
-from mergenode.types import Candidate, Digest, DType, Head
+from mergenode.types import Candidate, Digest, DType, FoldResult, Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +71,14 @@ def merge_once(
         method=method,
         folding=scratch / "folding",
         generations=scratch / "statistics",
-        resources=request.resources,
+        resources=replace(request.resources, limit_name="--memory-limit", exclude_name="--set exclude=[...]"),
         publish_dtype=request.dtype,
     )
-    work = OneShot(engine=engine, models=request.models, staging=staging, scratch=scratch)
+
+    def accept(path: str, weight: float, result: FoldResult) -> None:
+        judge(Candidate("merge", path, "", path, weight=weight), result, request.max_relative_norm)
+
+    work = OneShot(engine=engine, models=request.models, staging=staging, scratch=scratch, accept=accept)
     approve(work.plan())
     try:
         with disk_errors(output.parent):
@@ -119,7 +123,6 @@ def _manifest(request: MergeRequest, base: BaseModel, options: dict[str, Any], w
                 hint="Name every model once; give it a weight if it should count more.",
             )
         seen[result.content] = path
-        judge(replace(candidate, name=str(path)), result, request.max_relative_norm)
         facts.append(folded_fact(candidate, result, head, origin))
         head = replace(
             head, generation=head.generation + 1, count=head.count + 1, totals=result.totals, lineage=facts[-1].lineage

@@ -28,14 +28,13 @@ from mergenode.bootstrap.scoring import scorer_of
 from mergenode.daemon.contribute import Line
 from mergenode.daemon.lifecycle import Lifecycle
 from mergenode.daemon.recover import initialise, recover
-from mergenode.errors import FatalError, MergenodeError, UsageError
+from mergenode.errors import FatalError, MergenodeError
 from mergenode.ledger.records import Initialised
 from mergenode.maths.two_model_fit import WeightRule
 from mergenode.methods import build_method
 from mergenode.methods.contract import Method
 from mergenode.methods.protected import protected
 from mergenode.methods.scale_search import SearchLimits
-from mergenode.methods.scaling import EVALUATE
 from mergenode.ports.clock import Clock
 from mergenode.ports.engine import Evaluator, Stopped
 from mergenode.ports.ledger_store import LedgerStore
@@ -191,17 +190,9 @@ def search_of(settings: Settings) -> SearchLimits:
 
 
 def evaluator_of(settings: Settings, stop: Callable[[], bool], observer: Observer | None = None) -> Evaluator | None:
-    """What scores candidates: the task plug-in, in a process of its own for the time of one search; None without.
-
-    Raises UsageError when the method asks for scores and the settings name no plug-in.
-    """
+    """What scores candidates: the task plug-in, in a process of its own for the time of one search; None without."""
     task = settings.task
     if task.entrypoint is None:
-        if settings.method.options.get("scale") == EVALUATE:
-            raise UsageError(
-                "method.scale is evaluate, but the settings name no task plug-in",
-                hint="Name one with task.entrypoint (see docs/tasks.md), or set method.scale to own or norm_match.",
-            )
         return None
 
     @contextmanager

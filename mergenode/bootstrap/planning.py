@@ -12,6 +12,7 @@ from mergenode.adapters.engines.local.export import output_spec
 from mergenode.adapters.engines.local.shards import shard_layout
 from mergenode.adapters.engines.local.tensors import accumulator_dtype
 from mergenode.adapters.store.generations import FolderGenerations
+from mergenode.bootstrap.name_patterns import warn_of_idle_patterns
 from mergenode.bootstrap.parts import engine_of
 from mergenode.methods.contract import Method
 from mergenode.methods.rescale import asked_scale, is_chosen_later
@@ -37,7 +38,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
-    """What a node needs at most, whatever the number of contributions. Bytes."""
+    """What a node needs at most, whatever the number of contributions, without its ledger. Bytes."""
 
     method: str
     retracts: str
@@ -60,6 +61,7 @@ def plan_node(settings: Settings, observer: Observer) -> NodePlan:
     """
     with TemporaryDirectory(prefix="mergenode-plan-") as scratch:
         engine = engine_of(settings, FolderGenerations(Path(scratch)), observer)
+        warn_of_idle_patterns(settings, engine.base, observer)
         memory = engine.check_memory()
     method, base, state, published = engine.method, engine.base, settings.node.state, settings.publish.path
     statistics, version = statistics_bytes(base, method), version_bytes(base, engine.publish_dtype)

@@ -33,7 +33,8 @@ def advise(
 
     Quality is the share of the experts' gain that one model kept in the benchmark of this project, in the setting that
     resembles this node's contributions most (their number, and how far they are from the base). docs/which-method.md
-    tells how it was measured. A node keeps its method: another one takes a state directory of its own.
+    tells how it was measured. Memory is the least engine.memory_limit that the method can do with. A node keeps its
+    method: another one takes a state directory of its own.
 
     \b
     Examples:
@@ -112,7 +113,7 @@ def _print(advice: Advice) -> None:
         ("resembles", f"the benchmark's setting {advice.setting!r} with {advice.count} contributions"),
         ("advised", " or ".join(best) or "nothing that was measured fits"),
     ]))  # fmt: skip
-    numbers = ("kept", "error", "statistics", "memory")
+    numbers = ("kept", "error", "statistics", "least memory")
     rows = table("method", *numbers, "subtracts", "combines", "against it", right=numbers)
     for each in advice.ranked:
         choice, measured = each.choice, each.measured

@@ -10,6 +10,7 @@ import click
 from mergenode.cli.progress import TerminalProgress
 from mergenode.errors import UsageError
 from mergenode.ports.observer import Progress
+from mergenode.types import LARGEST_FACTOR
 
 
 @click.command()
@@ -67,9 +68,9 @@ def profile_of(factors: tuple[str, ...]) -> dict[str, float]:
             number = float(factor)
         except ValueError:
             number = math.nan
-        if not (pattern and sign and math.isfinite(number) and number >= 0):
+        if not (pattern and sign and 0 <= number <= LARGEST_FACTOR):
             raise UsageError(
-                f"--profile {text!r} is not PATTERN=FACTOR with a factor of at least 0",
+                f"--profile {text!r} is not PATTERN=FACTOR with a factor from 0 to {LARGEST_FACTOR:.0f}",
                 hint="For example --profile '*.layers.0.*=0.5' or --profile 'lm_head.*=0'.",
             )
         profile[pattern] = number

@@ -23,6 +23,9 @@ SCHEMA = "mergenode.plan/1"
 def plan(config: Path, as_json: bool) -> None:
     """Disk and memory that the node of these settings takes at most, whatever the number of contributions.
 
+    Only the ledger grows with them, and is not in it: about 2 KiB per contribution, and 0.4 KiB per layer group of its
+    report. Memory is what the process will hold, with buffers as large as engine.memory_limit lets them be;
+    `mergenode advise` tells the least limit.
     What a contribution leaves alone is shared between generations and versions, so less is usual. Reads the base once.
 
     \b
@@ -68,8 +71,8 @@ def _print(plan: NodePlan) -> None:
     fields = [
         ("method", plan.method),
         ("to retract", f"it {plan.retracts}"),
-        ("memory", bytes_text(plan.memory)),
-        ("disk", f"{bytes_text(plan.disk)} at most"),
+        ("memory", f"{bytes_text(plan.memory)} at most, buffers included"),
+        ("disk", f"{bytes_text(plan.disk)} at most, without the ledger"),
         ("free", f"{bytes_text(plan.state_free)} for the state, {bytes_text(plan.published_free)} for versions"),
     ]
     out.print(field_table(fields))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 from mergenode.daemon.contribute import Line, make_visible, prune, publish, record_gone
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Initialised, Published
 from mergenode.types import Digest, Head
 
@@ -15,7 +16,8 @@ def initialise(line: Line, origin: Initialised) -> Initialised:
     """Record base and method as the first fact, or check that they are still the same.
 
     Raises:
-        FatalError: the state directory belongs to another base or method; the message names both.
+        FatalError: the state directory belongs to another base; the message names both.
+        UsageError: it belongs to another method, or to other options; the message names what differs.
     """
     known = line.ledger.initialised()
     if known is None:
@@ -29,7 +31,9 @@ def initialise(line: Line, origin: Initialised) -> Initialised:
 def require_same(known: Initialised, base: Digest, method: str, options: Mapping[str, object]) -> None:
     """Base and method are those that the state directory was made for.
 
-    Raises FatalError: they are not; the message names both.
+    Raises:
+        FatalError: it was made for another base; the message names both.
+        UsageError: for another method, or other options; the message names what differs.
     """
     if known.base != base:
         raise FatalError(
@@ -37,12 +41,24 @@ def require_same(known: Initialised, base: Digest, method: str, options: Mapping
             hint="Restore the original base, or give the node a new node.state directory.",
         )
     if (known.method, dict(known.options)) != (method, dict(options)):
-        raise FatalError(
-            f"the settings ask for {method} {dict(options)}, but this state directory was made with "
-            f"{known.method} {dict(known.options)}",
+        raise UsageError(
+            f"this state directory was made with {_otherwise(known, method, options)}",
             hint="Restore the settings of method and protect, and the files that protect names, or give the node a new "
-            "node.state directory: statistics of one method mean nothing to another.",
+            "node.state directory, into which it folds everything again: a state keeps method and options for good.",
         )
+
+
+def _otherwise(known: Initialised, method: str, options: Mapping[str, object]) -> str:
+    """The method of the state and that of the settings, where they differ; of options only those that do."""
+    if known.method != method:
+        return f"method {known.method}, but the settings ask for {method}"
+    pairs = [(name, _value(known.options, name), _value(options, name)) for name in sorted({*known.options, *options})]
+    told = ", ".join(f"{name} {one} (the settings: {other})" for name, one, other in pairs if one != other)
+    return f"other options of method {known.method}: {told}"
+
+
+def _value(options: Mapping[str, object], name: str) -> str:
+    return json.dumps(options[name], sort_keys=True) if name in options else "not set"
 
 
 def recover(line: Line) -> None:

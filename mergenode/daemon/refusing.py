@@ -53,18 +53,24 @@ def _judge_norms(candidate: Candidate, result: FoldResult, limit: float) -> None
     whole = result.groups[0] if result.groups else None
     offered = hypot(whole.delta_norm, result.protection.get("norm", 0.0)) if whole is not None else 0.0
     overall = offered / whole.base_norm if whole is not None and whole.base_norm > 0 else 0.0
-    relative = result.relative_norm
+    relative, weight = result.relative_norm, candidate.weight
+    largest, most = max(relative, overall), max(limit, DIVERGED)
     finite = isfinite(result.norm) and isfinite(relative) and isfinite(overall)
-    if not finite or relative > max(limit, DIVERGED) or overall > max(limit, DIVERGED):
+    heavy = f" at its weight of {weight:g}" if weight > 1 and finite else ""
+    if not finite or largest > most:
         raise RejectedError(
             RejectReason.NORM_TOO_LARGE,
-            f"{candidate.name}: its update is {max(relative, overall):.3g} times as large as the base itself",
-            hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
+            f"{candidate.name}: its update{heavy} is {largest:.3g} times as large as the base itself",
+            hint=f"Give it a smaller weight: without one it is {largest / weight:.3g} times as large."
+            if heavy and largest / weight <= most
+            else "The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
         )
     if relative > limit:
         raise RejectedError(
             RejectReason.OTHER_BASE,
-            f"{candidate.name}: its matrices differ from the base by {relative:.2f} of the base's own norm "
+            f"{candidate.name}: its matrices{heavy} differ from the base by {relative:.2f} of the base's own norm "
             f"(limit {limit:g}); fine-tunes of this base stay far below, other models come out above 1",
-            hint="Check that it was fine-tuned from this base; if it was, raise validation.max_relative_norm.",
+            hint=f"Give it a smaller weight: without one they differ by {relative / weight:.2f}."
+            if heavy and relative / weight <= limit
+            else "Check that it was fine-tuned from this base; if it was, raise validation.max_relative_norm.",
         )

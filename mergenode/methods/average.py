@@ -31,7 +31,7 @@ def average(*, profile: Mapping[str, float] | None = None) -> Method:
     Totals: ``count`` and ``weight_sum``.
 
     Raises:
-        UsageError: a factor of ``profile`` is not a finite number of at least 0.
+        UsageError: a factor of ``profile`` is not a number from 0 to ``LARGEST_FACTOR``.
     """
     scaling = Scaling(1.0, 1.0, checked_profile("average", profile))
 

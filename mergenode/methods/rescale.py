@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mergenode.methods import build_method
 from mergenode.methods.contract import Method, Statistics
-from mergenode.methods.scaling import CHOSEN_LATER, OWN
+from mergenode.methods.scaling import CHOSEN_LATER, OWN, ComputedScale
 from mergenode.types import TensorSpec
 
 MAGNIFICATION = 2.0**20
@@ -37,7 +37,7 @@ def at_scale(method: Method, scale: float) -> Method:
 
     Raises UsageError when the method has no such option.
     """
-    return build_method(method.name, {**method.options, "scale": scale})
+    return build_method(method.name, {**method.options, "scale": ComputedScale(scale)})
 
 
 def scale_in_use(method: Method, totals: Mapping[str, float]) -> float:

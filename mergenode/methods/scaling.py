@@ -2,7 +2,7 @@
 
 Every method of the sum family is linear here, ``published = base + scale * factor(name) * merged``, and the merged task
 vector of a tensor grows in proportion when all contributions to it do. A factor at export is therefore the same as a
-weight on every contribution, and can be changed without folding anything again.
+weight on every contribution: statistics do not depend on it. Versions do, so it is part of lineages like all options.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeGuard
 from torch import Tensor
 
 from mergenode.errors import UsageError
-from mergenode.types import TensorSpec
+from mergenode.types import LARGEST_FACTOR, TensorSpec
 
 OWN = "own"
 """The value of option ``scale`` that stands for the method's own choice."""
@@ -28,8 +28,14 @@ arXiv 2501.09522, algorithm 1), for every method."""
 EVALUATE = "evaluate"
 """The scale at which the published model scores best, see ``scale_search``."""
 
+_LARGEST = f"{LARGEST_FACTOR:.0f}"
+
 CHOSEN_LATER = (NORM_MATCH, EVALUATE)
 """Values of ``scale`` that become a number when a version is exported. Until then ``export`` uses the own scale."""
+
+
+class ComputedScale(float):
+    """A finite scale that was computed, not asked for: update norms that nearly cancel may make it of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +72,16 @@ def checked_scaling(method: str, scale: object, own: float, profile: object) -> 
     """Validates both options; ``own`` is what ``scale: own`` stands for.
 
     Raises:
-        UsageError: scale is neither a finite number nor one of the words above, or profile does not map patterns to
-        finite factors of at least 0.
+        UsageError: scale is neither one of the words above nor a number of at most ``LARGEST_FACTOR`` in size, or
+        profile does not map patterns to factors from 0 to that.
     """
     if scale == OWN or scale in CHOSEN_LATER:
         return Scaling(str(scale), own, checked_profile(method, profile))
-    if not _is_number(scale):
+    if not _is_number(scale) or (abs(scale) > LARGEST_FACTOR and not isinstance(scale, ComputedScale)):
         raise UsageError(
             f"{method}: option 'scale' is {scale!r}",
-            hint=f"Give a finite number, {', '.join(CHOSEN_LATER)}, or {OWN!r} for the method's own, {own:g}.",
+            hint=f"Give a number from -{_LARGEST} to {_LARGEST}, {', '.join(CHOSEN_LATER)}, or {OWN!r} for the "
+            f"method's own, {own:g}.",
         )
     return Scaling(float(scale), float(scale), checked_profile(method, profile))
 
@@ -89,13 +96,15 @@ def checked_profile(method: str, profile: object) -> Mapping[str, float]:
             hint='Map name patterns to factors, such as {"*.mlp.*": 0.5}.',
         )
     for pattern, factor in profile.items():
-        if not isinstance(pattern, str) or not pattern or not _is_number(factor) or factor < 0:
+        if not isinstance(pattern, str) or not pattern or not _is_number(factor) or not 0 <= factor <= LARGEST_FACTOR:
             raise UsageError(
                 f"{method}: option 'profile' holds {pattern!r}: {factor!r}",
-                hint="Patterns are non-empty strings like '*.mlp.*', factors are finite numbers of at least 0.",
+                hint=f"Patterns are non-empty strings like '*.mlp.*', factors are numbers from 0 to {_LARGEST}.",
             )
     return {pattern: float(profile[pattern]) for pattern in sorted(profile)}
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or isfinite(value)

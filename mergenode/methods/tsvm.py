@@ -134,7 +134,8 @@ def _checked_shares(rank_share: object, rank: object, merge: object) -> Shares:
     if isinstance(rank_share, bool) or not isinstance(rank_share, (int, float)) or not 0.0 < rank_share <= most:
         raise UsageError(
             f"tsvm: option 'rank_share' is {rank_share!r}",
-            hint=f"Give the share of directions to use, above 0 and at most {most:g}; 1 is the default.",
+            hint=f"Give the share of directions to use, above 0 and at most {most:g}; 1 is the default."
+            + ("" if merge == "agree" else f" With merge: agree it may be up to {MOST_SHARE['agree']:g}."),
         )
     if rank not in RANKS:
         raise UsageError(f"tsvm: option 'rank' is {rank!r}", hint=f"The choices are: {', '.join(RANKS)}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import PydanticCustomError
 
 from mergenode.settings.document import Where, dotted
+from mergenode.settings.methods import TsvmSettings
 from mergenode.settings.registries import RegistrySettings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def check_together(settings: Settings) -> None:
     """Raises PydanticCustomError (``conflict``): two settings that are right by themselves and wrong together."""
     _names_differ(settings.registries)
     _places_apart(settings)
+    _options_fit(settings)
     _rounds_fit(settings)
     _contributions_fit(settings)
     _gates_fit(settings)
@@ -46,6 +48,37 @@ def _names_differ(registries: tuple[RegistrySettings, ...]) -> None:
             )
         if name in names[:position]:
             raise conflict(f"the registry name {name!r} occurs twice; set another name for one of them", where)
+
+
+def _options_fit(settings: Settings) -> None:
+    """Options of the method that its factory refuses together, found without loading it."""
+    options = settings.method.options
+    for option in ("profile", "exclude", "include"):
+        patterns = options.get(option)
+        if isinstance(patterns, dict | tuple) and "" in patterns:
+            raise conflict(f"method.{option} holds an empty pattern; write one like '*.mlp.*'", ("method", option))
+    if options.get("scale") == "evaluate" and settings.task.entrypoint is None:
+        raise conflict(
+            "method.scale: evaluate needs scores: set task.entrypoint (docs/tasks.md), or method.scale to own or "
+            "norm_match",
+            ("method", "scale"),
+        )
+    if isinstance(settings.method, TsvmSettings):
+        _shares_fit(settings.method)
+
+
+def _shares_fit(method: TsvmSettings) -> None:
+    if method.merge == "agree" and method.rank != "equal":
+        raise conflict(
+            f"method.rank: {method.rank} does not go with method.merge: agree: which directions belong together shows "
+            "in equal ranks only",
+            ("method", "rank"),
+        )
+    if method.merge != "agree" and method.rank_share > 1:
+        raise conflict(
+            f"method.rank_share is {method.rank_share:g}; more than 1, up to 2, goes with method.merge: agree only",
+            ("method", "rank_share"),
+        )
 
 
 def _rounds_fit(settings: Settings) -> None:

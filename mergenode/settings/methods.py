@@ -9,8 +9,9 @@ from pydantic import Field
 
 from mergenode.settings.quantities import ScaleChoice
 from mergenode.settings.section import Section, setting
+from mergenode.types import LARGEST_FACTOR
 
-_Share = Annotated[float, Field(strict=True, ge=0)]
+_Factor = Annotated[float, Field(strict=True, ge=0, le=LARGEST_FACTOR)]
 
 
 class _MethodSection(Section):
@@ -26,10 +27,10 @@ class _MethodSection(Section):
 class _ProfileSection(_MethodSection):
     """What every method that adds up task vectors offers."""
 
-    profile: dict[str, _Share] | None = setting(
+    profile: dict[str, _Factor] | None = setting(
         None,
         "Factors of the published update by tensor name pattern; several that match multiply.",
-        unit="mapping of shell patterns to factors of at least 0",
+        unit="mapping of shell patterns to factors from 0 to 1000000",
         why="all layers count alike unless you know better",
     )
 
@@ -38,7 +39,7 @@ class _ScaledSection(_ProfileSection):
     scale: ScaleChoice = setting(
         "own",
         "Factor of the published update; norm_match: mean norm of the contributions; evaluate: by the task plug-in.",
-        unit="factor, own (the method's), norm_match or evaluate",
+        unit="factor of at most 1000000 in size, own (the method's), norm_match or evaluate",
         why="the method's own size was better than any rule that we measured",
     )
 
@@ -101,7 +102,7 @@ class TaskArithmeticSettings(_ProfileSection):
     scale: ScaleChoice = setting(
         0.3,
         "Factor of the sum of task vectors; norm_match: mean norm of the contributions; evaluate: by the plug-in.",
-        unit="factor, own (0.3), norm_match or evaluate",
+        unit="factor of at most 1000000 in size, own (0.3), norm_match or evaluate",
         why="it is the published choice",
         strict=None,
     )

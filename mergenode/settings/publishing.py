@@ -9,6 +9,7 @@ from pydantic import field_validator, model_validator
 
 from mergenode.settings.quantities import resolve_path
 from mergenode.settings.section import Section, setting, subsection
+from mergenode.types import LARGEST_FACTOR
 
 
 class EverySettings(Section):
@@ -53,6 +54,7 @@ class ScaleSearchSettings(Section):
         unit="factor",
         why="no model that we measured was best above twice the method's own",
         gt=0,
+        le=LARGEST_FACTOR,
     )
     evaluations: int = setting(
         9,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from mergenode.sizes import parse_size
+from mergenode.types import LARGEST_FACTOR
 
 _PORT_MAX = 65535
 
@@ -90,18 +90,23 @@ SCALE_WORDS = ("own", "norm_match", "evaluate")
 
 
 def scale_word_or_factor(value: object) -> str | float:
-    """One of ``SCALE_WORDS`` or a finite number, as written. Raises ValueError otherwise."""
+    """One of ``SCALE_WORDS`` or a number of at most ``LARGEST_FACTOR`` in size, as written. Raises ValueError."""
     if isinstance(value, str) and value in SCALE_WORDS:
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{', '.join(map(repr, SCALE_WORDS))} or a finite number")
+    # NaN compares as too large
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_FACTOR:
+        raise ValueError(
+            f"{', '.join(map(repr, SCALE_WORDS))} or a number from -{LARGEST_FACTOR:.0f} to {LARGEST_FACTOR:.0f}"
+        )
     return float(value)
 
+
+_FACTOR_SCHEMA: dict[str, object] = {"type": "number", "minimum": -LARGEST_FACTOR, "maximum": LARGEST_FACTOR}
 
 ScaleChoice = Annotated[
     str | float,
     PlainValidator(scale_word_or_factor),
-    WithJsonSchema({"anyOf": [{"enum": list(SCALE_WORDS)}, {"type": "number"}]}),
+    WithJsonSchema({"anyOf": [{"enum": list(SCALE_WORDS)}, _FACTOR_SCHEMA]}),
 ]
 """How much of the merged task vector is published; what the words mean is the method's affair."""
 

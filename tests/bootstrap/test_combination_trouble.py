@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -158,11 +159,12 @@ def test_statistics_of_other_shapes_are_damage(tmp_path: Path) -> None:
 
 def test_too_little_memory_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     world = World(tmp_path)
-    with pytest.raises(FatalError, match="memory_limit"):
+    with pytest.raises(FatalError, match=r"^--memory-limit 1 MiB cannot hold") as caught:
         world.combine(
             world.node("a", "one"), world.node("b", "two"),
             resources=Resources(memory_limit=1 << 20, threads=1, device="cpu"),
         )  # fmt: skip
+    assert re.fullmatch(r"Set --memory-limit to at least \d+MiB\.", caught.value.hint), "options of states are given"
     assert_nothing_was_made(world)
 
 

@@ -41,7 +41,7 @@ def test_the_marker_names_factors_by_pattern(run, checkpoint: Path) -> None:
     assert marker is not None and marker.profile == (("*.mlp.*", 0.5), ("a=b", 0.0))
 
 
-@pytest.mark.parametrize("profile", ["0.5", "=0.5", "a=", "a=-1", "a=nan", "a=inf", "a=high"])
+@pytest.mark.parametrize("profile", ["0.5", "=0.5", "a=", "a=-1", "a=nan", "a=inf", "a=1e7", "a=high"])
 def test_a_factor_that_no_fold_could_use_is_refused(run, checkpoint: Path, profile: str) -> None:
     result = run("commit", checkpoint, "--profile", profile)
     assert result.exit_code == 2 and "PATTERN=FACTOR" in result.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from mergenode.settings import settings_schema
 
 
@@ -40,6 +42,37 @@ def test_check_names_paths_that_cannot_be_used(run, config: Path) -> None:
         f"error: {config}: publish.path: {folder}/file is not a directory",
         "hint: relative paths count from the directory of the settings file",
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        (
+            "{name: tsvm, rank_share: 2}",
+            "method.rank_share is 2; more than 1, up to 2, goes with method.merge: agree only",
+        ),
+        ("{name: tsvm, rank_share: 2, merge: agree, rank: adaptive}", "method.rank: adaptive does not go with"),
+        ("{name: iso, scale: evaluate}", "method.scale: evaluate needs scores: set task.entrypoint"),
+        ('{name: iso, profile: {"": 1}}', "method.profile holds an empty pattern"),
+    ],
+)
+@pytest.mark.parametrize("command", [("config", "check"), ("run", "--once", "-c"), ("plan", "-c"), ("advise", "-c")])
+def test_options_that_do_not_go_together_are_found_by_all_commands(
+    run, config: Path, command: tuple[str, ...], method: str, error: str
+) -> None:
+    config.write_text(f"{config.read_text()}method: {method}\n")
+    line = len(config.read_text().splitlines())
+    result = run(*command, config)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith(f"error: {config}:{line}: {error}")
+    assert not (config.parent / "state").exists(), "a refused run leaves nothing"
+
+
+@pytest.mark.parametrize("option", ["scale: 1.0e300", "scale: -2e6", 'profile: {"*": 1e300}'])
+def test_factors_that_no_model_could_stand_are_refused(run, config: Path, option: str) -> None:
+    config.write_text(f"{config.read_text()}method: {{name: iso, {option}}}\n")
+    result = run("config", "check", config)
+    assert result.exit_code == 2 and "1000000" in result.stderr
 
 
 def test_check_of_a_missing_file(run, tmp_path: Path) -> None:

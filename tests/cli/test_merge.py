@@ -308,6 +308,13 @@ def test_weights_scale_their_model(merge, place: Path) -> None:
     assert torch.allclose(merged, (3 * a + b) / 4, rtol=1e-6)
 
 
+@pytest.mark.parametrize("option", ["scale=1e39", 'profile={"*":1e300}'])
+def test_a_factor_that_no_model_stands_is_wrong_usage(merge, place: Path, option: str) -> None:
+    before = contents(place)
+    refused(merge("--method", "ties", "--set", option, "a"), 2, "ties: option", "1000000")
+    assert contents(place) == before
+
+
 def test_options_reach_the_method(merge, place: Path) -> None:
     for scale in ("0.5", "1"):
         assert merge("--method", "task_arithmetic", "--set", f"scale={scale}", "a", output=f"s{scale}").exit_code == 0

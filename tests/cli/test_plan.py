@@ -61,3 +61,26 @@ def test_a_limit_that_cannot_hold_is_told_before_a_start(run, tmp_path: Path) ->
     result = run("plan", "-c", node.config)
     assert result.exit_code == 1
     assert "memory_limit" in result.stderr
+
+
+def test_patterns_that_match_nothing_are_told(run, tmp_path: Path) -> None:
+    method = {"name": "iso", "profile": {"*.mlp.*": 0.5, "*.mpl.*": 0.5}, "exclude": ["*embed*", "*wte.*", "*.gone.*"]}
+    node = RealNode(tmp_path, method=method)
+    told = [line for line in run("plan", "-c", node.config).stderr.splitlines() if "matches no tensor" in line]
+    assert [line.split(" hint=")[0] for line in told] == [
+        "warning: method.profile: the pattern '*.mpl.*' matches no tensor of the base",
+        "warning: method.exclude: the pattern '*.gone.*' matches no tensor of the base",
+    ]
+    node.run_once()
+    warned = [entry["message"] for entry in map(json.loads, node.log.splitlines()) if entry["level"] == "warning"]
+    assert [line for line in warned if "matches no tensor" in line] == [
+        "method.profile: the pattern '*.mpl.*' matches no tensor of the base",
+        "method.exclude: the pattern '*.gone.*' matches no tensor of the base",
+    ]
+
+
+def test_figures_of_plan_and_advise_are_told_apart(run, tmp_path: Path) -> None:
+    node = RealNode(tmp_path)
+    plan, advice = run("plan", "-c", node.config).stdout, run("advise", "-c", node.config).stdout
+    assert "at most, buffers included" in plan and "at most, without the ledger" in plan
+    assert "least memory" in " ".join(advice.split())

@@ -48,6 +48,25 @@ def test_judged_by_norms(found: FoldResult, reason: RejectReason | None) -> None
     assert "x" in caught.value.message and caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("relative", "weight", "reason", "hint"),
+    [
+        (20.0, 100.0, RejectReason.NORM_TOO_LARGE, "Give it a smaller weight: without one it is 0.2 times as large."),
+        (2000.0, 100.0, RejectReason.NORM_TOO_LARGE, "The training run diverged"),
+        (2.0, 10.0, RejectReason.OTHER_BASE, "Give it a smaller weight: without one they differ by 0.20."),
+        (2.0, 2.0, RejectReason.OTHER_BASE, "Check that it was fine-tuned from this base"),
+        (2.0, 0.5, RejectReason.OTHER_BASE, "Check that it was fine-tuned from this base"),
+    ],
+)
+def test_a_weight_that_makes_an_update_too_large_is_named(
+    relative: float, weight: float, reason: RejectReason, hint: str
+) -> None:
+    with pytest.raises(RejectedError) as caught:
+        judge(candidate("x", weight=weight), result(relative=relative), 0.95)
+    assert caught.value.reason is reason and caught.value.hint.startswith(hint)
+    assert (f"at its weight of {weight:g}" in caught.value.message) == (weight > 1)
+
+
 def test_without_a_limit_any_finite_norm_passes() -> None:
     judge(candidate("x"), result(relative=1e9, whole=1e9), float("inf"))
     with pytest.raises(RejectedError):

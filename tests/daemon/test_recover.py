@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mergenode.daemon.recover import initialise, recover
-from mergenode.errors import FatalError
+from mergenode.errors import FatalError, UsageError
 from mergenode.ledger.records import Initialised, Pruned
 from tests.support.fake_node import FakeNode, origin
 from tests.support.fake_ports import digest_of
@@ -33,14 +33,21 @@ def test_another_base_is_refused_and_both_are_named(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"method": "average", "options": {}}, {"options": {"alpha": 0.25}}, {"options": {}}]
+    ("changes", "named"),
+    [
+        ({"method": "average", "options": {}}, "method opcm, but the settings ask for average"),
+        ({"options": {"alpha": 0.25}}, "other options of method opcm: alpha 0.5 (the settings: 0.25)"),
+        ({"options": {}}, "other options of method opcm: alpha 0.5 (the settings: not set)"),
+        ({"options": {"new": ["*"], "alpha": 0.5}}, 'other options of method opcm: new not set (the settings: ["*"])'),
+    ],
 )
-def test_another_method_is_refused_and_both_are_named(node: FakeNode, changes: dict[str, object]) -> None:
+def test_another_method_is_refused_and_only_what_differs_is_named(
+    node: FakeNode, changes: dict[str, object], named: str
+) -> None:
     node.start()
-    with pytest.raises(FatalError) as caught:
+    with pytest.raises(UsageError) as caught:
         node.start(**changes)
-    assert "opcm {'alpha': 0.5}" in caught.value.message
-    assert str(changes.get("options")) in caught.value.message
+    assert caught.value.message == f"this state directory was made with {named}"
     assert len(node.facts()) == 1
 
 

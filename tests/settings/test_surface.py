@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
 
-from mergenode.settings import METHOD_SECTIONS, load_settings, method_options
+from mergenode.errors import UsageError
+from mergenode.settings import METHOD_SECTIONS, load_settings, method_options, parse_settings
 from mergenode.settings.document import dotted, read_document
 from mergenode.settings.names import setting_names, settings_fields
 
@@ -58,6 +62,51 @@ def test_method_options_equal_the_factory(name: str) -> None:
     for option, field in METHOD_SECTIONS[name].model_fields.items():
         if option != "name" and field.default is not None:
             assert field.default == parameters[option].default
+
+
+VALUES: Mapping[str, Sequence[object]] = {
+    "scale": ["norm_match", -1e6, 1e7],
+    "profile": [{"*": 1e6}, {"": 1}, {"*": 1e7}, {}],
+    "exclude": [["*"], [""], []],
+    "include": [["*"], [""], []],
+    "alpha": [0, 0.5, 1],
+    "variant": ["paper", "none"],
+    "rank_share": [0.1, 1, 2, 3],
+    "rank": ["equal", "adaptive"],
+    "merge": ["decorrelate", "agree"],
+    "outlier_clip": [0, 3, -1],
+    "time": [1e-9, 1e30, 0],
+    "ratio": [1, 0.1, 1.1],
+    "sides": ["both", "input"],
+    "width_limit": [0, 10**9, -1],
+    "density": [1, 0.1, 0],
+    "drop": [0, 0.9, 1],
+    "threshold": [0, 1e9, -1],
+    "calibration": [0, 1e9, -1],
+    "floor": [1e-30, 1, 0],
+    "normalise": [True, False],
+    "off_diagonal": [0, 0.999, 1],
+    "ridge": [1e-9, 1e9, 0],
+}
+"""Of every option values at its limits and, for most, one beyond."""
+
+
+@pytest.mark.parametrize("name", METHOD_SECTIONS)
+def test_what_a_settings_file_may_say_makes_a_method(name: str) -> None:
+    """Or `mergenode config check` would pass what `mergenode run` refuses. Every two options with each other."""
+    from mergenode.methods import build_method
+
+    accepted = 0
+    for pair in combinations(sorted(method_options(name)), 2) if len(method_options(name)) > 1 else [("profile",)]:
+        for values in product(*(VALUES[option] for option in pair)):
+            section = json.dumps({"name": name, **dict(zip(pair, values, strict=True))})
+            try:
+                settings = parse_settings(f"base: ./base\nregistries: []\nmethod: {section}", directory=ROOT)
+            except UsageError:
+                continue
+            build_method(settings.method.name, settings.method.options)
+            accepted += 1
+    assert accepted > 0
 
 
 def test_every_method_has_settings() -> None:

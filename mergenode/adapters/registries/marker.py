@@ -29,7 +29,7 @@ from blake3 import blake3
 from mergenode.adapters.durable import disk_errors, replace_file
 from mergenode.adapters.registries import names
 from mergenode.errors import RejectedError, RejectReason, TransientError, TransientReason
-from mergenode.types import Digest
+from mergenode.types import LARGEST_FACTOR, Digest
 
 SCHEMA = "mergenode.commit/1"
 DIRECTORY_MARKER = "mergenode.commit.json"
@@ -44,7 +44,6 @@ _MAX_FILES = 100_000
 _MAX_SIZE = 1 << 62
 _MAX_PATTERNS = 100
 _PATTERN_CHARACTERS = 500
-_LARGEST_FACTOR = 1e6
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _HINT = "Write the marker with `mergenode commit PATH` after all files are in place, or remove it."
@@ -297,7 +296,7 @@ def _profile(value: object, file: str) -> tuple[tuple[str, float], ...]:
     for pattern, factor in value.items():
         if not isinstance(pattern, str) or not 0 < len(pattern) <= _PATTERN_CHARACTERS:
             _refuse(file, f"the pattern {pattern!r:.80} of 'profile' has not 1 to {_PATTERN_CHARACTERS} characters")
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= _LARGEST_FACTOR:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= LARGEST_FACTOR:
             _refuse(file, f"the factor of {pattern!r:.80} in 'profile' is {factor!r:.40}, not a number from 0 to 1e6")
     return tuple(sorted((pattern, float(factor)) for pattern, factor in value.items()))
 

@@ -22,7 +22,7 @@ from mergenode.adapters.engines.local.allocator import tune_allocator
 from mergenode.adapters.engines.local.content import finish_content, weights_content
 from mergenode.adapters.engines.local.export import ExportPass
 from mergenode.adapters.engines.local.export_need import largest_export
-from mergenode.adapters.engines.local.fold import PROGRESS_BYTES, FoldPass
+from mergenode.adapters.engines.local.fold import FoldPass, progress_totals
 from mergenode.adapters.engines.local.incoming import Source
 from mergenode.adapters.engines.local.memory import (
     largest_need,
@@ -62,7 +62,7 @@ from mergenode.ports.observer import Observer
 from mergenode.ports.told import Told
 from mergenode.tracing.ids import contribution_trace
 from mergenode.tracing.spans import SILENT, Tracer
-from mergenode.types import Candidate, Digest, DType, FoldResult, Head
+from mergenode.types import Candidate, Digest, DType, FoldResult, Head, TensorSpec
 
 EXPORTING = ".exporting"
 """Scratch of an export, beside the folding folder; whatever lies there is left over from a kill."""
@@ -73,11 +73,17 @@ EXPORTED = "exported.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What the engine may use. ``device``: auto, cpu or cuda; ``threads`` compute beside one reader and the writer."""
+    """What the engine may use. ``device``: auto, cpu or cuda; ``threads`` compute beside one reader and the writer.
+
+    ``limit_name``, ``exclude_name``: how the user sets the memory limit, and option ``exclude`` of the method (empty
+    where options cannot be chosen), for messages.
+    """
 
     memory_limit: int
     threads: int = 1
     device: str = "auto"
+    limit_name: str = "engine.memory_limit"
+    exclude_name: str = "method.exclude"
 
     def torch_device(self) -> torch.device:
         if self.device == "auto":
@@ -278,7 +284,7 @@ class LocalEngine:
         """
         process = self.process_bytes()
         need, spec = largest_need(self.base, work, sources, factors=False)
-        window = plan_window(self.resources.memory_limit, need, spec, self.method, process=process)
+        window = self._planned(need, spec, "fold")
         refuse_factors(self.base, work, sources, self.resources.memory_limit - process)
         return window
 
@@ -300,15 +306,22 @@ class LocalEngine:
         Raises FatalError when the limit cannot hold the export of one of the base's tensors; the message names it.
         """
         need, spec = largest_export(self.base, self.method, self.publish_dtype)
-        limit, process = self.resources.memory_limit, self.process_bytes()
-        return plan_window(limit, need, spec, self.method, process=process, activity="export")
+        return self._planned(need, spec, "export")
+
+    def _planned(self, need: int, spec: TensorSpec | None, activity: str) -> int:
+        process = self.process_bytes()
+        enough = self._least_need() if need > self.resources.memory_limit - process else 0
+        return plan_window(self.resources, need, spec, self.method, process=process, enough=enough, activity=activity)
 
     def least_memory(self) -> int:
         """The smallest memory limit, in bytes, under which this method folds and exports this base."""
+        return self._least_need() + self.process_bytes()
+
+    def _least_need(self) -> int:
         with self.open_base() as files:
             fold, _ = largest_need(self.base, self._fold_pass(files, [], None), 1, factors=False)
         export, _ = largest_export(self.base, self.method, self.publish_dtype)
-        return max(fold, export) + self.process_bytes()
+        return max(fold, export)
 
     def available_bytes(self) -> int:
         """What the memory limit leaves for work in flight."""
@@ -333,7 +346,7 @@ class LocalEngine:
         guard: Guard | None,
     ) -> FoldResult:  # fmt: skip
         tensors = all_tensors(work.records)
-        sums = finite_sums(tensors, 0, candidate.name)
+        sums = finite_sums(tensors, 0, candidate.name, candidate.weight)
         totals = dict(self.method.advance(head.totals, sums, candidate.weight))
         identity = {
             "content": content,
@@ -385,11 +398,3 @@ def run_observed(
             run_ordered(until_stopped(), threads=threads, budget_bytes=window)
     finally:
         work.close()
-
-
-def progress_totals(work: FoldPass | ExportPass | UpdatePass | RisePass, base: BaseModel) -> tuple[int, int]:
-    """Tensors and output bytes of a pass, for progress."""
-    if not isinstance(work, FoldPass):
-        return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
-    merged = [spec for specs in shard_layout(base) for spec in specs]
-    return len(merged), PROGRESS_BYTES * sum(spec.numel for spec in merged)

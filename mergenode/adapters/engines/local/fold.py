@@ -222,7 +222,7 @@ class FoldPass:
     def _check_norms(self, record: TensorRecord, spec: TensorSpec) -> None:
         """Slices whose norms are finite may still add up to one that is not. Raises RejectedError."""
         for source, folded in zip(self.sources, record.finish(), strict=True):
-            refuse_overflow(folded["sums"], f"{source.label}: the update of {spec.name!r}")
+            refuse_overflow(folded["sums"], f"{source.label}: the update of {spec.name!r}", source.weight_of(spec.name))
 
     def _digests_of_shard(self, source: Source, names: list[str]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -264,7 +264,7 @@ def fold_slice(
     assert apply is not None  # only what can be subtracted is asked to be
     folded = apply(spec, statistics, base, arrived._replace(observe=observe))
     if not (isfinite(folded.sums["delta_sq"]) and isfinite(folded.sums.get("merge_sq", 0.0))):
-        reject_values(spec, source, entry, arrived.delta, bounds)
+        reject_values(spec, source, entry, arrived.delta, base.reshape(-1), bounds)
     vetoes = {} if vetoed is None else {"vetoed_sq": vetoed}
     return folded._replace(sums={**folded.sums, **vetoes, **signs})
 
@@ -285,3 +285,11 @@ def _opposing(statistics: dict[str, Tensor], base: Tensor, delta: Tensor, start:
     merge = running_sum(looked_at, sampled(base.reshape(-1), start))
     against, compared = opposing_mass(sampled(delta.reshape(-1), start), merge)
     return {"opposing": against, "compared": compared} if isfinite(compared) else {}
+
+
+def progress_totals(work: object, base: BaseModel) -> tuple[int, int]:
+    """Tensors and output bytes of a pass over the base, a fold or any other, for progress."""
+    if not isinstance(work, FoldPass):
+        return len(base.specs), sum(spec.nbytes for spec in base.specs.values())
+    merged = [spec for specs in shard_layout(base) for spec in specs]
+    return len(merged), PROGRESS_BYTES * sum(spec.numel for spec in merged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import NoReturn, Protocol
 
 import torch
@@ -15,10 +16,14 @@ from mergenode.adapters.checkpoints.side_cars import check_bytes, check_fisher, 
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.engines.local.tensors import accumulator_dtype, read_slice
 from mergenode.errors import RejectedError, RejectReason
+from mergenode.maths.norms import squared_norm
 from mergenode.methods.contract import Incoming
 from mergenode.methods.scaling import profile_factor
 from mergenode.types import TensorSpec
 
+_TOO_HEAVY = (
+    "Without the weight it would be finite: give the contribution a smaller one (and smaller factors by profile)."
+)
 _DIVERGED = "The training run diverged: push an earlier checkpoint of the run."
 
 
@@ -211,8 +216,13 @@ def _product(
     return product[bounds[0] - first * row : bounds[1] - first * row]
 
 
-def reject_values(spec: TensorSpec, source: Source, entry: Entry, delta: Tensor, bounds: tuple[int, int]) -> NoReturn:
-    """Say which values made a norm non-finite: NaN or infinity, or finite ones too large for their sums or squares."""
+def reject_values(
+    spec: TensorSpec, source: Source, entry: Entry, delta: Tensor, base: Tensor, bounds: tuple[int, int]
+) -> NoReturn:
+    """Say what made a norm non-finite: NaN or infinity, a weight, or values too large for their sums or squares.
+
+    ``base``: the slice, flat, in accumulator dtype.
+    """
     files = source.contribution.weights
     names = source.sources_of(entry)
     for name in names:
@@ -229,14 +239,16 @@ def reject_values(spec: TensorSpec, source: Source, entry: Entry, delta: Tensor,
                 hint="The training run diverged or the file is damaged: push an earlier checkpoint of the run.",
             )
     where = f"{source.label}: tensor {names[0]!r} ({files.file_of(names[0])}): every value is finite, but the update"
+    weight, hint = source.weight_of(spec.name), _DIVERGED
+    where = f"{where} of {spec.name!r}"
+    if weight > 1 and isfinite(squared_norm(_unweighted(spec, source, entry, base, bounds))):
+        where, hint = f"{where} times its weight of {weight:g}", _TOO_HEAVY
     if not bool(torch.isfinite(delta).all()):
-        raise RejectedError(
-            RejectReason.NOT_FINITE,
-            f"{where} of {spec.name!r} overflows {str(delta.dtype).removeprefix('torch.')}",
-            hint=_DIVERGED,
-        )
-    raise RejectedError(
-        RejectReason.NORM_TOO_LARGE,
-        f"{where} of {spec.name!r} is so large that its norm overflows",
-        hint=_DIVERGED,
-    )
+        what = f"overflows {str(delta.dtype).removeprefix('torch.')}"
+        raise RejectedError(RejectReason.NOT_FINITE, f"{where} {what}", hint=hint)
+    raise RejectedError(RejectReason.NORM_TOO_LARGE, f"{where} is so large that its norm overflows", hint=hint)
+
+
+def _unweighted(spec: TensorSpec, source: Source, entry: Entry, base: Tensor, bounds: tuple[int, int]) -> Tensor:
+    """The update of a slice as if the contribution had weight 1: read again."""
+    return incoming(spec, entry, source.apart().read(entry, *bounds), base, bounds, 1.0, first=False).delta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import Protocol
 
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.engines.local.allocator import return_freed_memory
@@ -20,6 +21,17 @@ DEFAULT_WINDOW_BYTES = 256 << 20
 MARGIN_BYTES = 64 << 20
 """What the process may still need besides the work in flight: metadata, the ledger, HTTP, code not yet used, and what
 allocators of several threads keep. With 48 MiB one fold in a few hundred was 0.7 MiB above its limit."""
+
+
+class Limited(Protocol):
+    """``Resources``: a limit in bytes, and the names that the user knows it and option ``exclude`` by."""
+
+    @property
+    def memory_limit(self) -> int: ...
+    @property
+    def limit_name(self) -> str: ...
+    @property
+    def exclude_name(self) -> str: ...
 
 
 def resident_bytes() -> int:
@@ -75,23 +87,29 @@ def refuse_factors(base: BaseModel, fold: FoldPass, sources: int, available: int
 
 
 def plan_window(
-    limit_bytes: int, need: int, spec: TensorSpec | None, method: Method, *, process: int, activity: str = "fold"
-) -> int:
+    limits: Limited, need: int, spec: TensorSpec | None, method: Method, *, process: int, enough: int = 0,
+    activity: str = "fold",
+) -> int:  # fmt: skip
     """Bytes of work that may be in flight beside the ``process`` bytes of everything else.
 
-    ``activity``: what needs them, for the message; ``method``: whose options could need less, for its hint.
+    ``activity``: what needs them, for the message; ``method``: whose options could need less, for its hint. ``enough``:
+    bytes of work that every other step fits into, so that who follows the hint is not sent back for another one.
 
     Raises:
         FatalError: the limit cannot hold the largest step; the message names the tensor and the limit it takes.
     """
-    available = limit_bytes - process
+    available = limits.memory_limit - process
     if need > available and spec is not None:
-        mib = 1 << 20
-        sliceable = "exclude" in method.options and needs_whole(method, spec)
+        sliceable = limits.exclude_name and "exclude" in method.options and needs_whole(method, spec)
         raise FatalError(
-            f"engine.memory_limit {limit_bytes // mib} MiB cannot hold the {activity} of {spec.name!r} "
-            f"{list(spec.shape)}: it needs {need // mib} MiB beside the {process // mib} MiB of the process",
-            hint=f"Set engine.memory_limit (merge: --memory-limit) to at least {-(-(need + process) // mib) + 1}MiB"
-            + (", or keep the method off this tensor (method.exclude)." if sliceable else "."),
+            f"{limits.limit_name} {limits.memory_limit >> 20} MiB cannot hold the {activity} of {spec.name!r} "
+            f"{list(spec.shape)}: it needs {_mib(need)} MiB beside the {_mib(process)} MiB of the process",
+            hint=f"Set {limits.limit_name} to at least {_mib(max(need, enough) + process) + 1}MiB"
+            + (f", or keep the method off this tensor ({limits.exclude_name})." if sliceable else "."),
         )
     return min(available, max(need, DEFAULT_WINDOW_BYTES))
+
+
+def _mib(nbytes: int) -> int:
+    """Rounded up: what is told to be needed must be enough."""
+    return -(-nbytes // (1 << 20))

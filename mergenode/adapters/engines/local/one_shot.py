@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +70,9 @@ class OneShot:
     models: Sequence[tuple[Path, float]]
     staging: Path
     scratch: Path
+    accept: Callable[[str, float, FoldResult], None] = lambda path, weight, result: None
+    """Told path, weight and result of every model that was folded, before the export where that is another pass; raises
+    RejectedError to call the merge off."""
     results: list[FoldResult] = field(default_factory=list)
     tensors: dict[str, Digest] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
@@ -174,6 +177,7 @@ class OneShot:
             totals: dict[str, float] = {}
             for number, source in enumerate(work.sources):
                 totals = self._judge(source, work.tensors(), number, totals)
+            work.refuse_overflow()  # after the models were judged: one of them may be the reason
             self.totals = totals
             method = self.engine.method
             self.scale = scale_report(method, totals, Choice(scale_in_use(method, totals)), work.update_norm)
@@ -230,20 +234,20 @@ class OneShot:
         """Record what the fold of one model found out; returns the totals after it."""
         source.contribution.assert_unchanged()
         content = finish_content(source)
-        sums = finite_sums(tensors, number, source.label)
+        sums = finite_sums(tensors, number, source.label, source.weight)
         after = dict(self.engine.method.advance(totals, sums, source.weight))
-        self.results.append(
-            FoldResult(
-                content=content,
-                kind=source.contribution.kind,
-                statistics=content,
-                totals=after,
-                norm=sums["delta_sq"] ** 0.5,
-                relative_norm=relative_norm(self.engine.base, tensors, number),
-                groups=group_reports(self.engine.base, tensors, number),
-                warnings=source.contribution.warnings,
-            )
+        result = FoldResult(
+            content=content,
+            kind=source.contribution.kind,
+            statistics=content,
+            totals=after,
+            norm=sums["delta_sq"] ** 0.5,
+            relative_norm=relative_norm(self.engine.base, tensors, number),
+            groups=group_reports(self.engine.base, tensors, number),
+            warnings=source.contribution.warnings,
         )
+        self.accept(source.label, source.weight, result)
+        self.results.append(result)
         return after
 
     def _open(self, path: Path) -> Contribution:

@@ -43,23 +43,27 @@ def whole_sums(tensors: Tensors, fold: int) -> dict[str, float]:
     }
 
 
-def finite_sums(tensors: Tensors, fold: int, label: str) -> dict[str, float]:
+def finite_sums(tensors: Tensors, fold: int, label: str, weight: float = 1.0) -> dict[str, float]:
     """``whole_sums`` of a contribution, zeros for a model that has nothing to merge.
 
     Raises RejectedError: NORM_TOO_LARGE when norms that are finite add up to one that is not.
     """
     sums = whole_sums(tensors, fold) if tensors else dict(NO_SUMS)
-    refuse_overflow(sums, f"{label}: its update")
+    refuse_overflow(sums, f"{label}: its update", weight)
     return sums
 
 
-def refuse_overflow(sums: Mapping[str, float], what: str) -> None:
-    """Raises RejectedError (NORM_TOO_LARGE) when a sum of squares or products does not fit into float64."""
+def refuse_overflow(sums: Mapping[str, float], what: str, weight: float = 1.0) -> None:
+    """Raises RejectedError (NORM_TOO_LARGE) when a sum of squares or products does not fit into float64.
+
+    ``weight``: what the update was multiplied by, which is the first suspect when it is large.
+    """
     if not all(isfinite(value) for value in sums.values()):
         raise RejectedError(
             RejectReason.NORM_TOO_LARGE,
-            f"{what} is so large that its norm overflows",
-            hint="The training run diverged: push an earlier checkpoint of the run.",
+            f"{what} is so large that its norm overflows" + (f", at a weight of {weight:g}" if weight > 1 else ""),
+            hint=("Give it a smaller weight; if that does not help, the" if weight > 1 else "The")
+            + " training run diverged: push an earlier checkpoint of the run.",
         )
 
 

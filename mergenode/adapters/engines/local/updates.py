@@ -19,6 +19,7 @@ from torch import Tensor
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter, header_reserve
+from mergenode.adapters.engines.local.overflow import refuse_overflow
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
@@ -82,7 +83,7 @@ class UpdatePass:
     advanced: Callable[[int, int], None] = lambda tensors, nbytes: None
     bytes_read: int = 0
     bytes_written: int = 0
-    _squares: list[float] = field(default_factory=list)
+    _squares: dict[str, list[float]] = field(default_factory=dict)
     _where: dict[str, Path] = field(default_factory=dict)
     _writers: list[SafetensorsWriter] = field(default_factory=list)
 
@@ -94,7 +95,11 @@ class UpdatePass:
     @property
     def norm(self) -> float:
         """||M|| over the whole model, tied weights once; known when all steps were run."""
-        return sqrt(exact_total(self._squares))
+        return sqrt(exact_total([part for parts in self._squares.values() for part in parts]))
+
+    def refuse_overflow(self) -> None:
+        """Raises UsageError when an M is not finite, or has no finite norm."""
+        refuse_overflow(self.method, self.totals, self._squares)
 
     def stored(self) -> StoredUpdates:
         return StoredUpdates(self._where)
@@ -142,7 +147,7 @@ class UpdatePass:
         self, writer: SafetensorsWriter | None, spec: TensorSpec, final: bool, result: tuple[float, Tensor]
     ) -> None:
         square, update = result
-        self._squares.append(square)
+        self._squares.setdefault(spec.name, []).append(square)
         if writer is not None:  # then the tensor is whole
             writer.append(spec.name, as_bytes(update))
             writer.finish()

@@ -57,7 +57,10 @@ class VersionExport:
     limits: SearchLimits = DEFAULT_LIMITS
 
     def write(self) -> tuple[ExportPass, ScaleReport]:
-        """Write all weight files and the index. Returns the pass, run, and what it says about scales."""
+        """Write all weight files and the index. Returns the pass, run, and what it says about scales.
+
+        Raises UsageError when the factors of the method make a tensor too large for finite numbers.
+        """
         if not is_chosen_later(self.method) or self.statistics is None:
             choice = Choice(scale_in_use(self.method, self.totals))
             work = self._version(choice.scale, None)
@@ -67,6 +70,7 @@ class VersionExport:
         try:
             measuring = self._measuring(self.statistics)
             self.run(measuring, "norm")
+            measuring.refuse_overflow()
             with closing(measuring.stored()) as updates:
                 choice = self._chosen(measuring.norm, updates)
                 work = self._version(choice.scale, updates)
@@ -148,6 +152,7 @@ class VersionExport:
 
     def _run_export(self, work: ExportPass, part: str) -> None:
         self.run(work, part)
+        work.refuse_overflow()
         if len(self.base_files.files) > 1:
             work.write_index()
 

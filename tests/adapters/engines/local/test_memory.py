@@ -47,10 +47,10 @@ def with_limit(limit: int) -> Resources:
     return replace(AMPLE, memory_limit=limit)
 
 
-def suggested_limit(base: Path, place: Path) -> int:
+def suggested_limit(base: Path, place: Path, method: str = "opcm") -> int:
     """The limit, in bytes, that the refusal of a smaller one tells."""
     with pytest.raises(FatalError) as caught:
-        LocalNode(place, base, resources=with_limit(PROCESS + MIB)).engine.check_memory()
+        LocalNode(place, base, method, resources=with_limit(PROCESS)).engine.check_memory()
     assert "layers.0.proj.weight" in caught.value.message and "[512, 512]" in caught.value.message
     found = re.search(r"at least (\d+)MiB", caught.value.hint)
     assert found is not None
@@ -106,15 +106,31 @@ def test_a_process_that_grows_within_its_margin_goes_on(tmp_path: Path, monkeypa
 def test_only_what_helps_is_suggested(method: str, name: str, excludable: bool) -> None:
     spec = TensorSpec(name, DType.BF16, (512, 512) if name.endswith("weight") else (512,))
     with pytest.raises(FatalError, match=f"cannot hold the fold of '{name}'") as caught:
-        plan_window(PROCESS + MIB, 10 * MIB, spec, build_method(method, {}), process=PROCESS)
+        plan_window(with_limit(PROCESS + MIB), 10 * MIB, spec, build_method(method, {}), process=PROCESS)
     assert "at least 211MiB" in caught.value.hint
     assert ("method.exclude" in caught.value.hint) == excludable
 
 
+def test_no_option_is_suggested_where_options_are_given() -> None:
+    limits = Resources(memory_limit=PROCESS, limit_name="--memory-limit", exclude_name="")
+    spec = TensorSpec("layers.0.proj.weight", DType.BF16, (512, 512))
+    with pytest.raises(FatalError, match=r"--memory-limit 200 MiB cannot hold .* it needs 1 MiB beside") as caught:
+        plan_window(limits, 5, spec, build_method("opcm", {}), process=PROCESS)
+    assert caught.value.hint == "Set --memory-limit to at least 202MiB."
+
+
+@pytest.mark.parametrize("method", ["aswudi", "tsvm", "iso", "opcm"])
+def test_the_first_refusal_names_a_limit_that_the_fold_and_the_export_fit_into(tmp_path: Path, method: str) -> None:
+    base = large_base(tmp_path)
+    suggested = suggested_limit(base, tmp_path / "a", method)
+    node = LocalNode(tmp_path / "b", base, method, resources=with_limit(suggested))
+    assert node.engine.least_memory() <= node.engine.check_memory() <= suggested
+
+
 def test_plenty_of_memory_is_not_all_used() -> None:
-    assert plan_window(64 << 30, 10 * MIB, SPEC, METHOD, process=PROCESS) == memory.DEFAULT_WINDOW_BYTES
-    assert plan_window(64 << 30, 1 << 30, SPEC, METHOD, process=PROCESS) == 1 << 30
-    assert plan_window(PROCESS + 30 * MIB, 10 * MIB, SPEC, METHOD, process=PROCESS) == 30 * MIB
+    assert plan_window(with_limit(64 << 30), 10 * MIB, SPEC, METHOD, process=PROCESS) == memory.DEFAULT_WINDOW_BYTES
+    assert plan_window(with_limit(64 << 30), 1 << 30, SPEC, METHOD, process=PROCESS) == 1 << 30
+    assert plan_window(with_limit(PROCESS + 30 * MIB), 10 * MIB, SPEC, METHOD, process=PROCESS) == 30 * MIB
 
 
 def test_a_merge_takes_fewer_models_at_once_instead_of_refusing(tmp_path: Path) -> None:

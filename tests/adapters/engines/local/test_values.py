@@ -97,6 +97,19 @@ def test_a_difference_that_overflows_is_not_told_as_a_damaged_file(tmp_path: Pat
     assert "layers.0.attn.q_proj.weight" in caught.value.message
 
 
+@pytest.mark.parametrize("method", ["opcm", "average", "ties", "dare"])
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_weight_that_makes_the_values_too_large_is_named(tmp_path: Path, method: str, kind: str) -> None:
+    base = {"layers.0.attn.q_proj.weight": random_base(dtype=torch.float32)["layers.0.attn.q_proj.weight"]}
+    node = LocalNode(tmp_path, write_model(tmp_path / "base", base), method)
+    pairs = factors(["layers.0.attn.q_proj"], {"layers.0.attn.q_proj.weight": (32, 32)}, 1)
+    tuned = write_lora(tmp_path / "a", pairs) if kind == "lora" else write_model(tmp_path / "a", fine_tune(base, 1))
+    with pytest.raises(RejectedError, match=r"layers\.0\.attn\.q_proj\.weight' times its weight of 1e\+200 ") as caught:
+        node.fold(tuned, 1e200)
+    assert "a smaller one" in caught.value.hint and "diverged" not in caught.value.hint
+    assert caught.value.reason is R.NOT_FINITE
+
+
 @pytest.mark.parametrize(("side", "value"), [("A", float("nan")), ("B", float("inf"))])
 def test_the_factor_that_holds_the_value_is_named(tmp_path: Path, side: str, value: float) -> None:
     base = random_base()
