@@ -44,4 +44,4 @@ def test_a_single_contribution_is_scaled_too() -> None:
 def test_a_scale_that_is_no_number_is_refused(scale: object) -> None:
     with pytest.raises(UsageError, match="'scale'") as caught:
         build_method("task_arithmetic", {"scale": scale})
-    assert "finite number" in caught.value.hint
+    assert "Give a number from -1000000 to 1000000" in caught.value.hint
