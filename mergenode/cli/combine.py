@@ -72,9 +72,10 @@ def _warnings(made: Combined) -> list[str]:
 
 def how_uneven(kept: Admitted, other: Admitted) -> str:
     """What is told of a contribution that entered two merges differently; ``kept``: as the first state has it."""
+    same = dict(kept.profile) == dict(other.profile)
     if kept.weight != other.weight:
         said = f"weighs {kept.weight:g} in the first state and {other.weight:g} in the second: {kept.weight:g} counts"
-        return f"{kept.name!r} {said}" + ("" if kept.profile == other.profile else ", with the profile of the first")
+        return f"{kept.name!r} {said}" + ("" if same else ", with the profile of the first")
     return f"{kept.name!r} has another profile in the second state: that of the first counts"
 
 

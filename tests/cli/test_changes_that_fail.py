@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def ask(node: RealNode, name: str) -> Change:
     return FolderChangeRequests(node.state).submit(Change("", (content,), why="asked before"), SystemClock())
 
 
+def broken(message: str, hint: str) -> Callable[..., None]:
+    """A step of the loop that the operator has to mend."""
+
+    def fail(*_: object) -> None:
+        raise FatalError(message, hint=hint)
+
+    return fail
+
+
 @pytest.mark.parametrize("settings", OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
 @pytest.mark.parametrize("command", [["rollback", "1"], ["retract", "b"]])
 def test_what_failed_is_not_made_later(run, node: RealNode, command: list[str], settings: dict[str, object]) -> None:
@@ -87,10 +97,7 @@ def test_what_failed_is_not_made_later(run, node: RealNode, command: list[str], 
 
 
 def test_a_failure_half_way_withdraws_too(run, node: RealNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise FatalError("the statistics are damaged", hint="Restore them.")
-
-    monkeypatch.setattr(Loop, "_restate", broken)
+    monkeypatch.setattr(Loop, "_restate", broken("the statistics are damaged", "Restore them."))
     result = run("retract", "b", "-c", node.config)
     assert result.exit_code == 1
     assert result.stderr == "error: the statistics are damaged\nhint: Restore them.\n"
@@ -110,11 +117,8 @@ def test_the_last_try_is_told_when_patience_ends(run, node: RealNode, monkeypatc
 
 
 def test_what_was_made_stays_made_when_its_version_fails(run, node, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise FatalError("v000004 is in the way", hint="Remove it.")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_publish", broken)
+        patch.setattr(Loop, "_publish", broken("v000004 is in the way", "Remove it."))
         result = run("retract", "b", "-c", node.config)
     assert result.exit_code == 1
     assert "error: the merge was changed, but no version shows it yet: v000004 is in the way\n" in result.stderr
@@ -127,11 +131,8 @@ def test_what_was_made_stays_made_when_its_version_fails(run, node, monkeypatch:
 def test_an_earlier_request_that_fails_is_told_as_such(run, node: RealNode, monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = ask(node, "a")
 
-    def broken(*_: object) -> None:
-        raise FatalError("the statistics are damaged", hint="Restore them.")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_restate", broken)
+        patch.setattr(Loop, "_restate", broken("the statistics are damaged", "Restore them."))
         result = run("retract", "b", "-c", node.config)
     assert result.exit_code == 1
     assert "asked for earlier waits in front of it, and cannot be made: the statistics are damaged" in result.stderr

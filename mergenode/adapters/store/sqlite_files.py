@@ -71,8 +71,8 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
 def _lies_still(path: Path) -> bool:
     """Whether nobody has the ledger open, and we may not put what SQLite shares with writers beside it.
 
-    Without that it refuses to read, unless it is told that the file does not change. Then a writer that starts later
-    is not noticed: the commands that read so are short.
+    Without that it refuses to read, unless it is told that the file does not change. Then a writer that starts while
+    the file is read is not noticed: a command that takes long (``verify``) may have to be given again.
     """
     shared = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
     return not any(file.exists() for file in shared) and not os.access(path.parent, os.W_OK, effective_ids=True)
