@@ -18,7 +18,7 @@ from mergenode.adapters.checkpoints.torch_dtypes import TORCH_DTYPES
 from mergenode.adapters.checkpoints.weights import WeightFiles
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter, header_reserve
 from mergenode.adapters.durable import replace_file
-from mergenode.adapters.engines.local.overflow import refuse_overflow
+from mergenode.adapters.engines.local.overflow import require_finite
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.reuse import ExportedTensor, NotAsRemembered, Reuse, link_file
@@ -113,7 +113,7 @@ class ExportPass:
             UsageError: the message names tensor, method and scale. Contributions are finite and bounded, so that the
             factors of the method did it.
         """
-        refuse_overflow(self.method, self.totals, self.squares)
+        require_finite(self.method, self.totals, self.squares)
 
     def steps(self) -> Iterator[Step]:
         for output, members in self.members().items():

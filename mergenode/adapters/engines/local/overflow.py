@@ -12,7 +12,7 @@ from mergenode.methods.rescale import scale_in_use
 from mergenode.methods.scaling import profile_factor
 
 
-def refuse_overflow(method: Method, totals: Mapping[str, float], squares: Mapping[str, Sequence[float]]) -> None:
+def require_finite(method: Method, totals: Mapping[str, float], squares: Mapping[str, Sequence[float]]) -> None:
     """Refuse a merge one of whose updates is not finite, or has no finite norm.
 
     ``squares``: per tensor the squared norms of the slices of its update. A value that is not finite shows in them.

@@ -19,7 +19,7 @@ from torch import Tensor
 from mergenode.adapters.checkpoints.base import BaseModel
 from mergenode.adapters.checkpoints.weights import WeightFiles, open_weights
 from mergenode.adapters.checkpoints.writer import SafetensorsWriter, header_reserve
-from mergenode.adapters.engines.local.overflow import refuse_overflow
+from mergenode.adapters.engines.local.overflow import require_finite
 from mergenode.adapters.engines.local.own_files import reading_own
 from mergenode.adapters.engines.local.pipeline import Step
 from mergenode.adapters.engines.local.statistics_files import StatisticsFiles
@@ -99,7 +99,7 @@ class UpdatePass:
 
     def refuse_overflow(self) -> None:
         """Raises UsageError when an M is not finite, or has no finite norm."""
-        refuse_overflow(self.method, self.totals, self._squares)
+        require_finite(self.method, self.totals, self._squares)
 
     def stored(self) -> StoredUpdates:
         return StoredUpdates(self._where)
